@@ -1,0 +1,51 @@
+# `make` lists the commands. Everything is installed in .venv, everything built goes to _build.
+
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3),python3)
+PROFILE ?= quick
+DEVICE ?= auto
+MISSING ?= error
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+RUNS := $(or $(KDLIB_RUNS),runs)
+
+.DEFAULT_GOAL := help
+.PHONY: help install book html notebooks test lab clean
+
+help:
+	@echo "make book [PROFILE=quick] [DEVICE=auto]  run every notebook and build the book: _build/html/index.html"
+	@echo "make html                                build the published notebooks as they are, nothing is run"
+	@echo "make test                                check the style and run all tests"
+	@echo "make lab                                 open the notebooks in JupyterLab"
+	@echo "make notebooks [MISSING=error]           run notebooks/ in place at profile reference (maintainers)"
+	@echo "make install                             only make .venv and install; the others do it when needed"
+	@echo "make clean                               remove _build and the smoke and quick runs, nothing else"
+	@echo "PYTHON=/path/to/python chooses the interpreter (3.11 or newer; found: $(PYTHON))"
+
+install: $(STAMP)
+
+# The stamp is newer than both files after an installation, so a second call installs nothing.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is %d.%d: use make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@touch $(STAMP)
+
+book: $(STAMP)
+	@$(BIN)/python book/build.py --profile $(PROFILE) --device $(DEVICE)
+
+html: $(STAMP)
+	@$(BIN)/python book/build.py --published
+
+notebooks: $(STAMP)
+	@$(BIN)/python book/build.py --in-place --device $(DEVICE) --missing $(MISSING)
+
+test: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/python -m pytest -n 2 --dist loadscope
+
+lab: $(STAMP)
+	@$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf _build '$(RUNS)/smoke' '$(RUNS)/quick'

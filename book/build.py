@@ -1,0 +1,258 @@
+"""Execute the notebooks of the book and build its pages.
+
+    python book/build.py --profile quick              what `make book` runs: _build/html/index.html
+    python book/build.py --published                  what `make html` runs: _build/published/html/index.html
+    python book/build.py --in-place --missing error   what `make notebooks` runs: rewrites notebooks/
+
+Nothing is written next to the sources except by --in-place, and a page is replaced only when all went well.
+"""
+
+import argparse
+import logging
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from normalise import normalise
+from papermill.exceptions import PapermillExecutionError
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "_build"
+
+BANNERS = {
+    "smoke": "Profile smoke: a few training steps on the bundled set. The numbers here mean nothing.",
+    "quick": "Profile quick: demonstration on a bundled set, no verdict.",
+    "reference": "Profile reference: CIFAR-100 at the scale that two CPU cores can afford.",
+    "paper": "Profile paper: CIFAR-100 with the pairs and the 240-epoch recipe of the paper.",
+    "imagenet": "Profile imagenet: ImageNet-1k, ResNet-34 to ResNet-18.",
+}
+
+TYPES = {"str": str, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict}
+
+# ipykernel 7 warns once per kernel that it talks over local TCP in plain text; errors are still shown.
+KERNEL_ARGUMENTS = ["--log-level=ERROR"]
+
+
+class BuildError(Exception):
+    """What went wrong, in a sentence for the person who ran the build."""
+
+
+def toc_notebooks(root: Path) -> list[str]:
+    """Names of the notebooks in `_toc.yml`, in reading order, relative to `root`.
+
+    Raises BuildError if an entry of the folder notebooks/ has no file.
+    """
+
+    def files(node: Any) -> Iterator[str]:
+        if isinstance(node, list):
+            for item in node:
+                yield from files(item)
+        elif isinstance(node, dict):
+            if "file" in node:
+                yield node["file"]
+            for key in ("parts", "chapters", "sections"):
+                yield from files(node.get(key))
+
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    names = [f"{Path(name).with_suffix('')}.ipynb" for name in files(toc) if name.startswith("notebooks/")]
+    for name in names:
+        if not (root / name).is_file():
+            raise BuildError(f"_toc.yml names {name}, which does not exist.")
+    return names
+
+
+def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
+    """Refuse a parameter the notebook does not have, or one of another type.
+
+    papermill itself only logs an unknown name and runs with the defaults.
+    Raises BuildError.
+    """
+    known = papermill.inspect_notebook(str(notebook))
+    for name, value in parameters.items():
+        if name not in known:
+            allowed = ", ".join(known) or "none: it has no cell tagged `parameters`"
+            raise BuildError(f"{notebook.name} has no parameter {name!r}; its parameters: {allowed}.")
+        declared = known[name]["inferred_type_name"].split("[")[0]
+        expected = TYPES.get(declared)
+        wrong_bool = isinstance(value, bool) and declared != "bool"
+        if expected and (wrong_bool or not isinstance(value, expected)):
+            raise BuildError(
+                f"{notebook.name}: parameter {name} must be of type {declared}, got {value!r} "
+                f"({type(value).__name__})."
+            )
+
+
+def published_banner(notebooks: list[Path]) -> str:
+    """The banner of the committed notebooks: the profile is the default in their parameters cell."""
+    profiles = {
+        str(yaml.safe_load(papermill.inspect_notebook(str(path)).get("profile", {}).get("default", "null")))
+        for path in notebooks
+    }
+    unknown = profiles - set(BANNERS)
+    if len(profiles) != 1 or unknown:
+        raise BuildError(f"The committed notebooks must share one profile, found {sorted(profiles)}.")
+    return BANNERS[profiles.pop()]
+
+
+def stage(site: Path, banner: str) -> None:
+    """Copy what the pages are made from to `site` (emptied first) and put the banner in its configuration."""
+    shutil.rmtree(site, ignore_errors=True)
+    site.mkdir(parents=True)
+    for folder in ("book", "notebooks"):
+        shutil.copytree(
+            ROOT / folder,
+            site / folder,
+            ignore=shutil.ignore_patterns("*.py", "__pycache__", ".ipynb_checkpoints"),
+        )
+    shutil.copy(ROOT / "_toc.yml", site)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config.setdefault("html", {})["announcement"] = banner
+    (site / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def plain(text: str) -> str:
+    """`text` without terminal colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def execute(notebook: Path, parameters: dict[str, Any], tidy: bool) -> float:
+    """Run one notebook in its own folder and replace it by the result, only if every cell passed.
+
+    With `tidy` the result is normalised for version control. Returns seconds.
+    Raises BuildError with the notebook's name, the cell and its error.
+    """
+    started = time.perf_counter()
+    temporary = BUILD / "executing" / notebook.name
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(temporary),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(notebook.parent),
+            progress_bar=sys.stderr.isatty(),
+            extra_arguments=KERNEL_ARGUMENTS,
+        )
+        if tidy:
+            nbformat.write(normalise(nbformat.read(temporary, as_version=4), ROOT), temporary)
+        temporary.replace(notebook)
+    except PapermillExecutionError as error:
+        trace = plain("\n".join(error.traceback))
+        raise BuildError(
+            f"{trace}\n{notebook.name} failed in cell {error.cell_index}: "
+            f"{plain(error.ename)}: {plain(error.evalue)}"
+        ) from error
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise BuildError(f"{notebook.name} failed: {type(error).__name__}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return time.perf_counter() - started
+
+
+def execute_all(notebooks: list[Path], parameters: dict[str, Any], tidy: bool) -> None:
+    """Check the parameters of every notebook, then run them one after the other with a line each."""
+    for path in notebooks:
+        check_parameters(path, parameters)
+    for i, path in enumerate(notebooks, 1):
+        print(f"[{i}/{len(notebooks)}] {path.name}: running", flush=True)
+        seconds = execute(path, parameters, tidy)
+        print(f"[{i}/{len(notebooks)}] {path.name}: {seconds:.1f} s", flush=True)
+
+
+def build_pages(site: Path, html: Path) -> None:
+    """Build `site` strictly (a warning is an error) and put the pages in `html`.
+
+    Raises BuildError, after printing the log, if anything is wrong; `html` is then as it was.
+    """
+    output = site.with_name("site-out")
+    shutil.rmtree(output, ignore_errors=True)
+    program = shutil.which("jupyter-book", path=str(Path(sys.executable).parent))
+    if program is None:
+        raise BuildError(f"jupyter-book is not installed beside {sys.executable}: install with `make`.")
+    command = [program, "build", str(site), "--path-output", str(output), "-W", "-n", "--keep-going"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pages = output / "_build" / "html"
+    if done.returncode or not (pages / "index.html").is_file():
+        print(done.stdout)
+        problems = [line for line in plain(done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
+        raise BuildError("\n".join(["The strict build failed.", *problems]))
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.move(pages, html)
+
+
+def parse_value(pair: list[str]) -> tuple[str, Any]:
+    """A parameter from the command line: (name, value read as YAML)."""
+    name, value = pair
+    return name, yaml.safe_load(value)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Execute the notebooks and build the pages of the book.")
+    parser.add_argument("--profile", choices=BANNERS, default="quick", help="scale at which to execute")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        dest="extra",
+        help="another parameter for every notebook; VALUE is YAML, for example -p seeds '[0, 1]'",
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--published", action="store_true", help="build the committed notebooks, unexecuted")
+    mode.add_argument(
+        "--in-place", action="store_true", help="execute notebooks/ at profile reference, normalise, no pages"
+    )
+    parser.add_argument(
+        "--missing", choices=["error", "gap", "train"], default="error", help="for --in-place: missing runs"
+    )
+    return parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do what the command line asked for. Raises BuildError."""
+    started = time.perf_counter()
+    names = toc_notebooks(ROOT)
+    extra = dict(parse_value(pair) for pair in options.extra)
+    if options.in_place:
+        parameters = {"profile": "reference", "device": options.device, "missing": options.missing, **extra}
+        execute_all([ROOT / name for name in names], parameters, tidy=True)
+        return
+    if options.published:
+        site, html = BUILD / "published" / "site", BUILD / "published" / "html"
+        stage(site, published_banner([ROOT / name for name in names]))
+    else:
+        site, html = BUILD / "site", BUILD / "html"
+        stage(site, BANNERS[options.profile])
+        parameters = {"profile": options.profile, "device": options.device, **extra}
+        execute_all([site / name for name in names], parameters, tidy=False)
+    executed = time.perf_counter()
+    build_pages(site, html)
+    finished = time.perf_counter()
+    print(f"Notebooks: {executed - started:.1f} s. Pages: {finished - executed:.1f} s.")
+    print(f"The book is at {(html / 'index.html').as_uri()}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    try:
+        run(parse_arguments(argv))
+    except BuildError as error:
+        print(f"{error}\nNo page was written.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

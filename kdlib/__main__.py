@@ -1,0 +1,154 @@
+"""python -m kdlib plan | run | status | fetch | publish"""
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from kdlib import data, paths, tables
+from kdlib.models.checkpoints import PUBLIC, download_checkpoint
+from kdlib.profiles import PROFILES
+from kdlib.runs import missing, needed, run_all
+from kdlib.specs import RunResult, RunSpec, Spec
+from kdlib.store import Store
+from kdlib.studies import STUDIES, Setting, create_study
+
+
+def describe(spec: Spec) -> str:
+    """A run in one line."""
+    teacher = (
+        spec.teacher.key[:6]
+        if isinstance(spec.teacher, RunSpec)
+        else spec.teacher.checkpoint
+        if spec.teacher
+        else "none"
+    )
+    if isinstance(spec, RunSpec):
+        weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
+        return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}"
+    return f"views of {spec.policy.name}, teacher {teacher}"
+
+
+def chosen(arguments: argparse.Namespace) -> list[Spec]:
+    """The specs that the command line names, each once, with their teachers."""
+    setting = Setting.of(arguments.profile, arguments.pair, arguments.seeds, arguments.device, arguments.data)
+    names = list(STUDIES) if arguments.study == "all" else [arguments.study]
+    return needed(spec for name in names for spec in create_study(name, setting).all_specs)
+
+
+def shard(specs: list[Spec], part: str) -> list[Spec]:
+    """Every n-th spec from the i-th on, for "i/n" with i from 1. Raises ValueError for anything else."""
+    try:
+        i, n = (int(x) for x in part.split("/"))
+    except ValueError:
+        i = n = 0
+    if not 1 <= i <= n:
+        raise ValueError(f"shard = {part!r} must be i/n with i from 1 to n, such as 1/4")
+    return specs[i - 1 :: n]
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    """Runs, views, MACs, and hours of what is planned."""
+    specs = [s for s in chosen(arguments) if isinstance(s, RunSpec)]
+    costs = [tables.run_cost(spec) for spec in specs]
+    total = sum(c.run_macs for c in costs)
+    rate = arguments.tflops * 1e12 / 2 if arguments.tflops else tables.CORE_MACS_PER_SECOND
+    for spec, cost in zip(specs, costs, strict=True):
+        print(f"{spec.key}  {describe(spec):70s} {cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs")
+    where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core (float32, AVX2)"
+    views, time = sum(c.views for c in costs), tables.hours(total / rate / 3600)
+    print(f"{len(specs)} runs, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs what the store lacks; finished runs stay stored whatever happens after."""
+    store, specs = Store(arguments.profile), shard(chosen(arguments), arguments.shard)
+    todo = missing(specs, store)
+    print(
+        f"{len(specs)} runs at profile {arguments.profile}, {len(specs) - sum(s in todo for s in specs)} there already"
+    )
+    with tqdm(total=len(todo), unit="run", mininterval=1) as bar:
+
+        def report(done: int, total: int, result: RunResult) -> None:
+            top1 = result.metrics.get("top1")
+            bar.write(
+                f"{describe(result.spec)}" + (f": {top1:.2f} %, {result.provenance['seconds']:.0f} s" if top1 else "")
+            )
+            bar.update()
+
+        run_all(specs, arguments.profile, report=report)
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """What is there and what is not, with the forecast of what is missing."""
+    store, specs = Store(arguments.profile), chosen(arguments)
+    lacking = [spec for spec in specs if store.get(spec) is None]
+    for spec in lacking:
+        print(f"missing  {spec.key}  {describe(spec)}")
+    runs = [spec for spec in lacking if isinstance(spec, RunSpec)]
+    time = tables.hours(tables.forecast(runs)) if runs else "no time"
+    print(f"{len(specs) - len(lacking)} of {len(specs)} there; the others need about {time} of one CPU core")
+
+
+def fetch(arguments: argparse.Namespace) -> None:
+    """Downloads data sets and public checkpoints by name."""
+    checkpoints = {name.removeprefix("cifar100_"): name for name in PUBLIC} | {name: name for name in PUBLIC}
+    allowed = [*data.CIFAR, *checkpoints]
+    for name in arguments.names:
+        if name not in allowed:
+            raise ValueError(f"{name!r} cannot be fetched; allowed are {', '.join(allowed)}")
+    for name in arguments.names:
+        if name in checkpoints:
+            download_checkpoint(checkpoints[name], paths.checkpoint_root())
+            print(f"{name}: in {paths.checkpoint_root()}")
+        else:
+            data.CIFAR[name][0](paths.data_root(), train=True, download=True)
+            print(f"{name}: in {paths.data_root()}")
+
+
+def publish(arguments: argparse.Namespace) -> None:
+    """Copies finished results of the profile to results/."""
+    store = Store(arguments.profile)
+    for path in store.publish():
+        print(path.name)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m kdlib", description="Runs of the studies behind the book.")
+    commands = top.add_subparsers(dest="command", required=True)
+    for name, function in (("plan", plan), ("run", run), ("status", status)):
+        command = commands.add_parser(name, help=function.__doc__)
+        command.add_argument("study", nargs="?", default="all", choices=["all", *STUDIES])
+        command.add_argument("--pair", default="auto")
+        command.add_argument("--seeds", type=int, nargs="*", default=[])
+        command.add_argument("--device", default="auto")
+        command.add_argument("--data", default="auto")
+        command.set_defaults(function=function)
+        if name == "run":
+            command.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th on")
+        if name == "plan":
+            command.add_argument("--tflops", type=float, help="sustained TFLOP/s, for the hours")
+    publishing = commands.add_parser("publish", help=publish.__doc__)
+    publishing.set_defaults(function=publish)
+    fetching = commands.add_parser("fetch", help=fetch.__doc__)
+    fetching.add_argument("names", nargs="+")
+    fetching.set_defaults(function=fetch)
+    for command in (*(commands.choices[n] for n in ("plan", "run", "status")), publishing):
+        command.add_argument("--profile", default="reference", choices=list(PROFILES))
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0, or 2 with one sentence on stderr."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.function(arguments)
+    except (ValueError, FileNotFoundError, FloatingPointError, OSError) as error:
+        print(f"kdlib {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""The six claims, the nine primary contrasts that decide them, and the computed verdicts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, verdict
+from kdlib.store import Store
+from kdlib.studies import STUDIES, Contrast, Setting, create_study
+from kdlib.tables import contrast_interval, runs_frame, span
+
+NO_VERDICT = "demonstration, no verdict"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the reproduced work in our words, and the primary contrasts (see `CONTRASTS`) that decide it."""
+
+    name: str
+    says: str
+    contrasts: tuple[str, ...]
+
+
+CLAIMS = (
+    Claim(
+        "a",
+        "Augmentation helps even if the teacher never saw augmented images, and JDA beats rotation.",
+        ("a1", "a2"),
+    ),
+    Claim("b", "Training the teacher with augmentation improves the teacher, but not the student.", ("b1", "b2")),
+    Claim("c", "The share of augmented samples has a suitable range.", ("c1", "c2")),
+    Claim("d", "Augmentation helps few-shot distillation.", ("d",)),
+    Claim("e", "Augmentation is compatible with other distillation methods.", ("e",)),
+    Claim("CCD", "Cosine Confidence Distillation beats HSAKD with less storage.", ("f",)),
+)
+
+# Fixed before any result. study None: the chapter that measures it is not part of this edition.
+CONTRASTS: Mapping[str, tuple[str, str | None]] = {
+    "a1": ("JDA - weak2", "03_blind_teacher"),
+    "a2": ("JDA - rot4", "03_blind_teacher"),
+    "b1": ("teacher with JDA - plain teacher", None),
+    "b2": ("student of the one - student of the other (claim: no better)", None),
+    "c1": ("p = 0.3 - p = 0", None),
+    "c2": ("p = 0.3 - p = 1", None),
+    "d": ("JDA - weak2 at the profile's few-shot fraction", None),
+    "e": ("mean over methods of (method + JDA - method + weak2)", None),
+    "f": ("CCD - HSAKD with a frozen teacher, and fewer bytes", None),
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A primary contrast, measured or not."""
+
+    name: str
+    text: str
+    study: str | None
+    interval: Interval
+    verdict: Verdict
+
+
+def judge(store: Store, setting: Setting) -> list[Judgement]:
+    """All nine primary contrasts at a setting, from what the store holds. Nothing is typed by hand."""
+    found = []
+    for name, (text, study_name) in CONTRASTS.items():
+        interval, word = (
+            Interval(float("nan"), float("nan"), float("nan"), 0, PRIMARY_LEVEL),
+            Verdict.NOT_MEASURED,
+        )
+        if study_name in STUDIES:
+            study = create_study(study_name, setting)
+            contrast: Contrast = next(c for c in study.contrasts if c.name == name)
+            interval = contrast_interval(contrast, runs_frame(study, store))
+            word = verdict(interval, planned=len(setting.seeds), claim=contrast.says)
+        found.append(Judgement(name, text, study_name, interval, word))
+    return found
+
+
+def contrasts_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:
+    """One row per primary contrast. verdicts False (demonstration profiles): measured ones get no verdict."""
+    rows = [
+        {
+            "contrast": f"{j.name}: {j.text}",
+            "difference": f"{j.interval.mean:+.2f}" if j.interval.n else "",
+            f"{100 * PRIMARY_LEVEL:.2f} % interval": span(j.interval, "+.2f"),
+            "n": j.interval.n,
+            "verdict": _word(j.verdict, verdicts),
+        }
+        for j in judgements
+    ]
+    return pd.DataFrame(rows).set_index("contrast")
+
+
+def claims_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:
+    """One row per claim: its text and its verdict, from those of its contrasts."""
+    words = {j.name: j.verdict for j in judgements}
+    rows = []
+    for claim in CLAIMS:
+        word = claim_verdict([words[c] for c in claim.contrasts])
+        rows.append(
+            {
+                "claim": claim.name,
+                "says": claim.says,
+                "decided by": ", ".join(claim.contrasts),
+                "verdict": _word(word, verdicts),
+            }
+        )
+    return pd.DataFrame(rows).set_index("claim")
+
+
+def _word(word: Verdict, verdicts: bool) -> str:
+    return str(word) if verdicts or word is Verdict.NOT_MEASURED else NO_VERDICT
+
+
+def readme_table(store: Store, setting: Setting) -> str:
+    """The claims with their verdicts as a Markdown table, for the README."""
+    frame = claims_frame(judge(store, setting), setting.profile.verdicts)
+    lines = ["| claim | says | verdict |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {n} | {r.says} | {_readme_word(r.verdict)} |" for n, r in frame.iterrows())])
+
+
+def _readme_word(word: str) -> str:
+    return "not measured yet" if word == str(Verdict.NOT_MEASURED) else word

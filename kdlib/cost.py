@@ -1,0 +1,143 @@
+"""What an arm costs: parameters, bytes, multiply-accumulates (MACs), views, optimiser steps.
+
+Counts come from shapes on PyTorch's `meta` device, so nothing is computed. Seconds are not here: they depend
+on the machine and come from a benchmark.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdlib.models import create_model
+
+BYTES = 4  # of a float32
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one arm. Bytes are those of float32 numbers; MACs are counted as `macs` does.
+
+    student_parameters: the network that is deployed. teacher_parameters: 0 without a teacher.
+    extra_parameters: heads that exist in training only, trained or frozen, of both sides.
+    training_bytes: weights of student, teacher and heads; gradients and momentum of what is trained; the
+        bank. Activations are not counted: they depend on the batch size and on the precision.
+    deployed_bytes: the student's parameters.
+    teacher_macs, student_macs: one view forward, with the heads.
+    student_step_macs: one view forward and backward, with the heads.
+    step_macs, run_macs: all views of one optimiser step, and of the run.
+    views, steps: of the whole run.
+    """
+
+    student_parameters: int
+    teacher_parameters: int
+    extra_parameters: int
+    training_bytes: int
+    deployed_bytes: int
+    teacher_macs: int
+    student_macs: int
+    student_step_macs: int
+    step_macs: int
+    run_macs: int
+    views: int
+    steps: int
+
+
+def parameters(module: nn.Module) -> int:
+    """The number of parameters (BatchNorm's running statistics are buffers and not counted)."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def macs(module: nn.Module, images_shape: Sequence[int]) -> int:
+    """Multiply-accumulates of one forward pass over a float32 batch of shape [B, 3, H, W].
+
+    Convolutions and matrix products are counted; normalisation, activations, pooling and biases are not, as
+    is usual. The module may be on any device and is not changed: shapes alone go through it.
+    """
+    shapes = {
+        name: torch.empty_like(tensor, device="meta")
+        for part in (module.named_parameters(), module.named_buffers())
+        for name, tensor in part
+    }
+    images = torch.empty(*images_shape, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        functional_call(module, shapes, (images,))
+    return counter.get_total_flops() // 2  # the counter takes a multiplication and an addition as two
+
+
+@cache
+def model_size(name: str, num_classes: int, image_size: int) -> tuple[int, int]:
+    """Parameters of a network by its name, and its forward MACs for a square image of `image_size` pixels."""
+    with torch.device("meta"):
+        model = create_model(name, num_classes).eval()
+    return parameters(model), macs(model, (1, 3, image_size, image_size))
+
+
+@cache
+def arm_cost(
+    student_name: str,
+    teacher_name: str | None,
+    num_classes: int,
+    image_size: int,
+    views_per_step: int,
+    steps: int,
+    extra_parameters: int = 0,
+    bank_bytes: int = 0,
+    *,
+    frozen_parameters: int = 0,
+    extra_teacher_macs: int = 0,
+    extra_student_macs: int = 0,
+) -> Cost:
+    """The cost of training one student.
+
+    A forward and backward pass is counted as three forward passes. For these networks the exact factor is
+    2.96 to 3.00, because the first convolution needs no gradient of its input. The teacher and the frozen
+    heads go forward only, over every view that the student sees.
+
+    Args:
+        student_name, teacher_name: names that `create_model` takes; None for a student without a teacher.
+        num_classes, image_size: N, and the side of a square view in pixels.
+        views_per_step, steps: views of one optimiser step, and optimiser steps of the run.
+        extra_parameters: parameters of heads that are trained beside the student.
+        bank_bytes: memory bank of the method (CRD).
+        frozen_parameters: parameters of heads that are kept in training but not trained.
+        extra_teacher_macs, extra_student_macs: forward MACs per view of heads that are frozen, and trained.
+
+    Raises:
+        ValueError: a model name is unknown, or a count is below its minimum.
+    """
+    for field, value, minimum in (
+        ("image_size", image_size, 1),
+        ("views_per_step", views_per_step, 1),
+        ("steps", steps, 0),
+        ("extra_parameters", extra_parameters, 0),
+        ("bank_bytes", bank_bytes, 0),
+        ("frozen_parameters", frozen_parameters, 0),
+        ("extra_teacher_macs", extra_teacher_macs, 0),
+        ("extra_student_macs", extra_student_macs, 0),
+    ):
+        if value < minimum:
+            raise ValueError(f"{field} is {value}, but it must be at least {minimum}.")
+    student, student_macs = model_size(student_name, num_classes, image_size)
+    teacher, teacher_macs = model_size(teacher_name, num_classes, image_size) if teacher_name else (0, 0)
+    student_macs, teacher_macs = student_macs + extra_student_macs, teacher_macs + extra_teacher_macs
+    trained = student + extra_parameters
+    step_macs = views_per_step * (teacher_macs + 3 * student_macs)
+    return Cost(
+        student_parameters=student,
+        teacher_parameters=teacher,
+        extra_parameters=extra_parameters + frozen_parameters,
+        training_bytes=BYTES * (3 * trained + teacher + frozen_parameters) + bank_bytes,
+        deployed_bytes=BYTES * student,
+        teacher_macs=teacher_macs,
+        student_macs=student_macs,
+        student_step_macs=3 * student_macs,
+        step_macs=step_macs,
+        run_macs=step_macs * steps,
+        views=views_per_step * steps,
+        steps=steps,
+    )

@@ -1,0 +1,219 @@
+"""Image sets: a whole data set as one uint8 tensor, and the loaders that make it.
+
+A data set is named by a string: `fashion-mnist-8k` (bundled), `cifar10`, `cifar100` (torchvision's files or folders of
+images, below the data root), or `folder:PATH` for any folder in ImageFolder layout (train/ and test/ or val/).
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision import datasets
+
+from kdlib import paths
+from kdlib.cache import cached_tensors
+
+BUNDLED = "fashion-mnist-8k"
+# name: (torchvision class, mean, std); CIFAR-100's statistics are those of the public checkpoints
+CIFAR = {
+    "cifar10": (datasets.CIFAR10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": (datasets.CIFAR100, (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)),
+}
+FASHION_CLASSES = (
+    "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """One split of a data set, held in memory (or memory-mapped) as a whole.
+
+    images: uint8 [N, 3, H, W], RGB; labels: int64 [N]; classes: name of each label; mean, std: of RGB in [0, 1], for
+    networks that we train; fingerprint: SHA-256 of images and labels (16 hex digits).
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return tuple(self.images.shape[-2:])
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The training and the test split of one data set."""
+
+    train: ImageSet
+    test: ImageSet
+
+
+def fingerprint(images: Tensor, labels: Tensor) -> str:
+    """16 hex digits of SHA-256 over shape, pixels and labels."""
+    digest = hashlib.sha256(str(tuple(images.shape)).encode())
+    digest.update(images.contiguous().numpy())
+    digest.update(labels.contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan needs to know of a data set without reading it: training images, classes, pixels of a side."""
+
+    images: int
+    classes: int
+    size: int
+
+
+FACTS = {BUNDLED: Facts(6_000, 10, 32), "cifar10": Facts(50_000, 10, 32), "cifar100": Facts(50_000, 100, 32)}
+
+
+def facts(name: str) -> Facts:
+    """Facts of a named set; a folder of the reader's own is read."""
+    if name in FACTS:
+        return FACTS[name]
+    data = load_data(name)
+    return Facts(len(data.train), len(data.train.classes), data.train.size[0])
+
+
+@lru_cache(maxsize=2)
+def load_data(name: str) -> Data:
+    """The data set called `name`. Raises ValueError (unknown name, unreadable file) or FileNotFoundError (absent)."""
+    if name == BUNDLED:
+        return _load_bundled()
+    if name in CIFAR:
+        return _load_cifar(name)
+    if name.startswith("folder:"):
+        root = Path(name.removeprefix("folder:")).expanduser()
+        return _load_folder(name, root, None, None)
+    raise ValueError(f"data = {name!r} is unknown; allowed are {BUNDLED}, {', '.join(CIFAR)} and folder:PATH")
+
+
+def available(name: str) -> bool:
+    """Whether the data set is on this machine."""
+    try:
+        _locate(name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _locate(name: str) -> Path:
+    """The folder (or file) that holds the set; FileNotFoundError says what is missing, where, and how to get it."""
+    if name == BUNDLED:
+        candidates, hint = [paths.BUNDLED], "it comes with the project: check it out again"
+    elif name in CIFAR:
+        base = CIFAR[name][0].base_folder
+        candidates = [paths.data_root() / base, paths.data_root() / name / "train"]
+        hint = f"run `python -m kdlib fetch {name}` with a network, or point KDLIB_DATA at a folder that holds it"
+    else:
+        candidates, hint = [Path(name.removeprefix("folder:")).expanduser() / "train"], "give another path"
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    looked = " and ".join(str(c) for c in candidates)
+    raise FileNotFoundError(f"data = {name!r} is missing: looked for {looked}; {hint}")
+
+
+def _load_bundled() -> Data:
+    """Fashion-MNIST images, grey 28x28, framed by two black pixels and repeated to three channels: 3x32x32."""
+    path = _locate(BUNDLED)
+    try:
+        with np.load(path) as arrays:
+            splits = [(arrays[f"{s}_images"], arrays[f"{s}_labels"]) for s in ("train", "test")]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ValueError(f"data file {path} is corrupt ({error}): check it out again") from error
+    sets = []
+    for images, labels in splits:
+        framed = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+        pixels = torch.from_numpy(framed)[:, None].repeat(1, 3, 1, 1)
+        labels = torch.from_numpy(labels.astype(np.int64))
+        mark = fingerprint(pixels, labels)
+        sets.append(ImageSet(BUNDLED, pixels, labels, FASHION_CLASSES, (0.218,) * 3, (0.331,) * 3, mark))
+    return Data(*sets)
+
+
+def _load_cifar(name: str) -> Data:
+    kind, mean, std = CIFAR[name]
+    if _locate(name).name != kind.base_folder:
+        return _load_folder(name, paths.data_root() / name, mean, std)
+    sets = []
+    for train in (True, False):
+        try:
+            source = kind(paths.data_root(), train=train, download=False)
+        except RuntimeError as error:
+            raise ValueError(
+                f"data files in {paths.data_root() / kind.base_folder} are incomplete or corrupt: delete them and run "
+                f"`python -m kdlib fetch {name}`"
+            ) from error
+        images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()
+        labels = torch.tensor(source.targets)
+        sets.append(ImageSet(name, images, labels, tuple(source.classes), mean, std, fingerprint(images, labels)))
+    return Data(*sets)
+
+
+def _load_folder(name: str, root: Path, mean: tuple | None, std: tuple | None) -> Data:
+    """ImageFolder layout. The first read is cached as one uint8 file, by paths, sizes and times of the images."""
+    held_out = next((s for s in ("test", "val") if (root / s).is_dir()), None)
+    if not (root / "train").is_dir() or held_out is None:
+        raise FileNotFoundError(
+            f"data = {name!r} is missing: looked for train and test (or val) in {root}; give another path"
+        )
+    sets = []
+    for split in ("train", held_out):
+        folder = datasets.ImageFolder(root / split)
+        listing = hashlib.sha256()
+        for path, label in folder.samples:
+            stat = Path(path).stat()
+            listing.update(f"{Path(path).relative_to(root)}|{label}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        label = f"{name.rsplit(':')[-1].strip('/').rsplit('/')[-1]}-{split}-{listing.hexdigest()[:16]}"
+        tensors = cached_tensors(label, lambda samples=folder.samples: _decode(samples))
+        images, labels = tensors["images"], tensors["labels"]
+        if mean is None:
+            mean, std = _statistics(images)
+        mark = bytes(tensors["fingerprint"].tolist()).decode()
+        sets.append(ImageSet(name, images, labels, tuple(folder.classes), mean, std, mark))
+    return Data(*sets)
+
+
+def _decode(samples: list[tuple[str, int]]) -> dict[str, Tensor]:
+    with ThreadPoolExecutor() as pool:  # PIL decodes outside the interpreter lock
+        pixels = list(pool.map(_read_rgb, [path for path, _ in samples]))
+    sizes = {p.shape for p in pixels}
+    if len(sizes) != 1:
+        found = ", ".join(f"{w}x{h}" for h, w, _ in sorted(sizes)[:3])
+        raise ValueError(f"images of one set must have one size; {samples[0][0]} and its neighbours have {found}")
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+    labels = torch.tensor([label for _, label in samples])
+    mark = torch.tensor(list(fingerprint(images, labels).encode()), dtype=torch.uint8)
+    return {"images": images, "labels": labels, "fingerprint": mark}
+
+
+def _read_rgb(path: str) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise ValueError(f"data file {path} is not a readable image ({error})") from error
+
+
+def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of RGB in [0, 1] over up to 5,000 evenly spaced images, rounded to 4 digits."""
+    some = images[:: max(1, len(images) // 5000)].double() / 255
+    mean, std = some.mean((0, 2, 3)), some.std((0, 2, 3))
+    return tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in std.tolist())

@@ -1,0 +1,44 @@
+"""One run over several processes, when torchrun started them; otherwise everything here says "one process"."""
+
+import os
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+@contextmanager
+def process_group(device: str):
+    """Joins the processes that torchrun launched (NCCL on GPUs, Gloo on CPUs); without torchrun it does nothing."""
+    if "RANK" not in os.environ or dist.is_initialized():
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """0 in the process that evaluates and writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def parallel(module: nn.Module) -> nn.Module:
+    """The module with its gradients averaged over processes."""
+    return nn.parallel.DistributedDataParallel(module) if world() > 1 else module
+
+
+def barrier() -> None:
+    """Waits for all processes."""
+    if world() > 1:
+        dist.barrier()

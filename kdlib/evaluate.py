@@ -1,0 +1,64 @@
+"""Measuring a network on an image set."""
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdlib import stats
+from kdlib.networks import Network
+
+EVALUATION_BATCH = 250
+
+
+@torch.no_grad()
+def logits_on(network: Network, images: Tensor) -> Tensor:
+    """float32 [N, classes] on the CPU for uint8 images [N, 3, H, W]; in eval mode, the mode is put back after."""
+    mode = network.training
+    network.eval()
+    device = network.scale.device
+    parts = [
+        network(images[i : i + EVALUATION_BATCH].to(device)).logits.cpu()
+        for i in range(0, len(images), EVALUATION_BATCH)
+    ]
+    network.train(mode)
+    return torch.cat(parts)
+
+
+def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """top1 and top5 in percent, nll in nats, ece in percent points of confidence (15 equal-width bins)."""
+    values, truth = logits.double().numpy(), labels.numpy()
+    return {
+        "top1": stats.top_k_accuracy(values, truth, 1),
+        "top5": stats.top_k_accuracy(values, truth, min(5, values.shape[1])),
+        "nll": stats.nll(values, truth),
+        "ece": stats.ece(values, truth),
+    }
+
+
+def agreement(student: Tensor, teacher: Tensor) -> dict[str, float]:
+    """Share of images with the same predicted class (percent), and mean KL(t||s) at temperature 1 (nats)."""
+    same = (student.argmax(1) == teacher.argmax(1)).double().mean().item() * 100
+    log_p, log_q = teacher.double().log_softmax(1), student.double().log_softmax(1)
+    return {"agreement": same, "kl_to_teacher": (log_p.exp() * (log_p - log_q)).sum(1).mean().item()}
+
+
+def correctness_bits(logits: Tensor, labels: Tensor) -> str:
+    """One bit per image in order (1: the predicted class is right), packed most significant first, as hex digits."""
+    right = (logits.argmax(1) == labels).numpy()
+    return np.packbits(right).tobytes().hex()
+
+
+@torch.no_grad()
+def with_batch_norm_from(network: Network, images: Tensor) -> Network:
+    """A copy whose BatchNorm statistics are the plain averages over `images` (uint8 [N, 3, H, W], e.g. weak views)."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    network.train()
+    for i in range(0, len(images), EVALUATION_BATCH):
+        network(images[i : i + EVALUATION_BATCH].to(network.scale.device))
+    return network

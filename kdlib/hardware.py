@@ -1,0 +1,42 @@
+"""What this machine has: the device, the precision and the number of threads that `auto` stands for."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def resolve_device(device: str) -> str:
+    """ "cpu" or "cuda" for `device` in DEVICES. Raises ValueError for another word, or cuda where there is none."""
+    if device not in DEVICES:
+        raise ValueError(f"device = {device!r} is unknown; allowed are {', '.join(DEVICES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device = 'cuda' is not available: torch sees no GPU here; allowed are auto and cpu")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def resolve_precision(device: str) -> str:
+    """bfloat16 where the hardware computes in it, else float16 on a GPU and float32 on a CPU."""
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if _cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+
+
+def _cpu_flags() -> set[str]:
+    """Instruction-set flags as Linux lists them; empty where it does not (then float32 is the safe choice)."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return set()
+    lines = [line for line in info.read_text().splitlines() if line.startswith(("flags", "Features"))]
+    return set(lines[0].split(":")[1].split()) if lines else set()
+
+
+def device_name(device: str) -> str:
+    """A reader's words for the hardware: the GPU's name, or the CPU's instruction set."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"

@@ -1,0 +1,81 @@
+"""Teacher-only measurements: what a teacher says on original and on augmented views. Nothing is trained."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlib.data import ImageSet, load_data
+from kdlib.evaluate import logits_on, scores
+from kdlib.losses import ccd_weights
+from kdlib.networks import Network
+from kdlib.randomness import uniforms_of
+from kdlib.sampling import stratified
+from kdlib.specs import ViewsSpec
+from kdlib.train import bits
+from kdlib.views.policies import create_policy
+
+BINS = 40  # of the histograms of w over [0, 2]
+
+
+def draw_views(spec: ViewsSpec, images: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
+    """(ids int64 [n], views uint8 [n, 2, 3, H, W], a second crop of the originals [n, 3, H, W]) for one split."""
+    policy = create_policy(spec.policy.name, **spec.policy.options)
+    share = min(1.0, spec.images / len(images))
+    ids = stratified(images.labels, torch.arange(len(images)), share, spec.seed, "measured images")
+    roles = policy.roles | {"augmented crop": 3}
+    draws = {r: uniforms_of(spec.seed, r, torch.zeros_like(ids), ids, len(images), n) for r, n in roles.items()}
+    views = policy(images.images[ids], draws)
+    floor = create_policy("weak2")(images.images[ids], draws)[:, 1]
+    return ids, views, floor
+
+
+def measure_views(spec: ViewsSpec, teacher: Network) -> dict:
+    """For train and test images apart: scores and entropy on each view, agreement, and the distribution of w.
+
+    metrics: SPLIT_VIEW_top1, _nll, _ece, _entropy (nats); SPLIT_agreement (percent, same class on x and x~);
+    SPLIT_w_mean, _w_std, _w_histogram (counts in 40 bins over [0, 2]); SPLIT_floor_*: the same for x and another plain
+    crop of x; SPLIT_lowest, SPLIT_highest: ids of the 8 images with the smallest and the largest w.
+    """
+    data = load_data(spec.data)
+    teacher = teacher.to(spec.machine.device)
+    metrics: dict = {}
+    for split, images in (("train", data.train), ("test", data.test)):
+        ids, views, floor = draw_views(spec, images)
+        labels = images.labels[ids]
+        original, augmented, other = (logits_on(teacher, v) for v in (views[:, 0], views[:, 1], floor))
+        for view, logits in (("original", original), ("augmented", augmented)):
+            found = scores(logits, labels) | {"entropy": entropy(logits)}
+            metrics |= {f"{split}_{view}_{name}": value for name, value in found.items() if name != "top5"}
+        w = ccd_weights(original, augmented)
+        same = (original.argmax(1) == augmented.argmax(1)).double().mean().item() * 100
+        order = w.argsort()
+        metrics |= {
+            f"{split}_images": len(ids),
+            f"{split}_agreement": same,
+            **weight_summary(f"{split}_w", w),
+            **weight_summary(f"{split}_floor", ccd_weights(original, other)),
+            f"{split}_lowest": ids[order[:8]].tolist(),
+            f"{split}_highest": ids[order[-8:].flip(0)].tolist(),
+        }
+    return {
+        "metrics": metrics,
+        "evaluations": [],
+        "bits": bits({}, metrics),
+        "fingerprint": data.train.fingerprint,
+    }
+
+
+def entropy(logits: Tensor) -> float:
+    """Mean entropy of the softmax, in nats."""
+    log_p = logits.double().log_softmax(1)
+    return -(log_p.exp() * log_p).sum(1).mean().item()
+
+
+def weight_summary(name: str, w: Tensor) -> dict:
+    """Mean, standard deviation and histogram of w, float [n] in [0, 2]."""
+    counts, _ = np.histogram(w.numpy(), bins=BINS, range=(0, 2))
+    return {
+        f"{name}_mean": w.mean().item(),
+        f"{name}_std": w.std().item(),
+        f"{name}_histogram": counts.tolist(),
+    }

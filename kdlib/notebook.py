@@ -1,0 +1,170 @@
+"""The one object a chapter talks to: `study = kdlib.start("03_blind_teacher", globals(), In)`."""
+
+import ast
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+from pydantic import ConfigDict, ValidationError, create_model
+from tqdm.auto import tqdm
+
+from kdlib import claims, tables
+from kdlib.data import BUNDLED, Data, available, load_data
+from kdlib.records import sentence
+from kdlib.runs import missing, run_all
+from kdlib.specs import RunResult
+from kdlib.store import Store
+from kdlib.studies import STUDIES, Setting, Study, create_study
+
+COMMON = {
+    "profile": (str, ...), "pair": (str, "auto"), "seeds": (list[int], []), "device": (str, "auto"),
+    "data": (str, "auto"), "missing": (str, "auto"),
+}  # fmt: skip
+MISSING = ("auto", "train", "gap", "error")
+
+
+def own_parameters(name: str) -> dict[str, tuple[Any, Any]]:
+    """The parameters that only this chapter has, with type and default."""
+    signature = inspect.signature(STUDIES[name])
+    return {p.name: (p.annotation, p.default) for p in list(signature.parameters.values())[1:]}
+
+
+def check_parameters(name: str, values: Mapping[str, Any], cells: Sequence[str] = ()) -> dict[str, Any]:
+    """The chapter's parameters out of a notebook's names, checked.
+
+    cells: the sources run so far (`In`). papermill puts what it was given in a cell that begins with
+    "# Parameters", and only logs a name that no parameter has; here the last such cell is parsed and an unknown name
+    raises ValueError, as does a value of a wrong type.
+    """
+    fields = COMMON | own_parameters(name)
+    injected = [cell for cell in cells if cell.lstrip().startswith("# Parameters")]
+    for target in assigned_names(injected[-1]) if injected else ():
+        if target not in fields:
+            raise ValueError(f"parameter {target!r} is unknown in {name}; allowed are {', '.join(fields)}")
+    model = create_model("Parameters", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        checked = model(**{field: values[field] for field in fields if field in values})
+    except ValidationError as error:
+        raise ValueError(f"parameter {sentence(error, model)}") from None
+    if checked.missing not in MISSING:
+        raise ValueError(f"parameter missing = {checked.missing!r} is unknown; allowed are {', '.join(MISSING)}")
+    return checked.model_dump()
+
+
+def assigned_names(source: str) -> list[str]:
+    """The names that a cell assigns, in order."""
+    names = []
+    for node in ast.parse(source).body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        names += [t.id for t in targets if isinstance(t, ast.Name)]
+    return names
+
+
+class Session:
+    """A study at a setting, with its results: what a chapter's cells call."""
+
+    def __init__(self, study: Study, mode: str):
+        self.study, self.setting, self.mode = study, study.setting, mode
+        self.profile = study.setting.profile
+        self.store = Store(self.profile.name)
+
+    def run(self) -> "Session":
+        """Brings the results: trains what is missing, leaves gaps, or raises FileNotFoundError, as `missing` says."""
+        specs = self.study.all_specs
+        todo = missing(specs, self.store)
+        if todo and self.mode == "error":
+            raise FileNotFoundError(
+                f"{len(todo)} runs of {self.study.name} are missing at profile {self.profile.name!r}: {self.command}"
+            )
+        if todo and self.mode == "train":
+            with tqdm(total=len(todo), desc=self.study.name, unit="run") as bar:
+                run_all(specs, self.profile.name, report=lambda *_: bar.update())
+            self.store = Store(self.profile.name)
+        elif todo:
+            display(Markdown(f"*{len(todo)} of {len(specs)} runs are not there yet. To train them:* `{self.command}`"))
+        return self
+
+    @property
+    def command(self) -> str:
+        """The line that trains what this chapter lacks."""
+        return f"python -m kdlib run {self.study.name} --profile {self.profile.name}"
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per finished run, see `tables.runs_frame`."""
+        return tables.runs_frame(self.study, self.store)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One row per evaluation of every finished run."""
+        return tables.curves_frame(self.study, self.store)
+
+    @property
+    def arms(self) -> pd.DataFrame:
+        """One row per arm: accuracy, interval, n, cost; gaps where runs are missing."""
+        return tables.arms_table(self.study, self.frame)
+
+    @property
+    def contrasts(self) -> pd.DataFrame:
+        """One row per contrast, with the computed verdict."""
+        return tables.contrasts_table(self.study, self.frame)
+
+    def measurement(self, name: str) -> RunResult | None:
+        """A teacher-only measurement, or None where it is missing."""
+        return self.store.get(self.study.measurements[name])
+
+    def judge(self) -> list[claims.Judgement]:
+        """All primary contrasts at this setting."""
+        return claims.judge(self.store, self.setting)
+
+    @property
+    def pictures(self) -> Data:
+        """Images to look at: the study's data set, or the bundled one where it is not on this machine."""
+        return load_data(self.setting.data if available(self.setting.data) else BUNDLED)
+
+    def mean(self, arm: str, metric: str = "top1") -> float | None:
+        """The mean of a metric over the finished seeds of an arm, or None."""
+        values = tables.by_seed(self.frame, arm, metric).values()
+        return sum(values) / len(values) if values else None
+
+    def status(self) -> HTML:
+        """The status box of the chapter: profile, data, networks, seeds, hardware, dates, commits."""
+        found = [r for s in self.study.all_specs if (r := self.store.get(s)) is not None]
+        said = {key: sorted({str(r.provenance[key]) for r in found}) for key in ("hardware", "date", "commit")}
+        precision = sorted({r.spec.machine.precision for r in found})
+        rows = {
+            "profile": self.profile.summary,
+            "data": self.setting.data,
+            "teacher → student": " → ".join(self.setting.networks),
+            "seeds": ", ".join(map(str, self.setting.seeds)),
+            "runs": f"{len(found)} of {len(self.study.all_specs)} there",
+            "hardware": ", ".join(said["hardware"] + precision) or "nothing run yet",
+            "date": " to ".join(said["date"][:: max(1, len(said["date"]) - 1)]) or "nothing run yet",
+            "commit": ", ".join(said["commit"]) or "nothing run yet",
+        }
+        body = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
+        return HTML(f'<dl class="kd-status">{body}</dl>')
+
+
+def start(name: str, namespace: Mapping[str, Any], cells: Sequence[str] = ()) -> Session:
+    """Checks a notebook's parameters and returns its session. Call it as `kdlib.start(NAME, globals(), In)`.
+
+    name: the notebook's file name without .ipynb. Raises ValueError, in one sentence, for an unknown parameter,
+    profile, pair, data set, device, a wrong type or a value out of range. The environment variable KDLIB_MISSING
+    overrides the parameter `missing`.
+    """
+    given = check_parameters(name, namespace, cells)
+    setting = Setting.of(given["profile"], given["pair"], given["seeds"], given["device"], given["data"])
+    study = create_study(name, setting, **{key: given[key] for key in own_parameters(name)})
+    mode = os.environ.get("KDLIB_MISSING") or given["missing"]
+    if mode not in MISSING:
+        raise ValueError(f"KDLIB_MISSING = {mode!r} is unknown; allowed are {', '.join(MISSING)}")
+    if mode == "auto":
+        mode = "train" if setting.profile.trains else "gap"
+    return Session(study, mode)

@@ -1,0 +1,167 @@
+"""Figures. Each function draws one, from data, and returns it; none reads a store or trains."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from kdlib.stats import MARGIN, Interval, mean_interval
+
+STYLE = {
+    "figure.dpi": 120, "savefig.bbox": "tight", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True, "axes.titlesize": 11, "legend.frameon": False,
+}  # fmt: skip
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#7f7f7f"  # told apart by colour-blind readers
+CYCLE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
+
+
+def styled(draw):
+    """Draws with the book's style and closes the figure, so that a notebook shows it once."""
+
+    def wrapper(*args, **kwargs) -> Figure:
+        with plt.rc_context(STYLE):
+            figure = draw(*args, **kwargs)
+        plt.close(figure)
+        return figure
+
+    wrapper.__name__, wrapper.__doc__ = draw.__name__, draw.__doc__
+    return wrapper
+
+
+@styled
+def tiles(
+    rows: Sequence[Tensor], names: Sequence[str], titles: Sequence[str] | None = None, scale: float = 0.85
+) -> Figure:
+    """A grid of images: each row uint8 [n, 3, H, W] with its name on the left; titles above the columns."""
+    columns = max(len(row) for row in rows)
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(scale * columns + 1.2, scale * len(rows) + 0.2), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        for side in axis.spines.values():
+            side.set_visible(False)
+    for r, (row, name) in enumerate(zip(rows, names, strict=True)):
+        axes[r, 0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for c, image in enumerate(row):
+            axes[r, c].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    for c, title in enumerate(titles or ()):
+        axes[0, c].set_title(title, fontsize=8)
+    figure.subplots_adjust(wspace=0.06, hspace=0.08)
+    return figure
+
+
+@styled
+def arms(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label: str = "top-1 accuracy, %") -> Figure:
+    """One line per arm: each seed a dot, the mean a bar, its 95 % interval a line. Arms without runs say so."""
+    figure, axis = plt.subplots(figsize=(6.4, 0.45 * len(order) + 0.9))
+    for y, arm in enumerate(order):
+        values = frame[frame.arm == arm][metric].astype(float).to_numpy()
+        if not len(values):
+            axis.annotate("not run", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
+            continue
+        interval = mean_interval(values)
+        axis.scatter(values, np.full(len(values), y), s=22, color=BLUE, alpha=0.55, zorder=3, linewidths=0)
+        axis.plot([interval.mean], [y], marker="|", markersize=16, markeredgewidth=2.5, color=ORANGE, zorder=4)
+        if len(values) > 2:  # with two seeds the interval is wider than any picture
+            axis.plot([interval.low, interval.high], [y, y], color=ORANGE, lw=1.6, zorder=2)
+    axis.set_yticks(range(len(order)), order)
+    axis.set(xlabel=label, ylim=(len(order) - 0.4, -0.6))
+    return figure
+
+
+@styled
+def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "difference, points of top-1") -> Figure:
+    """One paired difference per line with its interval; the line at zero and the band of the margin."""
+    figure, axis = plt.subplots(figsize=(6.8, 0.42 * len(rows) + 0.9))
+    spread = [abs(i.mean) for i in rows.values() if i.n] or [1.0]
+    limit = max([*spread, *(max(abs(i.low), abs(i.high)) for i in rows.values() if i.n > 2), 1.0]) * 1.15
+    axis.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0)
+    axis.axvline(0, color="black", lw=0.8)
+    for y, (_, interval) in enumerate(rows.items()):
+        if not interval.n:
+            axis.annotate("not measured", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
+            continue
+        if interval.n > 1:
+            low, high = max(interval.low, -2 * limit), min(interval.high, 2 * limit)
+            axis.plot([low, high], [y, y], color=BLUE, lw=1.8)
+        axis.scatter([interval.mean], [y], color=BLUE, s=34, zorder=3)
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6), xlim=(-limit, limit))
+    return figure
+
+
+@styled
+def curves(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label: str = "test top-1, %") -> Figure:
+    """The metric against student views, mean over seeds, one line per arm."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    for colour, arm in zip(CYCLE, [a for a in order if (frame.arm == a).any()], strict=False):
+        mean = frame[frame.arm == arm].groupby("views")[metric].mean()
+        axis.plot(mean.index, mean, marker="o", ms=3.5, color=colour, label=arm)
+    if len(frame):
+        axis.legend(loc="lower right", fontsize=8)
+    else:
+        axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+    axis.set(xlabel="views seen by the student", ylabel=label)
+    return figure
+
+
+@styled
+def weight_histograms(metrics: Mapping[str, list] | None, split: str = "test") -> Figure:
+    """The distribution of w on JDA views, and its floor: w between two plain crops of one image."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.0))
+    if metrics is None:
+        axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+    else:
+        edges = np.linspace(0, 2, len(metrics[f"{split}_w_histogram"]) + 1)
+        for name, colour, text in (("floor", GREY, "two plain crops"), ("w", BLUE, "crop and JDA view")):
+            share = np.array(metrics[f"{split}_{name}_histogram"]) / metrics[f"{split}_images"]
+            axis.stairs(share, edges, fill=True, color=colour, alpha=0.55, label=text)
+            axis.axvline(metrics[f"{split}_{name}_mean"], color=colour, lw=1.6, ls="--")
+        axis.legend(loc="upper left")
+    axis.set(xlabel="w = cosine + 1", ylabel=f"share of {split} images", xlim=(0, 2))
+    return figure
+
+
+@styled
+def teacher_on_views(measured: Mapping[str, Mapping | None]) -> Figure:
+    """Top-1 and entropy of the teacher on original and augmented views of test images, one group per policy."""
+    figure, panels = plt.subplots(1, 2, figsize=(7.2, 0.55 * len(measured) + 1.4), sharey=True)
+    for panel, (metric, label) in zip(panels, (("top1", "top-1, %"), ("entropy", "entropy, nats")), strict=True):
+        for y, metrics in enumerate(measured.values()):
+            if metrics is None:
+                panel.annotate("not run", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
+                continue
+            for offset, view, colour in ((-0.18, "original", GREY), (0.18, "augmented", BLUE)):
+                panel.barh(
+                    y + offset,
+                    metrics[f"test_{view}_{metric}"],
+                    0.34,
+                    color=colour,
+                    label=view if y == 0 else None,
+                )
+        panel.set(xlabel=label, ylim=(len(measured) - 0.4, -0.6))
+        panel.grid(axis="y", visible=False)
+    panels[0].set_yticks(range(len(measured)), list(measured))
+    if panels[0].get_legend_handles_labels()[0]:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+    return figure
+
+
+@styled
+def answers(images: Tensor, hard: Sequence[str], soft: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Images [n, 3, H, W] above what a teacher says about each: probabilities float [n, classes] as bars."""
+    figure, axes = plt.subplots(2, len(images), figsize=(1.75 * len(images) + 1, 3.9), height_ratios=(1, 1.25))
+    for c, image in enumerate(images):
+        axes[0, c].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes[0, c].set(xticks=[], yticks=[], title=hard[c])
+        axes[0, c].grid(False)
+        axes[1, c].barh(range(len(classes)), soft[c], color=BLUE)
+        axes[1, c].set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6), xticks=(0, 0.5, 1))
+        axes[1, c].set_yticks(range(len(classes)), classes if c == 0 else [""] * len(classes), fontsize=7)
+    figure.supxlabel("probability that the teacher gives", fontsize=9)
+    return figure

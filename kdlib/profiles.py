@@ -1,0 +1,108 @@
+"""Profiles: named scales of the same studies, from seconds on a laptop to the paper's recipe on GPUs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kdlib.data import BUNDLED
+from kdlib.specs import Recipe
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One scale.
+
+    summary: for the banner of every page; data: default data set; pairs: "TEACHER-STUDENT" -> (teacher, student), the
+    first is the default; pool, fraction: which training images students see (see kdlib.sampling); teacher_recipe: how
+    teachers are trained, or None where they are public checkpoints; teacher_threads: cores that a teacher's training
+    uses; seeds: the planned seeds; trains: whether `missing = "auto"` trains what the store lacks; verdicts: whether
+    the profile is large enough to judge a claim.
+    """
+
+    name: str
+    summary: str
+    data: str
+    pairs: Mapping[str, tuple[str, str]]
+    recipe: Recipe
+    teacher_recipe: Recipe | None
+    seeds: tuple[int, ...]
+    pool: int | None = None
+    fraction: float = 1.0
+    teacher_fraction: float = 1.0
+    teacher_threads: int = 1
+    measured_images: int = 2000
+    trains: bool = False
+    verdicts: bool = False
+
+
+PAPER_PAIRS = {
+    f"{teacher}-{student}": (teacher, student)
+    for teacher, student in (
+        ("wrn_40_2", "wrn_16_2"), ("wrn_40_2", "wrn_40_1"), ("resnet56", "resnet20"), ("resnet32x4", "resnet8x4"),
+    )
+}  # fmt: skip
+PAPER_RECIPE = Recipe(
+    views_per_step=256, views_per_image=480, learning_rate=0.1, weight_decay=1e-4, schedule="steps",
+    milestones=(150 / 240, 180 / 240, 210 / 240), evaluations=10,
+)  # fmt: skip
+
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile(
+        name="smoke",
+        summary="smoke: two or three steps, to see that every cell runs; the numbers mean nothing",
+        data=BUNDLED,
+        pairs={"resnet8-resnet8": ("resnet8", "resnet8")},
+        recipe=Recipe(views_per_step=32, views_per_image=4, learning_rate=0.05, weight_decay=5e-4, evaluations=1),
+        teacher_recipe=Recipe(
+            views_per_step=32, views_per_image=4, learning_rate=0.05, weight_decay=5e-4, evaluations=1
+        ),
+        seeds=(0,),
+        fraction=1 / 300,
+        teacher_fraction=1 / 300,
+        measured_images=50,
+        trains=True,
+    ),
+    "quick": Profile(
+        name="quick",
+        summary="quick: a demonstration on the bundled images, trained live; too small for a verdict",
+        data=BUNDLED,
+        pairs={"resnet20-resnet8": ("resnet20", "resnet8")},
+        recipe=Recipe(views_per_step=64, views_per_image=24, learning_rate=0.1, weight_decay=5e-4),
+        teacher_recipe=Recipe(
+            views_per_step=64, views_per_image=5, learning_rate=0.1, weight_decay=5e-4, evaluations=1
+        ),
+        seeds=(0, 1),
+        fraction=1 / 12,
+        teacher_threads=2,
+        measured_images=1000,
+        trains=True,
+    ),
+    "reference": Profile(
+        name="reference",
+        summary="reference: CIFAR-100, a public ResNet-56 teacher, a small student, a subset that two cores can afford",
+        data="cifar100",
+        pairs={"resnet56-resnet8": ("cifar100_resnet56", "resnet8")},
+        recipe=Recipe(views_per_step=128, views_per_image=60, learning_rate=0.2, weight_decay=5e-4, evaluations=10),
+        teacher_recipe=None,
+        seeds=(0, 1, 2, 3, 4),
+        pool=10_000,
+        fraction=0.5,
+        verdicts=True,
+    ),
+    "paper": Profile(
+        name="paper",
+        summary="paper: CIFAR-100, the paper's pairs and its 240-epoch recipe, on GPUs",
+        data="cifar100",
+        pairs=PAPER_PAIRS,
+        recipe=PAPER_RECIPE,
+        teacher_recipe=PAPER_RECIPE.model_copy(update={"views_per_image": 240}),
+        seeds=(0, 1, 2, 3, 4),
+        verdicts=True,
+    ),
+}
+
+
+def profile(name: str) -> Profile:
+    """The profile called `name`. Raises ValueError for another word."""
+    if name not in PROFILES:
+        raise ValueError(f"profile = {name!r} is unknown; allowed are {', '.join(PROFILES)}")
+    return PROFILES[name]

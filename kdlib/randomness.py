@@ -1,0 +1,50 @@
+"""Stateless randomness: every draw is a function of (seed, role, epoch, image id).
+
+A table of uniforms is drawn for the whole training set of one epoch, on the CPU, and rows are looked up by image id.
+So arms that share a seed share initial weights, subsets, order and crops; a resumed run needs no generator state; and
+what an image undergoes does not depend on the batch size, on the number of processes or on the device.
+"""
+
+import hashlib
+from contextlib import contextmanager
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+def stream_seed(seed: int, role: str, epoch: int = 0) -> int:
+    """A 63-bit seed for one stream, from SHA-256 of its name. Roles are free text such as "order"."""
+    digest = hashlib.sha256(f"{seed}|{role}|{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def generator(seed: int, role: str, epoch: int = 0) -> torch.Generator:
+    """A CPU generator at the start of one stream."""
+    return torch.Generator().manual_seed(stream_seed(seed, role, epoch))
+
+
+@lru_cache(maxsize=16)
+def uniforms(seed: int, role: str, epoch: int, count: int, draws: int) -> Tensor:
+    """float32 [count, draws] in [0, 1): row i belongs to image id i. Cached: treat it as read-only."""
+    return torch.rand(count, draws, generator=generator(seed, role, epoch))
+
+
+def uniforms_of(seed: int, role: str, epochs: Tensor, ids: Tensor, count: int, draws: int) -> Tensor:
+    """float32 [B, draws] for images `ids` [B] int64, image i in its epoch `epochs[i]`; `count` = size of the set.
+
+    A batch may span two epochs (or more, if it is larger than the subset), so rows are gathered epoch by epoch.
+    """
+    rows = torch.empty(len(ids), draws)
+    for epoch in epochs.unique().tolist():
+        here = epochs == epoch
+        rows[here] = uniforms(seed, role, epoch, count, draws)[ids[here]]
+    return rows
+
+
+@contextmanager
+def seeded(seed: int, role: str):
+    """Inside, torch's default CPU generator stands at the start of a stream: for layers' own initialisers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, role))
+        yield

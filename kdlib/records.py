@@ -1,0 +1,30 @@
+"""The base of every record that users fill in: frozen, no unknown fields, errors in one sentence."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Record(BaseModel):
+    """Frozen; unknown fields, wrong types and infinite numbers raise ValueError in one sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **fields: Any):
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ValueError(sentence(error, type(self))) from None
+
+
+def sentence(error: ValidationError, kind: type[BaseModel]) -> str:
+    """The first problem of a validation error: the field, its value, and what is allowed."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    if first["type"] == "extra_forbidden":
+        return f"{field} is not a field of {kind.__name__}; allowed are {', '.join(kind.model_fields)}"
+    if first["type"] == "missing":
+        return f"{field} is missing: {kind.__name__} needs it"
+    return f"{field} = {first['input']!r} is not allowed: {first['msg'][0].lower()}{first['msg'][1:]}"

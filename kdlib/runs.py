@@ -1,0 +1,143 @@
+"""Executing specs: one after another, in parallel, on a cluster. The unit of parallelism is one run."""
+
+import datetime
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from importlib.metadata import version
+
+import torch
+from filelock import FileLock
+
+from kdlib import distributed, hardware, paths
+from kdlib.measure import measure_views
+from kdlib.specs import RunResult, RunSpec, Spec, ViewsSpec
+from kdlib.store import Store
+from kdlib.train import Progress, train
+
+Report = Callable[[int, int, RunResult], None]  # runs done, runs in all, the newest result
+
+
+def needed(specs: Iterable[Spec]) -> list[Spec]:
+    """The specs and the runs of their teachers, each once, teachers before students."""
+    ordered: dict[str, Spec] = {}
+    for spec in specs:
+        if isinstance(spec.teacher, RunSpec):
+            ordered |= {s.key: s for s in needed([spec.teacher])}
+        ordered[spec.key] = spec
+    return list(ordered.values())
+
+
+def missing(specs: Iterable[Spec], store: Store) -> list[Spec]:
+    """What must run before every spec has a result: a published student needs no teacher's weights here."""
+    wanted = [spec for spec in specs if store.get(spec) is None]
+    return [s for s in needed(wanted) if store.get(s) is None or _lacks_weights(s, wanted, store)]
+
+
+def _lacks_weights(spec: Spec, wanted: list[Spec], store: Store) -> bool:
+    """A published teacher whose weights a student needs is trained again: results/ holds no weights."""
+    teaches = any(w.teacher == spec for w in wanted)
+    return teaches and not (store.folder(spec) / "weights.safetensors").exists()
+
+
+def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunResult:
+    """Runs one spec to its end in this process, or on from its checkpoint, and stores the result.
+
+    A second process asked for the same spec waits and then reads what the first one stored.
+    """
+    store = Store(profile)
+    lock = store.runs / ".locks" / f"{spec.key}.{distributed_rank()}"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        done = store.folder(spec) / "result.json"
+        if done.exists():
+            return store.get(spec)
+        torch.set_num_threads(spec.machine.threads)
+        with distributed.process_group(spec.machine.device):
+            teacher = store.network(spec.teacher, spec.machine.precision) if spec.teacher else None
+            if isinstance(spec, ViewsSpec):
+                outcome = measure_views(spec, teacher)
+            else:
+                outcome = train(spec, store.folder(spec), teacher, progress)
+            result = RunResult(
+                spec=spec,
+                key=spec.key,
+                profile=profile,
+                provenance=provenance(spec, outcome.pop("seconds", None)),
+                **outcome,
+            )
+            if distributed.rank() == 0:
+                store.put(result)
+    return result
+
+
+def distributed_rank() -> int:
+    """The process's rank under torchrun, before its group exists; 0 otherwise."""
+    return int(os.environ.get("RANK", 0))
+
+
+def provenance(spec: Spec, seconds: float | None) -> dict:
+    """Versions, hardware, date, commit and training time: recorded, never part of the bits."""
+    packages = ("torch", "torchvision", "numpy")
+    return {
+        "versions": {p: version(p) for p in packages} | {"python": sys.version.split()[0]},
+        "hardware": hardware.device_name(spec.machine.device),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "seconds": None if seconds is None else round(seconds, 1),
+    }
+
+
+def commit() -> str | None:
+    """The project's git commit, or None outside a checkout."""
+    call = ["git", "-C", str(paths.ROOT), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
+
+
+def run_all(
+    specs: Iterable[Spec], profile: str, executor: Executor | None = None, report: Report | None = None
+) -> list[RunResult]:
+    """Results of all specs, in order; what the store lacks is run, teachers first.
+
+    executor: any concurrent.futures.Executor; by default a pool with one process per `threads` cores (one process on a
+    GPU). report(done, total, result) is called after each run. The first failure is raised; finished runs stay stored.
+    """
+    specs = list(specs)
+    todo = missing(specs, Store(profile))
+    if todo:
+        pool = executor or default_executor(todo)
+        try:
+            _run(todo, profile, pool, report)
+        finally:
+            if executor is None:
+                pool.shutdown(cancel_futures=True)
+    store = Store(profile)
+    return [store.get(spec) for spec in specs]
+
+
+def default_executor(specs: list[Spec]) -> Executor:
+    """Processes started afresh (spawn): a forked torch may hang, and each needs its own number of threads."""
+    threads = min(spec.machine.threads for spec in specs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = 1 if specs[0].machine.device == "cuda" else max(1, cores // threads)
+    return ProcessPoolExecutor(min(workers, len(specs)), mp_context=multiprocessing.get_context("spawn"))
+
+
+def _run(todo: list[Spec], profile: str, pool: Executor, report: Report | None) -> None:
+    keys, done = {spec.key for spec in todo}, 0
+    while todo:
+        ready = [s for s in todo if not (isinstance(s.teacher, RunSpec) and s.teacher.key in keys)]
+        for future in as_completed([pool.submit(execute, spec, profile) for spec in ready]):
+            result = future.result()
+            keys.discard(result.key)
+            done += 1
+            if report:
+                report(done, done + len(keys), result)
+        todo = [s for s in todo if s.key in keys]

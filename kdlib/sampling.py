@@ -1,0 +1,77 @@
+"""Which training images a run sees, and in which order. Both are functions of (seed, role, epoch, image id)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from kdlib.randomness import uniforms
+
+VALIDATION_SHARE = 0.1  # of the training images: 5,000 of CIFAR-100's 50,000
+
+
+def stratified(labels: Tensor, ids: Tensor, share: float, seed: int, role: str) -> Tensor:
+    """Ascending int64: of each class among `ids`, round(share * members), at least one, drawn by (seed, role, id).
+
+    labels: int64 [N], of the whole set; ids: int64 [n]. Nested in `share`: of one seed and role, a smaller share is
+    part of a larger one.
+    """
+    keys = uniforms(seed, role, 0, len(labels), 1).squeeze(1)
+    chosen = []
+    for label in labels[ids].unique().tolist():
+        members = ids[labels[ids] == label]
+        chosen.append(members[keys[members].argsort()[: max(1, round(share * len(members)))]])
+    return torch.cat(chosen).sort().values
+
+
+def validation_ids(labels: Tensor) -> Tensor:
+    """The fixed validation split: 10 % of the training images, the same for every seed and every run."""
+    return stratified(labels, torch.arange(len(labels)), VALIDATION_SHARE, 0, "validation split")
+
+
+def training_ids(labels: Tensor, seed: int, fraction: float, pool: int | None, validation: bool) -> Tensor:
+    """Ascending int64 ids of the images that a run trains on.
+
+    validation: leave the validation split out (a pool always does). pool: a fixed stratified draw of that many images
+    (rounded by class), the same for every seed. fraction in (0, 1]: the few-shot share of what remains, drawn by the
+    seed. Raises ValueError if the pool is larger than what may be trained on.
+    """
+    ids = torch.arange(len(labels))
+    if validation or pool is not None:
+        ids = ids[~torch.isin(ids, validation_ids(labels))]
+    if pool is not None:
+        if pool > len(ids):
+            raise ValueError(f"pool = {pool} is larger than the {len(ids)} images that may be trained on")
+        ids = stratified(labels, ids, pool / len(ids), 0, "pool")
+    return stratified(labels, ids, fraction, seed, "subset") if fraction < 1 else ids
+
+
+@dataclass(frozen=True)
+class Order:
+    """An endless stream of images: epoch after epoch, each a random permutation of `ids`, cut into batches.
+
+    Batches run across the end of an epoch, so that arms with 1, 2 or 4 views per image make exactly equal numbers of
+    steps. ids: tuple of image ids; total: size of the whole set; batch: images per step.
+    """
+
+    ids: tuple[int, ...]
+    total: int
+    batch: int
+    seed: int
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """(image ids int64 [batch], epoch of each int64 [batch]) of step 0, 1, 2, ...: no state is kept."""
+        position = torch.arange(step * self.batch, (step + 1) * self.batch)
+        epochs, places = position // len(self.ids), position % len(self.ids)
+        ids = torch.empty(self.batch, dtype=torch.int64)
+        for epoch in epochs.unique().tolist():
+            here = epochs == epoch
+            ids[here] = _permutation(self.ids, self.total, self.seed, epoch)[places[here]]
+        return ids, epochs
+
+
+@lru_cache(maxsize=4)
+def _permutation(ids: tuple[int, ...], total: int, seed: int, epoch: int) -> Tensor:
+    members = torch.tensor(ids)
+    return members[uniforms(seed, "order", epoch, total, 1).squeeze(1)[members].argsort()]

@@ -1,0 +1,209 @@
+"""What a run is: everything that decides its bits, in one frozen, hashed record."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, field_validator, model_validator
+
+from kdlib.hardware import resolve_device, resolve_precision
+from kdlib.methods import check_method, method_options
+from kdlib.models import create_model
+from kdlib.models.checkpoints import PUBLIC
+from kdlib.records import Record
+from kdlib.views.policies import create_policy, policy_options
+
+# Raised when a change alters what training does, so that older results are never mistaken for new ones.
+RECIPE_VERSION = 1
+
+
+class Recipe(Record):
+    """The optimisation schedule: SGD with momentum, a fixed number of student views per step and per image.
+
+    views_per_step: S, student views of one optimiser step, so images per step = S / V; views_per_image: V times the
+    epochs, equal for the arms of a comparison; schedule: "steps" multiplies the learning rate by 0.1 at the milestones
+    (fractions of the run); "one-cycle" warms up linearly for 20 % of the run and then follows a cosine to zero.
+    """
+
+    views_per_step: int = Field(ge=1)
+    views_per_image: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    schedule: Literal["steps", "one-cycle"] = "one-cycle"
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    evaluations: int = Field(4, ge=1, le=10)
+
+
+class Machine(Record):
+    """What equal bits need besides the spec: device kind, precision and threads, resolved before hashing."""
+
+    device: Literal["cpu", "cuda"]
+    precision: Literal["float32", "bfloat16", "float16"]
+    threads: int = Field(1, ge=1)
+
+    @classmethod
+    def of(cls, device: str = "auto", threads: int = 1) -> "Machine":
+        """This machine. device: auto, cpu or cuda."""
+        kind = resolve_device(device)
+        return cls(device=kind, precision=resolve_precision(kind), threads=threads)
+
+
+class Policy(Record):
+    """A view policy by name, with its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_with_defaults(cls, fields: dict) -> dict:
+        """Defaults are written out, so that the key changes if a default does."""
+        if isinstance(fields, dict) and isinstance(fields.get("name"), str):
+            fields = fields | {"options": policy_options(fields["name"], fields.get("options", {}))}
+        return fields
+
+    @property
+    def views(self) -> int:
+        """Views per image."""
+        return create_policy(self.name, **self.options).views
+
+
+class Public(Record):
+    """A public checkpoint as teacher. The hash of its weights is part of every key."""
+
+    checkpoint: str
+    sha256: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, fields: dict) -> dict:
+        name = fields.get("checkpoint")
+        if name not in PUBLIC:
+            raise ValueError(f"checkpoint = {name!r} is unknown; allowed are {', '.join(PUBLIC)}")
+        return {"checkpoint": name, "sha256": fields.get("sha256") or PUBLIC[name].contents}
+
+
+class Spec(Record):
+    """A hashed record; `key` names the result in the store."""
+
+    version: int = RECIPE_VERSION
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of SHA-256 over the canonical JSON of all fields."""
+        return _hash(self.model_dump(mode="json"))
+
+    @property
+    def experiment(self) -> str:
+        """The same without the machine, also of the teacher: what is asked, whoever answers it."""
+        return _hash(_without_machine(self.model_dump(mode="json")))
+
+
+def _hash(fields: dict) -> str:
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _without_machine(fields: dict) -> dict:
+    return {k: _without_machine(v) if isinstance(v, dict) else v for k, v in fields.items() if k != "machine"}
+
+
+class RunSpec(Spec):
+    """One training run: a teacher (method "ce") or a student.
+
+    data: name of a data set; pool: a fixed number of its training images, or null; fraction: few-shot share in (0, 1];
+    validation: measure on the validation split instead of the test set, and keep it out of training; teacher: null, a
+    public checkpoint, or the spec of the run that trains it.
+    """
+
+    kind: Literal["run"] = "run"
+    data: str
+    pool: int | None = Field(None, ge=1)
+    fraction: float = Field(1.0, gt=0, le=1)
+    validation: bool = False
+    student: str
+    teacher: "RunSpec | Public | None" = None
+    method: str
+    options: dict[str, Any] = {}
+    policy: Policy
+    recipe: Recipe
+    seed: int = Field(ge=0)
+    machine: Machine
+
+    @field_validator("student")
+    @classmethod
+    def _known_model(cls, name: str) -> str:
+        try:
+            with torch.device("meta"):
+                create_model(name, num_classes=2)
+        except ValueError as error:
+            raise ValueError(f"student: {error}") from None
+        return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_with_defaults(cls, fields: dict) -> dict:
+        """Defaults are written out, so that the key changes if a default does."""
+        if isinstance(fields, dict) and isinstance(fields.get("method"), str):
+            options = method_options(fields["method"], fields.get("options", {}))
+            fields = fields | {"options": options.model_dump()}
+        return fields
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunSpec":
+        check_method(self.method, self.teacher is not None, self.policy.views)
+        if self.recipe.views_per_step % self.policy.views:
+            raise ValueError(
+                f"views_per_step = {self.recipe.views_per_step} must be a multiple of the {self.policy.views} views "
+                f"per image of policy {self.policy.name!r}"
+            )
+        return self
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of one optimiser step: S / V."""
+        return self.recipe.views_per_step // self.policy.views
+
+
+class ViewsSpec(Spec):
+    """A teacher-only measurement: what a teacher says on the original and on the augmented view. Nothing is trained.
+
+    images: how many images of each split are looked at (a stratified draw by the seed; all if there are fewer).
+    """
+
+    kind: Literal["views"] = "views"
+    data: str
+    teacher: RunSpec | Public
+    policy: Policy
+    images: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    machine: Machine
+
+    @model_validator(mode="after")
+    def _two_views(self) -> "ViewsSpec":
+        if self.policy.views != 2:
+            raise ValueError(f"policy {self.policy.name!r} makes {self.policy.views} views; this measurement needs 2")
+        return self
+
+
+AnySpec = Annotated[RunSpec | ViewsSpec, Field(discriminator="kind")]
+
+
+class RunResult(Record):
+    """A finished spec: what was measured, with which versions, where and how long.
+
+    metrics: numbers and strings (see kdlib.train and kdlib.measure); evaluations: one record per evaluation of the
+    test set, the last is the headline; bits: SHA-256 over weights and metrics, equal when a run is repeated.
+    """
+
+    spec: AnySpec
+    key: str
+    profile: str
+    fingerprint: str
+    metrics: dict[str, Any]
+    evaluations: list[dict[str, float]] = []
+    bits: str
+    provenance: dict[str, Any]

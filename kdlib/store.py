@@ -1,0 +1,90 @@
+"""Where results are found and kept: results/ (published, committed) first, then runs/PROFILE/ (this machine)."""
+
+import json
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from kdlib import paths
+from kdlib.cache import replacing
+from kdlib.data import load_data
+from kdlib.models import create_model
+from kdlib.models.checkpoints import PUBLIC, load_checkpoint
+from kdlib.networks import Network
+from kdlib.specs import Public, RunResult, RunSpec, Spec
+
+
+class Store:
+    """Results of one profile. It reads results/ and runs/PROFILE/ and writes only to runs/PROFILE/KEY/."""
+
+    def __init__(self, profile: str, results: Path | None = None, runs: Path | None = None):
+        self.profile = profile
+        self.results = results or paths.results_root()
+        self.runs = (runs or paths.runs_root()) / profile
+
+    def folder(self, spec: Spec) -> Path:
+        """runs/PROFILE/KEY: result.json, weights.safetensors, and checkpoint.pt while the run runs."""
+        return self.runs / spec.key
+
+    @cached_property
+    def published(self) -> dict[str, RunResult]:
+        """Published results by experiment (see Spec.experiment)."""
+        found = (read_result(path) for path in sorted(self.results.glob("*.json")))
+        return {result.spec.experiment: result for result in found if result.profile == self.profile}
+
+    def get(self, spec: Spec) -> RunResult | None:
+        """The result of `spec`, or None. A published result counts whatever machine made it; its spec says which."""
+        if spec.experiment in self.published:
+            return self.published[spec.experiment]
+        path = self.folder(spec) / "result.json"
+        return read_result(path) if path.exists() else None
+
+    def put(self, result: RunResult) -> None:
+        """Writes result.json, whole or not at all, and removes the checkpoint that is no longer needed."""
+        folder = self.folder(result.spec)
+        with replacing(folder / "result.json") as temporary:
+            temporary.write_text(result.model_dump_json(indent=1) + "\n")
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def publish(self) -> list[Path]:
+        """Copies every finished result of the profile to results/ (weights stay); the new files."""
+        new = []
+        for source in sorted(self.runs.glob("*/result.json")):
+            target = self.results / f"{read_result(source).key}.json"
+            if not target.exists() or target.read_bytes() != source.read_bytes():
+                with replacing(target) as temporary:
+                    shutil.copyfile(source, temporary)
+                target.chmod(0o644)
+                new.append(target)
+        return new
+
+    def network(self, teacher: RunSpec | Public, precision: str) -> Network:
+        """A trained network: a public checkpoint, or the weights that a run left in the store. In eval mode.
+
+        Raises FileNotFoundError if the weights are not on this machine.
+        """
+        if isinstance(teacher, Public):
+            known = PUBLIC[teacher.checkpoint]
+            backbone = load_checkpoint(teacher.checkpoint, paths.checkpoint_root())
+            return Network(backbone, known.mean, known.std, precision).eval()
+        path = self.folder(teacher) / "weights.safetensors"
+        if not path.exists():
+            raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {path}; run its study first")
+        data = load_data(teacher.data)
+        backbone = create_model(teacher.student, len(data.train.classes))
+        backbone.load_state_dict(load_file(path))
+        return Network(backbone, data.train.mean, data.train.std, precision).eval()
+
+
+def read_result(path: Path) -> RunResult:
+    """A stored result. Raises ValueError if the file is corrupt or does not belong to the spec in it."""
+    try:
+        result = RunResult.model_validate(json.loads(path.read_text()))
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise ValueError(f"result file {path} is corrupt: delete it and run its study again") from error
+    if result.key != result.spec.key:
+        raise ValueError(f"result file {path} says key {result.key}, its spec has {result.spec.key}: it was edited")
+    return result

@@ -1,0 +1,169 @@
+"""From results to tables: one row per run, one per arm, one per contrast. What is missing stays a visible gap."""
+
+import math
+
+import pandas as pd
+
+from kdlib.cost import Cost, arm_cost
+from kdlib.data import facts
+from kdlib.specs import Public, RunSpec
+from kdlib.stats import PRIMARY_LEVEL, Interval, mean_interval, paired_interval, verdict
+from kdlib.store import Store
+from kdlib.studies import Contrast, Study
+
+# For forecasts: multiply-accumulates per second that one CPU core sustains in training (measured, float32, AVX2).
+CORE_MACS_PER_SECOND = 25e9
+METRICS = (
+    "top1",
+    "best_top1",
+    "top5",
+    "nll",
+    "ece",
+    "agreement",
+    "kl_to_teacher",
+    "train_top1",
+    "bn_top1",
+    "mean_w",
+)
+COLUMNS = (
+    "arm",
+    "seed",
+    *METRICS,
+    "images",
+    "views",
+    "steps",
+    "distinct_views",
+    "seconds",
+    "date",
+    "commit",
+    "hardware",
+)
+
+
+def runs_frame(study: Study, store: Store) -> pd.DataFrame:
+    """One row per finished run: arm, seed, metrics, views and steps, seconds and provenance. Empty if there is none."""
+    rows = []
+    for arm in study.arms:
+        for spec in study.specs(arm):
+            result = store.get(spec)
+            if result is not None:
+                values = result.metrics | result.provenance
+                rows.append({"arm": arm, "seed": spec.seed} | {c: values.get(c) for c in COLUMNS[2:]})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def curves_frame(study: Study, store: Store) -> pd.DataFrame:
+    """One row per evaluation of every finished run: arm, seed, views seen so far, top1, nll."""
+    rows = []
+    for arm in study.arms:
+        for spec in study.specs(arm):
+            result = store.get(spec)
+            for e in result.evaluations if result else []:
+                views = e["step"] * spec.recipe.views_per_step
+                rows.append({"arm": arm, "seed": spec.seed, "views": views, "top1": e["top1"], "nll": e["nll"]})
+    return pd.DataFrame(rows, columns=["arm", "seed", "views", "top1", "nll"])
+
+
+def run_cost(spec: RunSpec) -> Cost:
+    """What a run costs, known before it runs."""
+    known = facts(spec.data)
+    images = round((spec.pool or known.images) * spec.fraction)
+    steps = images * spec.recipe.views_per_image // spec.recipe.views_per_step
+    return arm_cost(spec.student, teacher_model(spec), known.classes, known.size, spec.recipe.views_per_step, steps)
+
+
+def teacher_model(spec: RunSpec) -> str | None:
+    """The name of the teacher's network."""
+    if spec.teacher is None:
+        return None
+    return spec.teacher.checkpoint.split("_", 1)[1] if isinstance(spec.teacher, Public) else spec.teacher.student
+
+
+def by_seed(frame: pd.DataFrame, arm: str, metric: str = "top1") -> dict[int, float]:
+    """Seed -> metric for the finished runs of one arm."""
+    rows = frame[frame.arm == arm]
+    return dict(zip(rows.seed.astype(int), rows[metric].astype(float), strict=True))
+
+
+def arm_intervals(study: Study, frame: pd.DataFrame, metric: str = "top1") -> dict[str, Interval]:
+    """95 % interval over seeds of each arm."""
+    return {arm: mean_interval(list(by_seed(frame, arm, metric).values())) for arm in study.arms}
+
+
+def contrast_interval(contrast: Contrast, frame: pd.DataFrame, metric: str = "top1") -> Interval:
+    """The paired interval of a contrast: at the level of the verdict rule if it is primary, else at 95 %."""
+    level = PRIMARY_LEVEL if contrast.primary else 0.95
+    return paired_interval(by_seed(frame, contrast.arm, metric), by_seed(frame, contrast.than, metric), level)
+
+
+def forecast(specs: list[RunSpec]) -> float:
+    """Hours of one CPU core that runs need, from their MACs."""
+    return sum(run_cost(spec).run_macs for spec in specs) / CORE_MACS_PER_SECOND / 3600
+
+
+def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm, ready to print: accuracy with its interval, n, and what it cost. Gaps say how long they take."""
+    rows = []
+    for arm, interval in arm_intervals(study, frame).items():
+        specs = study.specs(arm)
+        spec, cost = specs[0], run_cost(specs[0])
+        mine = frame[frame.arm == arm]
+        row = {
+            "arm": arm,
+            "top-1 %": f"{interval.mean:.2f}"
+            if interval.n
+            else f"not run (about {hours(forecast(specs))} of one core)",
+            "95 % interval": span(interval),
+            "best": f"{mine.best_top1.mean():.2f}" if interval.n else "",
+            "n": f"{interval.n} of {len(specs)}",
+            "views per image": f"{spec.recipe.views_per_image}",
+            "views per step": f"{spec.recipe.views_per_step}",
+            "steps": f"{int(mine.steps.iloc[0]) if interval.n else cost.steps:,}",
+            "TMACs": f"{cost.run_macs / 1e12:.3g}",
+            "training MB": f"{cost.training_bytes / 1e6:.2f}",
+        }
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per contrast: difference in points, its interval, n, and the verdict of primary contrasts."""
+    rows = []
+    for contrast in study.contrasts:
+        interval = contrast_interval(contrast, frame)
+        rows.append(
+            {
+                "contrast": contrast.name
+                if not contrast.primary
+                else f"{contrast.name}: {contrast.arm} - {contrast.than}",
+                "difference": f"{interval.mean:+.2f}" if interval.n else "not measured",
+                "interval": span(interval, "+.2f"),
+                "level": f"{100 * interval.level:.1f} %",
+                "n": interval.n,
+                "verdict": verdict_text(study, contrast, interval),
+            }
+        )
+    return pd.DataFrame(rows).set_index("contrast") if rows else pd.DataFrame()
+
+
+def verdict_text(study: Study, contrast: Contrast, interval: Interval) -> str:
+    """The computed verdict; "exploratory" for contrasts that decide no claim; none at demonstration profiles."""
+    if not contrast.primary:
+        return "exploratory"
+    if not study.setting.profile.verdicts:
+        return "demonstration, no verdict"
+    return str(verdict(interval, planned=len(study.setting.seeds), claim=contrast.says))
+
+
+def span(interval: Interval, spec: str = ".2f") -> str:
+    """ "[low, high]", or why there is none."""
+    if interval.n == 0:
+        return ""
+    if math.isnan(interval.low):
+        return "one seed"
+    return f"[{interval.low:{spec}}, {interval.high:{spec}}]"
+
+
+def hours(value: float) -> str:
+    """A duration in words: minutes below two hours."""
+    return f"{max(1, round(value * 60))} min" if value < 2 else f"{value:,.0f} h"

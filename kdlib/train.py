@@ -1,0 +1,239 @@
+"""The training loop: one for teachers and students, every method and every view policy.
+
+A run is a function of its spec. Every draw comes from (seed, role, epoch, image id), so a resumed run continues with
+the same bits; a checkpoint holds the student, the optimiser and what has been measured, nothing else.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kdlib import distributed
+from kdlib.cache import replacing
+from kdlib.data import ImageSet, load_data
+from kdlib.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
+from kdlib.methods import Method, total
+from kdlib.models import create_model
+from kdlib.networks import Network
+from kdlib.randomness import seeded, uniforms_of
+from kdlib.sampling import Order, training_ids, validation_ids
+from kdlib.specs import Recipe, RunSpec
+from kdlib.views.policies import CROP, ViewPolicy, create_policy, crop_flip
+
+CHECKPOINT_SECONDS = 60.0
+WEAK_VIEW_IMAGES = 5000  # at most: for accuracy on training images and for re-estimating BatchNorm
+Progress = Callable[[int, int], None]
+
+
+def rate(recipe: Recipe, done: float) -> float:
+    """The learning rate when the share `done` in [0, 1) of the steps is behind."""
+    if recipe.schedule == "steps":
+        return recipe.learning_rate * 0.1 ** sum(done >= m for m in recipe.milestones)
+    warm_up = 0.2
+    if done < warm_up:
+        return recipe.learning_rate * (0.04 + 0.96 * done / warm_up)
+    return recipe.learning_rate * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """A spec made concrete, before the first step: the images, the order, the views, the networks."""
+
+    spec: RunSpec
+    train: ImageSet
+    ids: Tensor
+    images: Tensor  # the test images, or those of the validation split
+    labels: Tensor
+    order: Order
+    policy: ViewPolicy
+    method: Method
+    steps: int
+
+    @classmethod
+    def of(cls, spec: RunSpec, teacher: Network | None) -> "Task":
+        """Loads the data and makes the student. Raises ValueError or FileNotFoundError before any work."""
+        data = load_data(spec.data)
+        ids = training_ids(data.train.labels, spec.seed, spec.fraction, spec.pool, spec.validation)
+        steps = len(ids) * spec.recipe.views_per_image // spec.recipe.views_per_step
+        if steps < 1:
+            raise ValueError(
+                f"views_per_image = {spec.recipe.views_per_image} makes no step: {len(ids)} images need at least "
+                f"{math.ceil(spec.recipe.views_per_step / len(ids))}"
+            )
+        if teacher is not None and teacher.num_classes != len(data.train.classes):
+            raise ValueError(
+                f"teacher has {teacher.num_classes} classes, data {spec.data!r} has {len(data.train.classes)}"
+            )
+        with seeded(spec.seed, "student init"):
+            backbone = create_model(spec.student, len(data.train.classes))
+        student = Network(backbone, data.train.mean, data.train.std, spec.machine.precision)
+        policy = create_policy(spec.policy.name, **spec.policy.options)
+        method = Method(spec.method, student, teacher, policy.views, spec.options).to(spec.machine.device)
+        order = Order(tuple(ids.tolist()), len(data.train), spec.images_per_step, spec.seed)
+        held = validation_ids(data.train.labels) if spec.validation else None
+        images, labels = (
+            (data.test.images, data.test.labels) if held is None else (data.train.images[held], data.train.labels[held])
+        )
+        return cls(spec, data.train, ids, images, labels, order, policy, method, steps)
+
+    def draws(self, roles: dict, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
+        """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
+        return {r: uniforms_of(self.spec.seed, r, epochs, ids, len(self.train), n) for r, n in roles.items()}
+
+    def batch(self, step: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+        """(views uint8 [B, V, 3, H, W], labels [B], keys [B]) of this process's share of a step."""
+        ids, epochs = (part[distributed.rank() :: distributed.world()] for part in self.order.at(step))
+        draws = self.draws({**self.policy.roles, "method": 1}, ids, epochs)
+        keys = draws.pop("method").squeeze(1)
+        images = self.train.images[ids].to(device, non_blocking=True)
+        return self.policy(images, draws), self.train.labels[ids].to(device), keys.to(device)
+
+    def weak_views(self) -> tuple[Tensor, Tensor]:
+        """One crop and flip of up to WEAK_VIEW_IMAGES training images, with labels."""
+        ids = self.ids[:: math.ceil(len(self.ids) / WEAK_VIEW_IMAGES)]
+        draws = self.draws(CROP, ids, torch.full_like(ids, -1))  # an epoch that training never reaches
+        return crop_flip(self.train.images[ids], draws["original crop"]), self.train.labels[ids]
+
+
+@dataclass
+class State:
+    """What changes while a run runs, and what a checkpoint holds."""
+
+    step: int
+    seconds: float
+    sums: dict[str, Tensor]  # of each recorded scalar since the start, on the device
+    evaluations: list[dict[str, float]]
+
+
+def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progress | None = None) -> dict:
+    """Runs `spec` to its end, or on from the checkpoint in `folder`, and writes weights.safetensors there.
+
+    Returns {"metrics", "evaluations", "bits", "fingerprint", "seconds"}; see `finish` for the metrics. Raises
+    ValueError if the checkpoint belongs to other data or another spec.
+    """
+    task = Task.of(spec, teacher)
+    device, recipe = spec.machine.device, spec.recipe
+    weights = [p for p in task.method.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(
+        weights, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )  # fmt: skip
+    scaler = torch.amp.GradScaler(device, enabled=spec.machine.precision == "float16")
+    state = resume(task, optimiser, scaler, folder)
+    module = distributed.parallel(task.method).train()
+    stops = {task.steps * (i + 1) // recipe.evaluations for i in range(recipe.evaluations)}
+    started, saved = time.monotonic() - state.seconds, time.monotonic()
+    while state.step < task.steps:
+        for group in optimiser.param_groups:
+            group["lr"] = rate(recipe, state.step / task.steps)
+        terms, records = module(*task.batch(state.step, device))
+        loss = total(terms)
+        optimiser.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
+        state.step += 1
+        add(state.sums, {"loss": loss} | {n: t.value for n, t in terms.items()} | records)
+        if state.step in stops and distributed.rank() == 0:
+            state.evaluations.append(evaluation(task, state))
+        if (state.step in stops or time.monotonic() - saved > CHECKPOINT_SECONDS) and distributed.rank() == 0:
+            state.seconds, saved = time.monotonic() - started, time.monotonic()
+            save(task, optimiser, scaler, state, folder)
+        if progress:
+            progress(state.step, task.steps)
+    distributed.barrier()
+    return finish(task, state, folder)
+
+
+def add(sums: dict[str, Tensor], scalars: dict[str, Tensor]) -> None:
+    """Adds on the device, in float64: nothing waits for the GPU."""
+    for name, value in scalars.items():
+        value = value.detach().double()
+        sums[name] = sums[name] + value if name in sums else value
+
+
+def evaluation(task: Task, state: State) -> dict[str, float]:
+    """Scores on the test set, with the step and the mean loss so far."""
+    logits = logits_on(task.method.student, task.images)
+    loss = (state.sums["loss"] / state.step).item()
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"run {task.spec.key}: the loss is {loss} at step {state.step}; try a smaller learning_rate"
+        )
+    return {"step": state.step, "loss": loss, **scores(logits, task.labels)}
+
+
+def save(task: Task, optimiser, scaler, state: State, folder: Path) -> None:
+    """A complete checkpoint, moved into place when whole."""
+    content = {
+        "key": task.spec.key, "fingerprint": task.train.fingerprint, "student": task.method.student.state_dict(),
+        "optimiser": optimiser.state_dict(), "scaler": scaler.state_dict(), "state": vars(state),
+    }  # fmt: skip
+    with replacing(folder / "checkpoint.pt") as temporary:
+        torch.save(content, temporary)
+
+
+def resume(task: Task, optimiser, scaler, folder: Path) -> State:
+    """The state to go on from: the checkpoint's, if there is one. Refuses one of another spec or of other data."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return State(0, 0.0, {}, [])
+    content = torch.load(path, map_location=task.spec.machine.device, weights_only=True)
+    expected = {"key": task.spec.key, "fingerprint": task.train.fingerprint}
+    for name, value in expected.items():
+        if content[name] != value:
+            raise ValueError(
+                f"{name} of the checkpoint {path} is {content[name]}, the run's is {value}: delete it to start anew"
+            )
+    task.method.student.load_state_dict(content["student"])
+    optimiser.load_state_dict(content["optimiser"])
+    scaler.load_state_dict(content["scaler"])
+    return State(**content["state"])
+
+
+def finish(task: Task, state: State, folder: Path) -> dict:
+    """Last-epoch measurements, and the weights.
+
+    metrics: top1, top5, nll, ece on the test set; best_top1 over the evaluations; agreement and kl_to_teacher;
+    train_top1 on weak views; bn_top1 after re-estimating BatchNorm on weak views; correct (one bit per test image);
+    images, steps, epochs, views, distinct_views; mean_NAME of every recorded scalar (mean_w for CCD).
+    """
+    student, spec = task.method.student, task.spec
+    logits = logits_on(student, task.images)
+    views, labels = task.weak_views()
+    epochs = spec.recipe.views_per_image / task.policy.views
+    metrics = {
+        **scores(logits, task.labels),
+        "best_top1": max(e["top1"] for e in state.evaluations),
+        "train_top1": scores(logits_on(student, views), labels)["top1"],
+        "bn_top1": scores(logits_on(with_batch_norm_from(student, views), task.images), task.labels)["top1"],
+        "images": len(task.ids), "steps": task.steps, "epochs": epochs,
+        "views": task.steps * spec.recipe.views_per_step, "distinct_views": round(epochs * task.policy.views),
+        "correct": correctness_bits(logits, task.labels),
+        **{f"mean_{name}": (value / task.steps).item() for name, value in state.sums.items()},
+    }  # fmt: skip
+    if task.method.teacher is not None:
+        metrics |= agreement(logits, logits_on(task.method.teacher, task.images))
+    tensors = {name: t.contiguous() for name, t in student.backbone.state_dict().items()}
+    if distributed.rank() == 0:
+        with replacing(folder / "weights.safetensors") as temporary:
+            save_file(tensors, temporary)
+    return {
+        "metrics": metrics, "evaluations": state.evaluations, "bits": bits(tensors, metrics),
+        "fingerprint": task.train.fingerprint, "seconds": state.seconds,
+    }  # fmt: skip
+
+
+def bits(tensors: dict[str, Tensor], metrics: dict) -> str:
+    """16 hex digits of SHA-256 over weights and metrics: equal exactly when a run was repeated exactly."""
+    digest = hashlib.sha256(repr(sorted(metrics.items())).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
