@@ -1,6 +1,6 @@
 # `make` lists the commands. Everything is installed in .venv, everything built goes to _build.
 
-PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3),python3)
+PYTHON ?= $(or $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done),python3)
 PROFILE ?= quick
 DEVICE ?= auto
 MISSING ?= error

@@ -33,7 +33,6 @@ BANNERS = {
     "quick": "Profile quick: demonstration on a bundled set, no verdict.",
     "reference": "Profile reference: CIFAR-100 at the scale that two CPU cores can afford.",
     "paper": "Profile paper: CIFAR-100 with the pairs and the 240-epoch recipe of the paper.",
-    "imagenet": "Profile imagenet: ImageNet-1k, ResNet-34 to ResNet-18.",
 }
 
 TYPES = {"str": str, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict}
@@ -86,8 +85,7 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
         wrong_bool = isinstance(value, bool) and declared != "bool"
         if expected and (wrong_bool or not isinstance(value, expected)):
             raise BuildError(
-                f"{notebook.name}: parameter {name} must be of type {declared}, got {value!r} "
-                f"({type(value).__name__})."
+                f"{notebook.name}: parameter {name} must be of type {declared}, got {value!r} ({type(value).__name__})."
             )
 
 
@@ -149,8 +147,7 @@ def execute(notebook: Path, parameters: dict[str, Any], tidy: bool) -> float:
     except PapermillExecutionError as error:
         trace = plain("\n".join(error.traceback))
         raise BuildError(
-            f"{trace}\n{notebook.name} failed in cell {error.cell_index}: "
-            f"{plain(error.ename)}: {plain(error.evalue)}"
+            f"{trace}\n{notebook.name} failed in cell {error.cell_index}: {plain(error.ename)}: {plain(error.evalue)}"
         ) from error
     except (CellTimeoutError, DeadKernelError) as error:
         raise BuildError(f"{notebook.name} failed: {type(error).__name__}: {error}") from error

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, verdict
+from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval, paired_differences, verdict
 from kdlib.store import Store
 from kdlib.studies import STUDIES, Contrast, Setting, create_study
-from kdlib.tables import contrast_interval, runs_frame, span
+from kdlib.tables import by_seed, runs_frame, span
 
 NO_VERDICT = "demonstration, no verdict"
 
@@ -56,6 +56,7 @@ class Judgement:
     name: str
     text: str
     study: str | None
+    differences: tuple[float, ...]
     interval: Interval
     verdict: Verdict
 
@@ -71,9 +72,11 @@ def judge(store: Store, setting: Setting) -> list[Judgement]:
         if study_name in STUDIES:
             study = create_study(study_name, setting)
             contrast: Contrast = next(c for c in study.contrasts if c.name == name)
-            interval = contrast_interval(contrast, runs_frame(study, store))
-            word = verdict(interval, planned=len(setting.seeds), claim=contrast.says)
-        found.append(Judgement(name, text, study_name, interval, word))
+            frame = runs_frame(study, store)
+            differences = tuple(paired_differences(by_seed(frame, contrast.arm), by_seed(frame, contrast.than)))
+            word = verdict(mean_interval(differences, PRIMARY_LEVEL), len(setting.seeds), contrast.says)
+        interval = mean_interval(differences, PRIMARY_LEVEL)
+        found.append(Judgement(name, text, study_name, differences, interval, word))
     return found
 
 

@@ -12,21 +12,23 @@ from kdlib.randomness import uniforms_of
 from kdlib.sampling import stratified
 from kdlib.specs import ViewsSpec
 from kdlib.train import bits
-from kdlib.views.policies import create_policy
+from kdlib.views.policies import SECOND_CROP, create_policy, crop_flip
 
 BINS = 40  # of the histograms of w over [0, 2]
 
 
-def draw_views(spec: ViewsSpec, images: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
-    """(ids int64 [n], views uint8 [n, 2, 3, H, W], a second crop of the originals [n, 3, H, W]) for one split."""
-    policy = create_policy(spec.policy.name, **spec.policy.options)
+def measured_ids(spec: ViewsSpec, images: ImageSet) -> Tensor:
+    """int64 [n]: the images of a split that are looked at."""
     share = min(1.0, spec.images / len(images))
-    ids = stratified(images.labels, torch.arange(len(images)), share, spec.seed, "measured images")
-    roles = policy.roles | {"augmented crop": 3}
+    return stratified(images.labels, torch.arange(len(images)), share, spec.seed, "measured images")
+
+
+def draw_views(spec: ViewsSpec, images: ImageSet, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(views uint8 [n, 2, 3, H, W], a second crop of the originals [n, 3, H, W]) of images `ids` of one split."""
+    policy = create_policy(spec.policy.name, **spec.policy.options)
+    roles = policy.roles | SECOND_CROP
     draws = {r: uniforms_of(spec.seed, r, torch.zeros_like(ids), ids, len(images), n) for r, n in roles.items()}
-    views = policy(images.images[ids], draws)
-    floor = create_policy("weak2")(images.images[ids], draws)[:, 1]
-    return ids, views, floor
+    return policy(images.images[ids], draws), crop_flip(images.images[ids], draws["augmented crop"])
 
 
 def measure_views(spec: ViewsSpec, teacher: Network) -> dict:
@@ -34,13 +36,15 @@ def measure_views(spec: ViewsSpec, teacher: Network) -> dict:
 
     metrics: SPLIT_VIEW_top1, _nll, _ece, _entropy (nats); SPLIT_agreement (percent, same class on x and x~);
     SPLIT_w_mean, _w_std, _w_histogram (counts in 40 bins over [0, 2]); SPLIT_floor_*: the same for x and another plain
-    crop of x; SPLIT_lowest, SPLIT_highest: ids of the 8 images with the smallest and the largest w.
+    crop of x; SPLIT_lowest, SPLIT_highest: ids of the 8 images with the smallest and the largest w; test_examples: id,
+    label, w and both views' logits of up to 8 test images, one of each class in turn.
     """
     data = load_data(spec.data)
     teacher = teacher.to(spec.machine.device)
     metrics: dict = {}
     for split, images in (("train", data.train), ("test", data.test)):
-        ids, views, floor = draw_views(spec, images)
+        ids = measured_ids(spec, images)
+        views, floor = draw_views(spec, images, ids)
         labels = images.labels[ids]
         original, augmented, other = (logits_on(teacher, v) for v in (views[:, 0], views[:, 1], floor))
         for view, logits in (("original", original), ("augmented", augmented)):
@@ -63,6 +67,21 @@ def measure_views(spec: ViewsSpec, teacher: Network) -> dict:
         "bits": bits({}, metrics),
         "fingerprint": data.train.fingerprint,
     }
+
+
+def examples(ids: Tensor, labels: Tensor, w: Tensor, original: Tensor, augmented: Tensor, count: int = 8) -> list[dict]:
+    """The first measured image of each of the first classes: what figures show of single images."""
+    first = [(labels == label).nonzero()[0].item() for label in labels.unique().tolist()[:count]]
+    return [
+        {
+            "id": ids[i].item(),
+            "label": labels[i].item(),
+            "w": w[i].item(),
+            "original": [round(z, 3) for z in original[i].tolist()],
+            "augmented": [round(z, 3) for z in augmented[i].tolist()],
+        }
+        for i in first
+    ]
 
 
 def entropy(logits: Tensor) -> float:

@@ -8,17 +8,22 @@ from html import escape
 from typing import Any
 
 import pandas as pd
+import torch
 from IPython.display import HTML, Markdown, display
+from myst_nb import glue
 from pydantic import ConfigDict, ValidationError, create_model
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from kdlib import claims, tables
+from kdlib import claims, plots, tables
 from kdlib.data import BUNDLED, Data, available, load_data
+from kdlib.explorers import Examples, gather_examples
+from kdlib.measure import draw_views
 from kdlib.records import sentence
 from kdlib.runs import missing, run_all
-from kdlib.specs import RunResult
+from kdlib.stats import Interval
 from kdlib.store import Store
-from kdlib.studies import STUDIES, Setting, Study, create_study
+from kdlib.studies import STUDIES, Contrast, Setting, Study, create_study
 
 COMMON = {
     "profile": (str, ...), "pair": (str, "auto"), "seeds": (list[int], []), "device": (str, "auto"),
@@ -115,23 +120,73 @@ class Session:
         """One row per contrast, with the computed verdict."""
         return tables.contrasts_table(self.study, self.frame)
 
-    def measurement(self, name: str) -> RunResult | None:
-        """A teacher-only measurement, or None where it is missing."""
-        return self.store.get(self.study.measurements[name])
+    def metrics(self, name: str) -> dict[str, Any] | None:
+        """The metrics of a teacher-only measurement, or None where it is missing."""
+        result = self.store.get(self.study.measurements[name])
+        return result.metrics if result else None
+
+    def intervals(self) -> dict[str, Interval]:
+        """The paired interval of each contrast, primary or not."""
+        frame = self.frame
+        return {tables.contrast_title(c): tables.contrast_interval(c, frame) for c in self.study.contrasts}
 
     def judge(self) -> list[claims.Judgement]:
         """All primary contrasts at this setting."""
         return claims.judge(self.store, self.setting)
+
+    def claim(self, name: str) -> str:
+        """The computed verdict of a claim at this setting, as a word."""
+        return claims.claims_frame(self.judge(), self.profile.verdicts).verdict[name]
 
     @property
     def pictures(self) -> Data:
         """Images to look at: the study's data set, or the bundled one where it is not on this machine."""
         return load_data(self.setting.data if available(self.setting.data) else BUNDLED)
 
-    def mean(self, arm: str, metric: str = "top1") -> float | None:
-        """The mean of a metric over the finished seeds of an arm, or None."""
+    def examples(self, name: str, count: int = 8) -> Examples | None:
+        """What the teacher said about single test images in a measurement; None if it, or the data set, is missing."""
+        stored = self.metrics(name)
+        if stored is None or not available(self.setting.data):
+            return None
+        chosen = stored["test_examples"][:count]
+        views = self._views(name, [e["id"] for e in chosen])
+        return gather_examples(chosen, views, load_data(self.setting.data).test.classes)
+
+    def extremes(self, name: str, count: int = 8) -> plots.Figure | None:
+        """Test images with the lowest and the highest w, both views; None if they are missing."""
+        stored = self.metrics(name)
+        if stored is None or not available(self.setting.data):
+            return None
+        low, high = (self._views(name, stored[f"test_{end}"][:count]) for end in ("lowest", "highest"))
+        rows = [low[:, 0], low[:, 1], high[:, 0], high[:, 1]]
+        return plots.tiles(rows, ["lowest w", "augmented", "highest w", "augmented"])
+
+    def _views(self, name: str, ids: list[int]) -> Tensor:
+        """The measured views [n, 2, 3, H, W] of test images."""
+        test = load_data(self.setting.data).test
+        return draw_views(self.study.measurements[name], test, torch.tensor(ids))[0]
+
+    def gap(self, what: str) -> Markdown:
+        """A line in place of something that needs data or runs which are not here."""
+        return Markdown(
+            f"*{what}: needs the data set `{self.setting.data}` and the runs of this chapter.* `{self.command}`"
+        )
+
+    def difference(self, arm: str, than: str) -> str:
+        """A paired difference with its 95 % interval in words, or "not measured"."""
+        interval = tables.contrast_interval(Contrast("", arm, than), self.frame)
+        if not interval.n:
+            return "not measured"
+        return f"{interval.mean:+.2f} points (95 % interval {tables.span(interval, '+.2f')}, n = {interval.n})"
+
+    def value(self, arm: str, metric: str, spec: str = ".3f") -> str:
+        """The mean of a metric over the finished seeds of an arm, or "not measured"."""
         values = tables.by_seed(self.frame, arm, metric).values()
-        return sum(values) / len(values) if values else None
+        return f"{sum(values) / len(values):{spec}}" if values else "not measured"
+
+    def glue(self, name: str, text: str) -> None:
+        """Makes a computed text available to the prose of the page as {glue:text}`name`."""
+        glue(name, Markdown(text), display=False)
 
     def status(self) -> HTML:
         """The status box of the chapter: profile, data, networks, seeds, hardware, dates, commits."""

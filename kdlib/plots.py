@@ -1,14 +1,19 @@
 """Figures. Each function draws one, from data, and returns it; none reads a store or trains."""
 
 from collections.abc import Mapping, Sequence
+from functools import wraps
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from kdlib.jda_tables import signs
 from kdlib.stats import MARGIN, Interval, mean_interval
+from kdlib.views.ops import apply_op
+from kdlib.views.policies import JDA
 
 STYLE = {
     "figure.dpi": 120, "savefig.bbox": "tight", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
@@ -21,13 +26,13 @@ CYCLE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#
 def styled(draw):
     """Draws with the book's style and closes the figure, so that a notebook shows it once."""
 
+    @wraps(draw)
     def wrapper(*args, **kwargs) -> Figure:
         with plt.rc_context(STYLE):
             figure = draw(*args, **kwargs)
         plt.close(figure)
         return figure
 
-    wrapper.__name__, wrapper.__doc__ = draw.__name__, draw.__doc__
     return wrapper
 
 
@@ -164,4 +169,25 @@ def answers(images: Tensor, hard: Sequence[str], soft: np.ndarray, classes: Sequ
         axes[1, c].set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6), xticks=(0, 0.5, 1))
         axes[1, c].set_yticks(range(len(classes)), classes if c == 0 else [""] * len(classes), fontsize=7)
     figure.supxlabel("probability that the teacher gives", fontsize=9)
+    return figure
+
+
+@styled
+def operations(transform: JDA, images: Tensor) -> Figure:
+    """Every op of a policy at its magnitude, both signs side by side, on images [n, 3, H, W]."""
+    rows, names = [images], ["as stored"]
+    for name, magnitude in transform.ops:
+        rows.append(torch.cat([apply_op(name, images, magnitude, s) for s in signs(name)]))
+        names.append(f"{name} {magnitude}")
+    return tiles.__wrapped__(rows, names, scale=0.62)
+
+
+@styled
+def fired(counts: pd.DataFrame) -> Figure:
+    """Counted shares as bars, binomial probabilities as dots; counts as `jda_tables.fired_counts` gives them."""
+    figure, axis = plt.subplots(figsize=(6.4, 2.8))
+    axis.bar(counts.index, counts.counted, color=BLUE, alpha=0.55, label="counted")
+    axis.plot(counts.index, counts.binomial, "o", color=ORANGE, label="binomial")
+    axis.set(xlabel="acting operations that fired on an image", ylabel="share of images")
+    axis.legend()
     return figure

@@ -145,7 +145,7 @@ def _tour(setting: Setting) -> Study:
         Contrast("distillation", "distilled", "no teacher"),
         Contrast("augmentation", "distilled, augmented", "distilled"),
     )
-    return Study("00_tour", setting, arms, contrasts)
+    return Study("00_tour", setting, arms, contrasts, {"JDA": setting.views(Policy(name="jda"))})
 
 
 def _joint_data_augmentation(setting: Setting, ops: str = "cifar100", p: float | None = None) -> Study:

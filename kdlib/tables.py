@@ -126,6 +126,12 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("arm")
 
 
+def contrast_title(contrast: Contrast) -> str:
+    """What a contrast is called: primary ones carry the name under which they were fixed."""
+    plain = f"{contrast.arm} - {contrast.than}"
+    return f"{contrast.name}: {plain}" if contrast.primary else plain
+
+
 def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """One row per contrast: difference in points, its interval, n, and the verdict of primary contrasts."""
     rows = []

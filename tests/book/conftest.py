@@ -32,6 +32,14 @@ stack = ipywidgets.Stack([ipywidgets.HTML(f"panel {i}") for i in range(3)], sele
 ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
 ipywidgets.VBox([slider, stack])"""
 
+TWO_FACES = """\
+class TwoFaces:
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        live = ipywidgets.Text("needs Python")._repr_mimebundle_()
+        return live | {"text/html": "<b>works in a page</b>"}
+
+TwoFaces()"""
+
 GLUE = """\
 from myst_nb import glue
 glue("gain", 1.2345, display=False)"""
@@ -54,6 +62,7 @@ def standin() -> NotebookNode:
         new_code_cell('print("profile", profile, seeds)', metadata={"tags": []}),
         new_code_cell(FIGURE, metadata={"mystnb": mystnb}),
         new_code_cell(WIDGETS),
+        new_code_cell(TWO_FACES),
         new_code_cell(GLUE),
     ]
     kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}

@@ -88,6 +88,8 @@ def test_chapter_shows_parameters_figure_and_glued_number(html: Path) -> None:
     assert re.search(r'<img[^>]*alt="a rising line"', text)
     assert "A line." in text and "Fig. 1" in text
     assert "1.23" in text
+    assert "<b>works in a page</b>" in text
+    assert text.count('type="application/vnd.jupyter.widget-view+json"') == 1  # the slider with its stack
 
 
 def test_pages_load_nothing_from_the_web(html: Path) -> None:

@@ -1,0 +1,62 @@
+"""What the operations of a JDA policy do, found by applying them."""
+
+import pandas as pd
+import torch
+from scipy.stats import binom
+from torch import Tensor
+
+from kdlib.randomness import uniforms
+from kdlib.views.ops import OPS, apply_op
+from kdlib.views.policies import JDA
+
+CHANGES = {"photographs": "change on photographs", "data": "change on the data set"}
+
+
+def signs(name: str) -> tuple[int, ...]:
+    """The signs an op is applied with."""
+    return (1, -1) if OPS[name].signed else (1,)
+
+
+def operations(transform: JDA, photographs: Tensor, images: Tensor) -> pd.DataFrame:
+    """One row per op of the list: magnitude, signed or not, and the mean absolute change in grey levels of 255.
+
+    photographs, images: uint8 [n, 3, H, W], colour images and images of the data set. 0.0 marks an identity.
+    """
+    rows = []
+    for name, magnitude in transform.ops:
+        value = OPS[name].magnitudes[magnitude] if OPS[name].magnitudes is not None else None
+        row = {
+            "op": name,
+            "index": magnitude,
+            "magnitude": "none" if value is None else f"{value:.3g}",
+            "sign": "random" if OPS[name].signed else "fixed",
+            "fires with p": transform.p,
+        }
+        for column, pictures in zip(CHANGES.values(), (photographs, images), strict=True):
+            row[column] = round(max(change(pictures, apply_op(name, pictures, magnitude, s)) for s in signs(name)), 1)
+        rows.append(row)
+    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="order"))
+
+
+def change(before: Tensor, after: Tensor) -> float:
+    """Mean absolute difference of uint8 images, in grey levels."""
+    return (before.int() - after.int()).abs().double().mean().item()
+
+
+def acting(table: pd.DataFrame, column: str) -> int:
+    """Number of ops that change anything."""
+    return int((table[column] > 0).sum())
+
+
+def untouched(table: pd.DataFrame, p: float) -> float:
+    """Probability, in percent, that no op which can change a colour image fires on it."""
+    return 100 * (1 - p) ** acting(table, CHANGES["photographs"])
+
+
+def fired_counts(transform: JDA, table: pd.DataFrame, draws: int = 20_000) -> pd.DataFrame:
+    """Share of `draws` images on which k acting ops fired, counted, beside the binomial probability."""
+    acts = torch.tensor((table[CHANGES["photographs"]] > 0).to_numpy())
+    fired = transform.fired(uniforms(0, "augmented ops", 0, draws, transform.draws))[:, acts].sum(1)
+    k = torch.arange(int(acts.sum()) + 1)
+    counted = torch.bincount(fired, minlength=len(k)).double() / draws
+    return pd.DataFrame({"counted": counted, "binomial": binom.pmf(k, int(acts.sum()), transform.p)}, index=k.numpy())

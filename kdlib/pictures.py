@@ -1,0 +1,38 @@
+"""Pictures to look at: tiles of two colour photographs that scikit-learn ships, and views drawn as in training."""
+
+import torch
+from sklearn.datasets import load_sample_images
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from kdlib.data import ImageSet
+from kdlib.randomness import uniforms_of
+from kdlib.views.policies import ViewPolicy
+
+
+def photographs(count: int = 8, size: int = 32) -> Tensor:
+    """uint8 [count, 3, size, size]: square tiles of a temple and a flower, in colour, evenly spread over both."""
+    tiles = []
+    for photograph in load_sample_images().images:
+        image = torch.from_numpy(photograph.copy()).permute(2, 0, 1)
+        side = image.shape[1] // 2
+        places = torch.linspace(0, image.shape[2] - side, (count + 1) // 2).long().tolist()
+        tops = [(k % 2) * (image.shape[1] - side) for k in range(len(places))]
+        tiles += [image[:, top : top + side, left : left + side] for top, left in zip(tops, places, strict=True)]
+    return functional.resize(torch.stack(tiles[:count]), [size, size], antialias=True)
+
+
+def some_images(images: ImageSet, count: int, start: int = 0) -> Tensor:
+    """Ids int64 [count]: the next image of each class in turn."""
+    ids = []
+    for k in range(count):
+        label = k % len(images.classes)
+        ids.append((images.labels == label).nonzero().squeeze(1)[start + k // len(images.classes)])
+    return torch.stack(ids)
+
+
+def views_of(policy: ViewPolicy, images: Tensor, seed: int = 0, epoch: int = 0) -> Tensor:
+    """uint8 [n, V, 3, H, W]: the views of images [n, 3, H, W], with the stream of random numbers that training uses."""
+    ids = torch.arange(len(images))
+    draws = {r: uniforms_of(seed, r, ids * 0 + epoch, ids, len(ids), n) for r, n in policy.roles.items()}
+    return policy(images, draws)
