@@ -1,7 +1,7 @@
 """Tensors that are slow to make, kept on disk under a name that says what they were made from."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +17,7 @@ from kdlib import paths
 def replacing(path: Path):
     """Yields a temporary path in the folder of `path`; on success it is moved over `path`, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")  # created with the usual permissions
     try:
         yield temporary
         temporary.replace(path)

@@ -57,7 +57,6 @@ class Store:
             if not target.exists() or target.read_bytes() != source.read_bytes():
                 with replacing(target) as temporary:
                     shutil.copyfile(source, temporary)
-                target.chmod(0o644)
                 new.append(target)
         return new
 
