@@ -17,7 +17,7 @@ from kdlib import paths
 def replacing(path: Path):
     """Yields a temporary path in the folder of `path`; on success it is moved over `path`, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")  # created with the usual permissions
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         yield temporary
         temporary.replace(path)
