@@ -16,8 +16,9 @@ from kdlib.views.ops import apply_op
 from kdlib.views.policies import JDA
 
 STYLE = {
-    "figure.dpi": 120, "savefig.bbox": "tight", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+    "figure.dpi": 120, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True, "axes.titlesize": 11, "legend.frameon": False,
+    "figure.constrained_layout.use": True,
 }  # fmt: skip
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#7f7f7f"  # told apart by colour-blind readers
 CYCLE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
@@ -56,7 +57,7 @@ def tiles(
             axes[r, c].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
     for c, title in enumerate(titles or ()):
         axes[0, c].set_title(title, fontsize=8)
-    figure.subplots_adjust(wspace=0.06, hspace=0.08)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     return figure
 
 

@@ -157,4 +157,5 @@ def test_cell_ids_are_kept_made_and_unique(module: ModuleType, notebook: Noteboo
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_committed_notebooks_are_normalised(module: ModuleType, path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    assert module.normalise(notebook, ROOT) == notebook, f"run `make notebooks`: {path.name} is not normalised"
+    same = module.normalise(notebook, ROOT) == notebook
+    assert same, f"{path.name} is not normalised: run `make notebooks`"
