@@ -40,7 +40,8 @@ SCRIPT = """
 class Explorer:
     """controls: name -> choices (shown as text); render(choice of each) -> a Figure or uint8 [H, W, 3] pixels.
 
-    Numbers get a slider, words a menu. All combinations are rendered for the page: keep them few and small.
+    Numbers get a slider, words a menu. All combinations are rendered for the page: keep them few and small. scale: how
+    many screen pixels one pixel of the picture gets.
     """
 
     def __init__(
@@ -60,10 +61,7 @@ class Explorer:
             made.savefig(buffer, format="png", dpi=80)
             plt.close(made)
         else:
-            image = Image.fromarray(made)
-            image.resize((image.width * self.scale, image.height * self.scale), Image.Resampling.NEAREST).quantize(
-                128
-            ).save(buffer, "png", optimize=True)
+            Image.fromarray(made).quantize(256).save(buffer, "png", optimize=True)
         return buffer.getvalue()
 
     def html(self) -> str:
@@ -75,9 +73,13 @@ class Explorer:
             "choices": [[str(v) for v in c] for c in self.controls.values()],
         }  # fmt: skip
         inputs = "".join(self._input(name, choices) for name, choices in self.controls.items())
+        with Image.open(io.BytesIO(self.picture(*(c[0] for c in self.controls.values())))) as first:
+            style = (
+                f"width:{first.width * self.scale}px;max-width:100%;image-rendering:pixelated" if self.scale > 1 else ""
+            )
         script = SCRIPT % {"id": identity, "data": json.dumps(data).replace("</", "<\\/")}
         return (
-            f'<figure id="{identity}" class="kd-explorer"><div>{inputs}</div><img alt="">'
+            f'<figure id="{identity}" class="kd-explorer"><div>{inputs}</div><img alt="" style="{style}">'
             f"<figcaption>{escape(self.about)}</figcaption><script>{script}</script></figure>"
         )
 
@@ -100,6 +102,8 @@ class Explorer:
 
         def update(_=None) -> None:
             image.value = self.picture(*(box.value for box in boxes))
+            with Image.open(io.BytesIO(image.value)) as shown:
+                image.width = shown.width * self.scale
 
         for box in boxes:
             box.observe(update, "value")

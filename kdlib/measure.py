@@ -61,6 +61,8 @@ def measure_views(spec: ViewsSpec, teacher: Network) -> dict:
             f"{split}_lowest": ids[order[:8]].tolist(),
             f"{split}_highest": ids[order[-8:].flip(0)].tolist(),
         }
+        if split == "test":
+            metrics["test_examples"] = examples(ids, labels, w, original, augmented)
     return {
         "metrics": metrics,
         "evaluations": [],

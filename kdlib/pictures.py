@@ -16,9 +16,8 @@ def photographs(count: int = 8, size: int = 32) -> Tensor:
     for photograph in load_sample_images().images:
         image = torch.from_numpy(photograph.copy()).permute(2, 0, 1)
         side = image.shape[1] // 2
-        places = torch.linspace(0, image.shape[2] - side, (count + 1) // 2).long().tolist()
-        tops = [(k % 2) * (image.shape[1] - side) for k in range(len(places))]
-        tiles += [image[:, top : top + side, left : left + side] for top, left in zip(tops, places, strict=True)]
+        lefts = torch.linspace(0, image.shape[2] - side, (count + 1) // 2).long().tolist()
+        tiles += [image[:, side // 2 : side // 2 + side, left : left + side] for left in lefts]
     return functional.resize(torch.stack(tiles[:count]), [size, size], antialias=True)
 
 

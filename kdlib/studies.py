@@ -199,7 +199,11 @@ def _cosine_confidence(setting: Setting, weights: list | None = None) -> Study:
 
 
 def _verdicts(setting: Setting) -> Study:
-    return Study("12_verdicts", setting, {})
+    """Exactly the arms of the primary contrasts of the other studies."""
+    studies = [create_study(name, setting) for name in STUDIES if name != "12_verdicts"]
+    named = {(s.name, arm) for s in studies for c in s.contrasts if c.primary for arm in (c.arm, c.than)}
+    arms = {f"{s.name}: {arm}": s.arms[arm] for s in studies for arm in s.arms if (s.name, arm) in named}
+    return Study("12_verdicts", setting, arms)
 
 
 STUDIES: Mapping[str, Callable[..., Study]] = {

@@ -1,0 +1,115 @@
+"""Shared fixtures: an isolated store, a tiny data set of real images, specs of a few steps, invented results."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kdlib.data import BUNDLED, load_data
+from kdlib.specs import Machine, Policy, Recipe, RunResult, RunSpec, Spec
+
+MACHINE = Machine(device="cpu", precision="float32", threads=1)
+TRAIN_PER_CLASS, TEST_PER_CLASS = 16, 6
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where decoded image folders are cached, for all tests of one session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache_folder: Path) -> Path:
+    """An empty store below the test's own folder, and one thread. Returns that folder."""
+    monkeypatch.setenv("KDLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("KDLIB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("KDLIB_CACHE", str(cache_folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("KDLIB_MISSING", raising=False)
+    torch.set_num_threads(1)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a data set of 160 training and 60 test images, in 10 classes: a folder cut from the bundled set."""
+    root = tmp_path_factory.mktemp("tiny")
+    data = load_data(BUNDLED)
+    for images, split, count in ((data.train, "train", TRAIN_PER_CLASS), (data.test, "test", TEST_PER_CLASS)):
+        for label in range(10):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for i in (images.labels == label).nonzero().squeeze(1)[:count].tolist():
+                Image.fromarray(images.images[i].permute(1, 2, 0).numpy()).save(folder / f"{i:05d}.png")
+    return f"folder:{root}"
+
+
+@pytest.fixture
+def make_spec(tiny: str) -> Callable[..., RunSpec]:
+    """make_spec(**fields): a training run of resnet8 on the tiny set. recipe: a dict of changed recipe fields."""
+
+    def make(recipe: dict | None = None, policy: str = "weak1", **fields) -> RunSpec:
+        schedule = {
+            "views_per_step": 16, "views_per_image": 4, "learning_rate": 0.05, "weight_decay": 5e-4, "evaluations": 2,
+        } | (recipe or {})  # fmt: skip
+        given = {
+            "data": tiny, "fraction": 0.25, "student": "resnet8", "method": "ce", "policy": Policy(name=policy),
+            "recipe": Recipe(**schedule), "seed": 0, "machine": MACHINE,
+        } | fields  # fmt: skip
+        return RunSpec(**given)
+
+    return make
+
+
+class Immediate(Executor):
+    """Runs each call at once, in this process; `calls` holds the specs in the order of their submission."""
+
+    def __init__(self):
+        self.calls: list[Spec] = []
+
+    def submit(self, function, /, *args, **kwargs) -> Future:
+        self.calls.append(args[0])
+        future = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture
+def immediate() -> Immediate:
+    """An executor without processes."""
+    return Immediate()
+
+
+@pytest.fixture
+def invented() -> Callable[..., RunResult]:
+    """invented(spec, profile, **metrics): a result as a run would leave it, with made-up numbers."""
+
+    def make(spec: Spec, profile: str, top1: float = 50.0, **metrics) -> RunResult:
+        known = {
+            "top1": top1, "top5": 80.0, "nll": 1.5, "ece": 0.05, "best_top1": top1 + 0.5, "train_top1": 60.0,
+            "bn_top1": top1, "agreement": 70.0, "kl_to_teacher": 0.4, "images": 100, "steps": 10, "views": 1000,
+            "distinct_views": 60,
+        } | metrics  # fmt: skip
+        half, whole = {"step": 5.0, "loss": 2.0}, {"step": 10.0, "loss": 1.0}
+        return RunResult(
+            spec=spec, key=spec.key, profile=profile, fingerprint="0" * 16, metrics=known,
+            evaluations=[e | {"top1": top1, "top5": 80.0, "nll": 1.5, "ece": 0.05} for e in (half, whole)],
+            bits=hashlib.sha256(repr(known).encode()).hexdigest()[:16],
+            provenance={"versions": {}, "hardware": "a CPU", "date": "2025-01-02", "commit": "abc", "seconds": 1.0},
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def generator() -> np.random.Generator:
+    """Reproducible random numbers for made-up inputs."""
+    return np.random.default_rng(20250102)

@@ -1,0 +1,216 @@
+"""Executing specs: order, what is missing, executors, locks, failures."""
+
+import multiprocessing
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+
+from kdlib import runs
+from kdlib.runs import execute, missing, needed, run_all
+from kdlib.specs import Policy, Public, ViewsSpec
+from kdlib.store import Store
+
+pytestmark = pytest.mark.usefixtures("isolated")
+SHORT = {"views_per_step": 32, "views_per_image": 2, "evaluations": 1}  # 2 steps
+
+
+@pytest.fixture
+def teacher(make_spec):
+    return make_spec(recipe=SHORT, seed=9)
+
+
+@pytest.fixture
+def students(make_spec, teacher):
+    def student(seed: int, policy: str):
+        return make_spec(recipe=SHORT, seed=seed, method="kd", policy=policy, teacher=teacher)
+
+    return [student(0, "weak2"), student(0, "jda"), student(1, "weak2")]
+
+
+@pytest.fixture
+def measurement(teacher):
+    return ViewsSpec(data=teacher.data, teacher=teacher, policy=Policy(name="jda"), images=20, seed=0,
+                     machine=teacher.machine)  # fmt: skip
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Keys of the specs that were really trained in this process, in order."""
+    keys, train = [], runs.train
+
+    def counting(spec, *arguments):
+        keys.append(spec.key)
+        return train(spec, *arguments)
+
+    monkeypatch.setattr(runs, "train", counting)
+    return keys
+
+
+def test_teachers_come_first_and_each_once(students, teacher, measurement, make_spec):
+    pupil = make_spec(method="kd", policy="weak2", teacher=students[0])  # a student may teach
+    ordered = needed([pupil, measurement, *students, students[0], pupil])
+    keys = [spec.key for spec in ordered]
+    assert sorted(keys) == sorted({s.key for s in (teacher, measurement, pupil, *students)})
+    for spec in ordered:
+        if spec.teacher is not None:
+            assert keys.index(spec.teacher.key) < keys.index(spec.key)
+
+
+def test_a_public_teacher_is_no_run(make_spec):
+    spec = make_spec(method="kd", policy="weak2", teacher=Public(checkpoint="cifar100_resnet56"))
+    assert needed([spec]) == [spec]
+
+
+def test_only_what_is_missing_runs(students, teacher, measurement, immediate, counted):
+    specs = [measurement, *students]
+    first = run_all(specs[:2], "smoke", immediate)
+    assert [s.key for s in immediate.calls] == [s.key for s in (teacher, measurement, students[0])] or [
+        s.key for s in immediate.calls
+    ] == [s.key for s in (teacher, students[0], measurement)]
+    assert counted == [teacher.key, students[0].key]
+    counted.clear()
+    reports = []
+    results = run_all(specs, "smoke", immediate, lambda *report: reports.append(report))
+    assert counted == [students[1].key, students[2].key]
+    assert [r.key for r in results] == [s.key for s in specs]
+    assert results[:2] == first
+    assert [(done, total) for done, total, _ in reports] == [(1, 2), (2, 2)]
+    assert {result.key for *_, result in reports} == set(counted)
+    counted.clear()
+    assert run_all(specs, "smoke", immediate) == results
+    assert counted == []
+
+
+def test_processes_threads_and_one_process_give_equal_bits(students, teacher, measurement, isolated, monkeypatch):
+    specs = [measurement, teacher, *students]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        by_processes = run_all(specs, "smoke", pool)
+    monkeypatch.setenv("KDLIB_RUNS", str(isolated / "threads"))
+    with ThreadPoolExecutor(2) as pool:
+        by_threads = run_all(specs, "smoke", pool)
+    assert [r.key for r in by_processes] == [r.key for r in by_threads] == [s.key for s in specs]
+    assert [r.bits for r in by_processes] == [r.bits for r in by_threads]
+    assert [r.metrics for r in by_processes] == [r.metrics for r in by_threads]
+    assert [r.evaluations for r in by_processes] == [r.evaluations for r in by_threads]
+
+
+def test_the_default_executor_is_closed(students, teacher, immediate, monkeypatch):
+    closed = []
+    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    monkeypatch.setattr(immediate, "shutdown", lambda *a, **k: closed.append(k))
+    run_all(students[:1], "smoke")
+    assert closed == [{"cancel_futures": True}]
+    run_all(students[:1], "smoke")
+    assert len(closed) == 1  # nothing was missing: no process was started
+
+
+def test_the_default_executor_has_no_more_processes_than_cores_or_runs(students, monkeypatch):
+    monkeypatch.setattr(runs.os, "sched_getaffinity", lambda _: set(range(4)))
+    for count, threads, workers in ((3, 1, 3), (1, 1, 1), (3, 2, 2), (3, 8, 1)):
+        specs = [s.model_copy(update={"machine": s.machine.model_copy(update={"threads": threads})}) for s in students]
+        with runs.default_executor(specs[:count]) as pool:
+            assert pool._max_workers == workers
+            assert pool._mp_context.get_start_method() == "spawn"
+
+
+def test_two_that_ask_for_one_spec_train_it_once(make_spec, counted, monkeypatch):
+    spec, train = make_spec(recipe=SHORT), runs.train
+
+    def slow(*arguments):
+        time.sleep(0.3)
+        return train(*arguments)
+
+    monkeypatch.setattr(runs, "train", slow)
+    found, start = [], threading.Barrier(2)
+
+    def ask():
+        start.wait()
+        found.append(execute(spec, "smoke"))
+
+    both = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert counted == [spec.key]
+    assert found[0].bits == found[1].bits
+    assert found[0] == found[1]
+
+
+def test_a_failure_is_raised_and_what_finished_stays(students, teacher, immediate, monkeypatch):
+    train = runs.train
+
+    def failing(spec, *arguments):
+        if spec.key == students[1].key:
+            raise FloatingPointError("the loss is nan")
+        return train(spec, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "train", failing)
+        with pytest.raises(FloatingPointError, match="the loss is nan"):
+            run_all(students, "smoke", immediate)
+    store = Store("smoke")
+    assert store.get(teacher) is not None
+    assert store.get(students[0]) is not None
+    assert store.get(students[1]) is None
+    results = run_all(students, "smoke", immediate)  # and the next call does the rest
+    assert [r.key for r in results] == [s.key for s in students]
+
+
+def test_an_interrupted_run_is_resumed_by_the_next_call(make_spec, isolated, monkeypatch):
+    spec = make_spec(recipe={"evaluations": 10})
+
+    def stop(done, _):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(spec, "smoke", stop)
+    folder = Store("smoke").folder(spec)
+    assert (folder / "checkpoint.pt").exists()
+    assert Store("smoke").get(spec) is None
+    steps = []
+    result = execute(spec, "smoke", lambda done, _: steps.append(done))
+    assert steps[0] == 5
+    assert not (folder / "checkpoint.pt").exists()
+    monkeypatch.setenv("KDLIB_RUNS", str(isolated / "other"))
+    assert execute(spec, "smoke").bits == result.bits
+
+
+def test_a_published_student_needs_no_teacher(students, teacher, invented, isolated):
+    store = Store("smoke")
+    store.put(invented(students[0], "smoke"))
+    store.publish()
+    assert missing([students[0]], Store("smoke")) == []
+    assert missing(students[:2], Store("smoke")) == [teacher, students[1]]
+
+
+def test_a_published_teacher_is_trained_again_where_its_weights_are_missing(students, teacher, immediate, isolated):
+    run_all(students[:1], "smoke", immediate)
+    Store("smoke").publish()
+    for path in sorted((isolated / "runs").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    assert missing([teacher, students[0]], Store("smoke")) == []
+    assert missing(students[:2], Store("smoke")) == [teacher, students[1]]
+    immediate.calls.clear()
+    results = run_all(students[:2], "smoke", immediate)
+    assert immediate.calls == [teacher, students[1]]
+    assert all(results)
+
+
+def test_a_teacher_whose_weights_were_deleted_is_trained_again(students, teacher, immediate):
+    run_all([teacher], "smoke", immediate)
+    (Store("smoke").folder(teacher) / "weights.safetensors").unlink()
+    assert missing(students[:1], Store("smoke")) == [teacher, students[0]]
+    assert all(run_all(students[:1], "smoke", immediate))
+
+
+def test_provenance_says_with_what_and_when(make_spec):
+    result = execute(make_spec(recipe=SHORT), "smoke")
+    assert set(result.provenance) == {"versions", "hardware", "date", "commit", "seconds"}
+    assert {"torch", "torchvision", "numpy", "python"} <= set(result.provenance["versions"])
+    assert result.provenance["seconds"] >= 0
+    assert len(result.provenance["date"].split("-")) == 3
+    assert result.profile == "smoke"

@@ -1,0 +1,205 @@
+"""Studies and profiles: fair comparisons by construction, and refusals."""
+
+import itertools
+
+import pytest
+import torch
+
+from kdlib.data import FACTS
+from kdlib.models.checkpoints import PUBLIC
+from kdlib.profiles import PROFILES, profile
+from kdlib.sampling import Order, training_ids
+from kdlib.specs import Public, RunSpec, ViewsSpec
+from kdlib.studies import STUDIES, Setting, create_study
+from kdlib.train import rate
+
+ALL = list(itertools.product(PROFILES, STUDIES))
+
+
+@pytest.fixture(autouse=True)
+def _isolated(isolated):
+    """No test here reads or writes the project's store."""
+
+
+@pytest.mark.parametrize(("scale", "name"), ALL)
+def test_every_study_builds_at_every_profile_and_pair(scale, name):
+    for pair in PROFILES[scale].pairs:
+        setting = Setting.of(scale, pair, device="cpu")
+        study = create_study(name, setting)
+        assert study.name == name
+        assert all(label == arm.label for label, arm in study.arms.items())
+        keys = [spec.key for spec in study.all_specs]
+        assert len(set(keys)) == len(keys)
+        assert len(keys) == len(study.measurements) + len(study.arms) * len(setting.seeds)
+        for contrast in study.contrasts:
+            assert {contrast.arm, contrast.than} <= set(study.arms)
+            assert contrast.says in ("better", "no better")
+
+
+@pytest.mark.parametrize(("scale", "name"), ALL)
+def test_arms_have_equal_views_steps_and_seeds(scale, name):
+    """Equal work: counted on the streams of images that training would see, not on the profile's own numbers."""
+    study = create_study(name, Setting.of(scale, device="cpu"))
+    if not study.arms:
+        return
+    known = FACTS[study.setting.data]
+    labels = torch.arange(known.images) % known.classes  # balanced, as these data sets are
+    work = set()
+    for arm in study.arms:
+        specs = study.specs(arm)
+        assert [s.seed for s in specs] == list(study.setting.seeds)
+        for spec in specs[:1]:
+            ids = training_ids(labels, spec.seed, spec.fraction, spec.pool, spec.validation)
+            order = Order(tuple(ids.tolist()), known.images, spec.images_per_step, spec.seed)
+            steps = len(ids) * spec.recipe.views_per_image // spec.recipe.views_per_step
+            views = spec.policy.views * order.batch
+            last = order.at(steps - 1)[1].max().item()  # the epoch of the last image
+            assert (last + 1) * spec.policy.views in range(
+                spec.recipe.views_per_image - spec.policy.views + 1, spec.recipe.views_per_image + spec.policy.views
+            )
+            work.add((steps, views, steps * views, len(ids)))
+    assert len(work) == 1, work
+    assert next(iter(work))[0] >= 2
+
+
+@pytest.mark.parametrize(("scale", "name"), ALL)
+def test_arms_differ_only_in_policy_method_and_options(scale, name):
+    study = create_study(name, Setting.of(scale, device="cpu"))
+    for seed in range(len(study.setting.seeds)):
+        specs = [study.specs(arm)[seed] for arm in study.arms]
+        rest = {repr(s.model_dump(exclude={"policy", "method", "options", "teacher"})) for s in specs}
+        assert len(rest) <= 1
+        teachers = {s.teacher.key if isinstance(s.teacher, RunSpec) else repr(s.teacher) for s in specs if s.teacher}
+        assert len(teachers) <= 1
+
+
+def test_every_number_of_views_gives_equal_steps():
+    for scale in PROFILES.values():
+        for views in (1, 2, 4):
+            assert scale.recipe.views_per_step % views == 0
+            assert scale.recipe.views_per_image % views == 0
+
+
+@pytest.mark.parametrize(("scale", "name"), ALL)
+def test_blind_teachers_never_see_an_augmented_view(scale, name):
+    study = create_study(name, Setting.of(scale, device="cpu"))
+    teachers = [s.teacher for s in study.all_specs if s.teacher is not None]
+    for teacher in teachers:
+        if isinstance(teacher, RunSpec):
+            assert teacher.method == "ce"
+            assert teacher.policy.name == "weak1"
+            assert teacher.teacher is None
+
+
+def test_student_seed_s_learns_from_teacher_seed_s_at_paper():
+    study = create_study("03_blind_teacher", Setting.of("paper", seeds=[3, 8], device="cpu"))
+    for arm in study.arms:
+        assert [(s.seed, s.teacher.seed) for s in study.specs(arm)] == [(3, 3), (8, 8)]
+    shared = create_study("03_blind_teacher", Setting.of("quick", seeds=[3, 8], device="cpu"))
+    assert len({s.teacher.key for s in shared.all_specs}) == 1
+
+
+def test_reference_learns_from_the_public_resnet56():
+    setting = Setting.of("reference", device="cpu")
+    assert setting.data == "cifar100"
+    for name in STUDIES:
+        for spec in create_study(name, setting).all_specs:
+            assert spec.teacher is None or spec.teacher == Public(checkpoint="cifar100_resnet56")
+    assert setting.teacher().sha256 == PUBLIC["cifar100_resnet56"].contents
+    assert PUBLIC["cifar100_resnet56"].top1 == 72.63
+    assert len(setting.seeds) >= 5
+    assert setting.profile.recipe.evaluations <= 10
+
+
+def test_the_paper_profile_is_the_papers_recipe():
+    scale = PROFILES["paper"]
+    assert set(scale.pairs.values()) >= {("wrn_40_2", "wrn_16_2"), ("resnet56", "resnet20")}
+    recipe = scale.recipe
+    assert (recipe.views_per_step, recipe.views_per_image) == (256, 480)  # 240 epochs of 128 images, two views each
+    assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.nesterov) == (0.1, 0.9, 1e-4, True)
+    assert rate(recipe, 149 / 240) == pytest.approx(0.1)
+    assert rate(recipe, 211 / 240) == pytest.approx(1e-4)
+    assert scale.teacher_recipe.views_per_image == 240  # epochs of one view
+    assert scale.fraction == 1
+    assert scale.pool is None
+
+
+def test_the_primary_contrasts_of_the_blind_teacher_are_fixed():
+    for scale in PROFILES:
+        study = create_study("03_blind_teacher", Setting.of(scale, device="cpu"))
+        primary = {c.name: (c.arm, c.than, c.says) for c in study.contrasts if c.primary}
+        assert primary == {"a1": ("JDA", "weak2", "better"), "a2": ("JDA", "rot4", "better")}
+        used = {label: arm.policy.name for label, arm in study.arms.items()}
+        assert used == {"one view": "weak1", "weak2": "weak2", "rot2": "rot2", "rot4": "rot4", "JDA": "jda"}
+        assert {arm.method for arm in study.arms.values()} == {"kd"}
+
+
+def test_ccd_is_compared_with_its_controls():
+    study = create_study("08_cosine_confidence", Setting.of("reference", device="cpu"))
+    weights = {arm.options.get("weight") for arm in study.arms.values() if arm.method == "ccd"}
+    assert {"cosine", "mean", "shuffled", "normalised", "centred", "softmax", "confidence"} == weights
+    for arm in study.arms.values():
+        assert arm.policy.views == 2
+    same = [a for a in study.arms.values() if a.method == "kd" and a.policy.name == "jda"]
+    assert len(same) == 1  # w = 1 is KD + JDA
+    few = create_study("08_cosine_confidence", Setting.of("reference", device="cpu"), weights=["mean", "cosine"])
+    assert len(few.arms) == 3
+    assert [(c.arm, c.than) for c in few.contrasts] == [("CCD", "w = mean(w)")]
+
+
+def test_options_reach_the_runs():
+    setting = Setting.of("smoke", device="cpu")
+    study = create_study("03_blind_teacher", setting, ops="cifar10", p=0.1)
+    (spec,) = study.specs("JDA")
+    assert spec.policy.options == {"ops": "cifar10", "p": 0.1}
+    assert study.measurements["JDA"].policy == spec.policy
+    default = create_study("03_blind_teacher", setting).specs("JDA")[0]
+    assert default.key == create_study("03_blind_teacher", setting, p=0.3).specs("JDA")[0].key
+    assert default.key != spec.key
+
+
+def test_measurements_use_the_teacher_of_the_students():
+    for scale, name in ALL:
+        study = create_study(name, Setting.of(scale, device="cpu"))
+        for spec in study.measurements.values():
+            assert isinstance(spec, ViewsSpec)
+            assert spec.teacher == study.setting.teacher()
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"name": "huge"}, "profile = 'huge' is unknown; allowed are smoke, quick, reference, paper"),
+        ({"name": "smoke", "pair": "x-y"}, "pair = 'x-y' is unknown at profile 'smoke'; allowed are auto, resnet8-resnet8"),
+        ({"name": "smoke", "seeds": [0, 0]}, "seeds = [0, 0] must be a list of different whole numbers from 0 up"),
+        ({"name": "smoke", "seeds": [-1]}, "seeds = [-1] must be a list of different whole numbers from 0 up"),
+        ({"name": "smoke", "seeds": [1.5]}, "seeds = [1.5] must be a list of different whole numbers from 0 up"),
+        ({"name": "smoke", "seeds": [True]}, "seeds = [True] must be a list of different whole numbers from 0 up"),
+        ({"name": "smoke", "device": "tpu"}, "device = 'tpu' is unknown; allowed are auto, cpu, cuda"),
+    ],
+)  # fmt: skip
+def test_bad_choices_are_refused_in_one_sentence(fields, sentence):
+    with pytest.raises(ValueError, match="allowed|must") as refusal:
+        Setting.of(**fields)
+    assert str(refusal.value) == sentence
+
+
+def test_bad_study_options_are_refused_in_one_sentence():
+    setting = Setting.of("smoke", device="cpu")
+    for name, options, sentence in (
+        ("99_none", {}, f"study = '99_none' is unknown; allowed are {', '.join(STUDIES)}"),
+        ("08_cosine_confidence", {"weights": ["x"]}, "weights has 'x'; allowed are cosine, one, mean"),
+        ("03_blind_teacher", {"ops": "x"}, "ops = 'x' is unknown; allowed are cifar100, cifar10, imagenet"),
+        ("03_blind_teacher", {"p": 1.5}, "p = 1.5 is not a probability; allowed are numbers from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match="allowed") as refusal:
+            create_study(name, setting, **options)
+        assert str(refusal.value).startswith(sentence)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(ValueError, match="profile = 'x' is unknown"):
+        profile("x")
+
+
+def test_the_same_weight_twice_is_refused():
+    with pytest.raises(ValueError, match="weights"):
+        create_study("08_cosine_confidence", Setting.of("smoke", device="cpu"), weights=["cosine", "cosine", "one"])
