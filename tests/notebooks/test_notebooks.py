@@ -1,0 +1,101 @@
+"""nbval on every chapter, in two lanes: does each cell run, and do the published tables follow from the results."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NBVAL = [
+    "--nbval-lax",
+    "--nbval-current-env",
+    "--nbval-cell-timeout",
+    "300",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:xdist",
+]
+
+
+def nbval(paths: list[Path], **environment: str) -> subprocess.CompletedProcess:
+    """nbval in a process of its own: a kernel inherits the environment, and one broken chapter does not hide others."""
+    call = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(paths[0].parent),
+        *NBVAL,
+        *map(str, paths),
+    ]
+    return subprocess.run(call, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.book
+def test_smoke_lane_every_cell_of_every_chapter_runs(tmp_path: Path) -> None:
+    """Copies at profile smoke, outputs cleared and tags removed, so that numbers are not compared."""
+    copies = []
+    for notebook in NOTEBOOKS:
+        copy = tmp_path / notebook.name
+        papermill.execute_notebook(notebook, copy, {"profile": "smoke"}, prepare_only=True, progress_bar=False)
+        content = nbformat.read(copy, 4)
+        for cell in content.cells:
+            tags = [tag for tag in cell.metadata.get("tags", []) if tag != "nbval-check-output"]
+            cell.metadata["tags"] = tags
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(content, copy)
+        copies.append(copy)
+    done = nbval(copies, KDLIB_RUNS=str(tmp_path / "runs"), KDLIB_RESULTS=str(tmp_path / "results"))
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+@pytest.mark.book
+def test_published_lane_the_tables_follow_from_the_results(tmp_path: Path) -> None:
+    """In place, without data sets, checkpoints or runs of this machine: tables come from results/ alone.
+
+    Once results are published a missing run is an error; before that the chapters show gaps.
+    """
+    missing = "error" if list((ROOT / "results").glob("*.json")) else "gap"
+    places = {name: str(tmp_path / name) for name in ("KDLIB_DATA", "KDLIB_CHECKPOINTS", "KDLIB_RUNS", "KDLIB_CACHE")}
+    done = nbval(NOTEBOOKS, KDLIB_MISSING=missing, **places)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_published_lane_notices_a_changed_number(tmp_path: Path) -> None:
+    """A tagged cell whose stored output differs from what the code gives fails."""
+    content = nbformat.v4.new_notebook(metadata=nbformat.read(NOTEBOOKS[0], 4).metadata)
+    cell = nbformat.v4.new_code_cell("1 + 1", execution_count=1, metadata={"tags": ["nbval-check-output"]})
+    cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "3"}, execution_count=1)]
+    content.cells = [cell]
+    nbformat.write(content, tmp_path / "changed.ipynb")
+    done = nbval([tmp_path / "changed.ipynb"])
+    assert done.returncode == 1
+    assert "1 failed" in done.stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_as_make_notebooks_leaves_it(path: Path) -> None:
+    """Executed at reference, in order, without errors, paths or names of users; small; figures have alt texts."""
+    content = nbformat.read(path, 4)
+    text = path.read_text()
+    code = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+    assert str(ROOT) not in text and str(Path.home()) + "/" not in text
+    assert path.stat().st_size < 1_500_000
+    assert content.metadata.kernelspec.name == "python3" and content.metadata.language_info.name == "python"
+    assert "parameters" in code[0].metadata.get("tags", [])
+    for cell in content.cells:
+        assert cell.metadata.get("tags") != []
+        figure = cell.metadata.get("mystnb", {})
+        assert "figure" not in figure or (figure["figure"]["caption"] and figure["image"]["alt"])
