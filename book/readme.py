@@ -1,6 +1,6 @@
 """Writes what README.md shows of the results: the table of claims, between its markers, and the figure of views.
 
-    python book/readme.py
+python book/readme.py
 """
 
 import re

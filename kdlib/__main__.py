@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 
 from tqdm import tqdm
 
@@ -62,6 +63,7 @@ def plan(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs what the store lacks; finished runs stay stored whatever happens after."""
+    started = time.monotonic()
     store, specs = Store(arguments.profile), shard(chosen(arguments), arguments.shard)
     todo = missing(specs, store)
     print(
@@ -77,6 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
             bar.update()
 
         run_all(specs, arguments.profile, report=report)
+    print(f"Runs: {time.monotonic() - started:.1f} s.")
 
 
 def status(arguments: argparse.Namespace) -> None:

@@ -61,7 +61,7 @@ class Explorer:
             made.savefig(buffer, format="png", dpi=80)
             plt.close(made)
         else:
-            Image.fromarray(made).quantize(256).save(buffer, "png", optimize=True)
+            Image.fromarray(made).quantize(128).save(buffer, "png", optimize=True)
         return buffer.getvalue()
 
     def html(self) -> str:
@@ -79,7 +79,7 @@ class Explorer:
             )
         script = SCRIPT % {"id": identity, "data": json.dumps(data).replace("</", "<\\/")}
         return (
-            f'<figure id="{identity}" class="kd-explorer"><div>{inputs}</div><img alt="" style="{style}">'
+            f'<figure id="{identity}" class="kd-explorer"><div>{inputs}</div><img alt="{escape(self.about)}" style="{style}">'
             f"<figcaption>{escape(self.about)}</figcaption><script>{script}</script></figure>"
         )
 

@@ -26,12 +26,12 @@ METRICS = {
 
 
 def operations(images: Tensor) -> Explorer:
-    """One op at each magnitude: images uint8 [n, 3, H, W] above what it makes of them."""
+    """One op at each magnitude: what it makes of images uint8 [n, 3, H, W]."""
 
     def render(name: str, magnitude: int) -> np.ndarray:
-        return sheet(images, apply_op(name, images, magnitude, 1))
+        return sheet(apply_op(name, images, magnitude, 1))
 
-    about = "One operation at each of its ten magnitudes (positive sign): images above, result below."
+    about = "One operation at each of its ten magnitudes (positive sign); at magnitude 0 most change nothing."
     return Explorer({"operation": list(OPS), "magnitude": list(range(10))}, render, about, scale=3)
 
 

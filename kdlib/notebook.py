@@ -13,7 +13,7 @@ from IPython.display import HTML, Markdown, display
 from myst_nb import glue
 from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from kdlib import claims, plots, tables
 from kdlib.data import BUNDLED, Data, available, load_data
@@ -88,7 +88,7 @@ class Session:
                 f"{len(todo)} runs of {self.study.name} are missing at profile {self.profile.name!r}: {self.command}"
             )
         if todo and self.mode == "train":
-            with tqdm(total=len(todo), desc=self.study.name, unit="run") as bar:
+            with tqdm(total=len(todo), desc=self.study.name, unit="run", leave=False) as bar:
                 run_all(specs, self.profile.name, report=lambda *_: bar.update())
             self.store = Store(self.profile.name)
         elif todo:
@@ -191,7 +191,9 @@ class Session:
     def status(self) -> HTML:
         """The status box of the chapter: profile, data, networks, seeds, hardware, dates, commits."""
         found = [r for s in self.study.all_specs if (r := self.store.get(s)) is not None]
-        said = {key: sorted({str(r.provenance[key]) for r in found}) for key in ("hardware", "date", "commit")}
+        said = {
+            key: sorted({r.provenance[key] or "not in git" for r in found}) for key in ("hardware", "date", "commit")
+        }
         precision = sorted({r.spec.machine.precision for r in found})
         rows = {
             "profile": self.profile.summary,

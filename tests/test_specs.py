@@ -157,7 +157,7 @@ BAD = [
     ("student", "wrn_17_2", "student: wrn_17_2 .*6n.4"),
     ("student", None, "student = None .*string"),
     ("teacher", None, "teacher of method 'ccd' must be given"),
-    ("teacher", "cifar100_resnet56", "teacher = 'cifar100_resnet56' .*"),
+    ("teacher", "cifar100_resnet56", "teacher.* = 'cifar100_resnet56' .*"),
     ("teacher", {"checkpoint": "resnet56"}, "checkpoint = 'resnet56' is unknown.*cifar100_resnet56"),
     ("teacher", TEACHER | {"seed": -1}, "seed = -1 .*greater than or equal to 0"),
     ("teacher.extra", 1, "extra is not a field of Public; allowed are checkpoint"),

@@ -1,6 +1,7 @@
 """Studies and profiles: fair comparisons by construction, and refusals."""
 
 import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -16,6 +17,13 @@ from kdlib.train import rate
 ALL = list(itertools.product(PROFILES, STUDIES))
 
 
+@cache
+def built(scale: str, name: str, pair: str = "auto"):
+    """(study, specs of each arm) on a CPU; built once, since every spec is validated."""
+    study = create_study(name, Setting.of(scale, pair, device="cpu"))
+    return study, {arm: study.specs(arm) for arm in study.arms}
+
+
 @pytest.fixture(autouse=True)
 def _isolated(isolated):
     """No test here reads or writes the project's store."""
@@ -23,30 +31,38 @@ def _isolated(isolated):
 
 @pytest.mark.parametrize(("scale", "name"), ALL)
 def test_every_study_builds_at_every_profile_and_pair(scale, name):
-    for pair in PROFILES[scale].pairs:
-        setting = Setting.of(scale, pair, device="cpu")
-        study = create_study(name, setting)
-        assert study.name == name
-        assert all(label == arm.label for label, arm in study.arms.items())
-        keys = [spec.key for spec in study.all_specs]
-        assert len(set(keys)) == len(keys)
-        assert len(keys) == len(study.measurements) + len(study.arms) * len(setting.seeds)
-        for contrast in study.contrasts:
-            assert {contrast.arm, contrast.than} <= set(study.arms)
-            assert contrast.says in ("better", "no better")
+    study, specs = built(scale, name)
+    assert study.name == name
+    assert all(label == arm.label for label, arm in study.arms.items())
+    keys = [spec.key for arm in specs.values() for spec in arm] + [spec.key for spec in study.measurements.values()]
+    assert len(set(keys)) == len(keys)
+    assert len(keys) == len(study.measurements) + len(study.arms) * len(study.setting.seeds)
+    for contrast in study.contrasts:
+        assert {contrast.arm, contrast.than} <= set(study.arms)
+        assert contrast.says in ("better", "no better")
+
+
+def test_every_pair_builds():
+    for scale in PROFILES.values():
+        for pair, networks in scale.pairs.items():
+            setting = Setting.of(scale.name, pair, seeds=[0], device="cpu")
+            study = create_study("03_blind_teacher", setting)
+            (spec,) = study.specs("JDA")
+            assert setting.networks == networks
+            assert spec.student == networks[1]
 
 
 @pytest.mark.parametrize(("scale", "name"), ALL)
 def test_arms_have_equal_views_steps_and_seeds(scale, name):
     """Equal work: counted on the streams of images that training would see, not on the profile's own numbers."""
-    study = create_study(name, Setting.of(scale, device="cpu"))
+    study, built_specs = built(scale, name)
     if not study.arms:
         return
     known = FACTS[study.setting.data]
     labels = torch.arange(known.images) % known.classes  # balanced, as these data sets are
     work = set()
     for arm in study.arms:
-        specs = study.specs(arm)
+        specs = built_specs[arm.label]
         assert [s.seed for s in specs] == list(study.setting.seeds)
         for spec in specs[:1]:
             ids = training_ids(labels, spec.seed, spec.fraction, spec.pool, spec.validation)
@@ -64,9 +80,9 @@ def test_arms_have_equal_views_steps_and_seeds(scale, name):
 
 @pytest.mark.parametrize(("scale", "name"), ALL)
 def test_arms_differ_only_in_policy_method_and_options(scale, name):
-    study = create_study(name, Setting.of(scale, device="cpu"))
+    study, built_specs = built(scale, name)
     for seed in range(len(study.setting.seeds)):
-        specs = [study.specs(arm)[seed] for arm in study.arms]
+        specs = [arm[seed] for arm in built_specs.values()]
         rest = {repr(s.model_dump(exclude={"policy", "method", "options", "teacher"})) for s in specs}
         assert len(rest) <= 1
         teachers = {s.teacher.key if isinstance(s.teacher, RunSpec) else repr(s.teacher) for s in specs if s.teacher}
@@ -82,8 +98,9 @@ def test_every_number_of_views_gives_equal_steps():
 
 @pytest.mark.parametrize(("scale", "name"), ALL)
 def test_blind_teachers_never_see_an_augmented_view(scale, name):
-    study = create_study(name, Setting.of(scale, device="cpu"))
-    teachers = [s.teacher for s in study.all_specs if s.teacher is not None]
+    study, specs = built(scale, name)
+    runs = [*study.measurements.values(), *(spec for arm in specs.values() for spec in arm)]
+    teachers = [s.teacher for s in runs if s.teacher is not None]
     for teacher in teachers:
         if isinstance(teacher, RunSpec):
             assert teacher.method == "ce"
@@ -103,7 +120,8 @@ def test_reference_learns_from_the_public_resnet56():
     setting = Setting.of("reference", device="cpu")
     assert setting.data == "cifar100"
     for name in STUDIES:
-        for spec in create_study(name, setting).all_specs:
+        study, specs = built("reference", name)
+        for spec in [*study.measurements.values(), *(spec for arm in specs.values() for spec in arm)]:
             assert spec.teacher is None or spec.teacher == Public(checkpoint="cifar100_resnet56")
     assert setting.teacher().sha256 == PUBLIC["cifar100_resnet56"].contents
     assert PUBLIC["cifar100_resnet56"].top1 == 72.63
@@ -160,10 +178,11 @@ def test_options_reach_the_runs():
 
 def test_measurements_use_the_teacher_of_the_students():
     for scale, name in ALL:
-        study = create_study(name, Setting.of(scale, device="cpu"))
+        study, _ = built(scale, name)
         for spec in study.measurements.values():
             assert isinstance(spec, ViewsSpec)
             assert spec.teacher == study.setting.teacher()
+            assert spec.data == study.setting.data
 
 
 @pytest.mark.parametrize(

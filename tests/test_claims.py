@@ -1,0 +1,120 @@
+"""Claims and their computed verdicts, from invented results."""
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from kdlib import claims
+from kdlib.stats import PRIMARY_LEVEL, Verdict
+from kdlib.store import Store
+from kdlib.studies import STUDIES, Setting, create_study
+
+pytestmark = pytest.mark.usefixtures("isolated")
+NOISE = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
+
+
+@pytest.fixture
+def judged(invented):
+    """judged(a1, a2): the judgements after runs whose JDA beats weak2 and rot4 by these points, seed by seed."""
+
+    def judge(a1, a2, scale: str = "reference", seeds: list[int] | None = None):
+        setting = Setting.of(scale, seeds=seeds, device="cpu")
+        study, store = create_study("03_blind_teacher", setting), Store(scale)
+        for arm, less in (("JDA", 0 * NOISE), ("weak2", a1), ("rot4", a2)):
+            if less is not None:
+                for spec, points in zip(study.specs(arm), less, strict=False):
+                    store.put(invented(spec, scale, top1=60 - float(points)))
+        return claims.judge(Store(scale), setting), setting
+
+    return judge
+
+
+def words(judgements):
+    return {j.name: str(j.verdict) for j in judgements}
+
+
+def test_every_claim_is_decided_by_contrasts_that_exist():
+    decided = [c for claim in claims.CLAIMS for c in claim.contrasts]
+    assert sorted(decided) == sorted(claims.CONTRASTS)
+    assert len(decided) == 9  # the level of each is 1 - .05/9
+    assert [c.name for c in claims.CLAIMS] == ["a", "b", "c", "d", "e", "CCD"]
+    for name, (_, study_name) in claims.CONTRASTS.items():
+        if study_name is not None:
+            study = create_study(study_name, Setting.of("smoke", device="cpu"))
+            (contrast,) = (c for c in study.contrasts if c.name == name)
+            assert contrast.primary
+    primary = {
+        c.name for s in STUDIES for c in create_study(s, Setting.of("smoke", device="cpu")).contrasts if c.primary
+    }
+    assert primary <= set(claims.CONTRASTS)
+
+
+def test_nothing_is_measured_in_an_empty_store(judged):
+    found, setting = judged(None, None, seeds=None)
+    frame = claims.claims_frame(found, True)
+    # JDA alone has runs: no pair is complete
+    assert set(words(found).values()) == {"not measured"}
+    assert set(frame.verdict) == {"not measured"}
+    assert all(j.interval.n == 0 and j.differences == () for j in found)
+
+
+@pytest.mark.parametrize(
+    ("a1", "a2", "expected", "claim"),
+    [
+        (2 + NOISE, 1.5 + NOISE, ("supported", "supported"), "supported"),
+        (2 + NOISE, -1 + NOISE, ("supported", "contradicted"), "contradicted"),
+        (2 + NOISE, 5 * NOISE, ("supported", "inconclusive"), "inconclusive"),
+        (NOISE / 2, 2 + NOISE, ("contradicted", "supported"), "contradicted"),  # below the margin is no better
+        (2 + NOISE, (2 + NOISE)[:4], ("supported", "not measured"), "not measured"),
+        (-2 + NOISE, None, ("contradicted", "not measured"), None),
+    ],
+)
+def test_verdicts_follow_the_rule(judged, a1, a2, expected, claim):
+    found, _ = judged(a1, a2)
+    assert (words(found)["a1"], words(found)["a2"]) == expected
+    if claim:
+        assert claims.claims_frame(found, True).verdict["a"] == claim
+    j = found[0]
+    expected = scipy_stats.ttest_1samp(a1, 0).confidence_interval(PRIMARY_LEVEL)
+    assert (j.interval.low, j.interval.high) == pytest.approx((expected.low, expected.high))
+    assert j.differences == pytest.approx(tuple(a1))
+
+
+def test_contrasts_without_runs_borrow_no_numbers(judged):
+    found, _ = judged(2 + NOISE, 1 + NOISE)
+    for j in found:
+        if j.name not in ("a1", "a2"):
+            assert j.verdict is Verdict.NOT_MEASURED
+            assert j.differences == ()
+            assert j.interval.n == 0
+            assert np.isnan([j.interval.mean, j.interval.low, j.interval.high]).all()
+    frame = claims.contrasts_frame(found, True)
+    assert (frame.n > 0).sum() == 2
+    assert (frame.difference != "").sum() == 2
+
+
+def test_too_few_seeds_give_no_verdict(judged):
+    found, _ = judged(2 + NOISE, 2 + NOISE, seeds=[0, 1, 2])
+    assert words(found)["a1"] == "not enough seeds"
+    assert claims.claims_frame(found, True).verdict["a"] == "not enough seeds"
+
+
+def test_demonstrations_give_no_verdict(judged):
+    found, setting = judged(2 + NOISE, 2 + NOISE, "quick")
+    assert not setting.profile.verdicts
+    shown = claims.contrasts_frame(found, setting.profile.verdicts)
+    assert shown.verdict.iloc[0] == shown.verdict.iloc[1] == claims.NO_VERDICT
+    frame = claims.claims_frame(found, setting.profile.verdicts)
+    assert frame.verdict["a"] == claims.NO_VERDICT
+    assert frame.verdict["b"] == "not measured"
+
+
+def test_the_readme_shows_each_claim_and_its_verdict(judged):
+    _, setting = judged(2 + NOISE, 1 + NOISE)
+    lines = claims.readme_table(Store("reference"), setting).split("\n")
+    assert lines[:2] == ["| claim | says | verdict |", "|---|---|---|"]
+    assert len(lines) == 2 + len(claims.CLAIMS)
+    assert lines[2].startswith("| a | ")
+    assert lines[2].endswith(" | supported |")
+    assert all(line.endswith(" | not measured yet |") for line in lines[3:])
+    assert all(line.count("|") == 4 for line in lines)

@@ -1,0 +1,192 @@
+"""The command line: plans, shards, status, downloads, publishing, exit codes."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from kdlib import __main__ as command
+from kdlib import runs, tables
+from kdlib.__main__ import main, shard
+from kdlib.runs import needed
+from kdlib.specs import RunSpec
+from kdlib.store import Store
+from kdlib.studies import Setting, create_study
+
+pytestmark = pytest.mark.usefixtures("isolated")
+ARGUMENTS = ["--profile", "smoke", "--device", "cpu"]
+
+
+def chosen(study: str, scale: str = "smoke", **fields):
+    return needed(create_study(study, Setting.of(scale, device="cpu", **fields)).all_specs)
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line on stderr of a call that must fail with exit status 2."""
+    try:
+        status = main(list(arguments))
+    except SystemExit as error:  # argparse
+        status = error.code
+    said = capsys.readouterr()
+    assert status == 2
+    assert "Traceback" not in said.err
+    return said.err
+
+
+def test_a_plan_adds_up(capsys):
+    assert main(["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu"]) == 0
+    *rows, total = capsys.readouterr().out.strip().split("\n")
+    specs = [s for s in chosen("03_blind_teacher", "reference") if isinstance(s, RunSpec)]
+    costs = [tables.run_cost(s) for s in specs]
+    assert len(rows) == len(specs) == 25
+    assert {row.split()[0] for row in rows} == {s.key for s in specs}
+    views = [int(re.search(r"([\d,]+) views", row)[1].replace(",", "")) for row in rows]
+    assert sum(views) == sum(c.views for c in costs)
+    macs = sum(c.run_macs for c in costs)
+    found = re.fullmatch(r"25 runs, ([\d,]+) views, ([\d.e+]+) TMACs, ([\d,]+) h of one CPU core.*", total)
+    assert int(found[1].replace(",", "")) == sum(views)
+    assert float(found[2]) == pytest.approx(macs / 1e12, rel=1e-3)
+    assert float(found[3].replace(",", "")) == pytest.approx(macs / tables.CORE_MACS_PER_SECOND / 3600, abs=0.51)
+
+
+def test_a_plan_for_a_machine(capsys):
+    assert main(["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu", "--tflops", "0.01"]) == 0
+    total = capsys.readouterr().out.strip().split("\n")[-1]
+    macs = float(re.search(r"([\d.e+]+) TMACs", total)[1]) * 1e12
+    hours = float(re.search(r"([\d,]+) h at 0.01 TFLOP/s", total)[1].replace(",", ""))
+    assert hours == pytest.approx(2 * macs / 0.01e12 / 3600, rel=1e-2)
+
+
+@pytest.mark.parametrize("speed", ["0", "-1"])
+def test_an_impossible_speed_is_refused(capsys, speed):
+    assert "tflops" in refused(capsys, "plan", "00_tour", *ARGUMENTS, f"--tflops={speed}")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 50])
+def test_shards_are_a_partition(n):
+    specs = list(range(10))
+    parts = [shard(specs, f"{i}/{n}") for i in range(1, n + 1)]
+    assert sorted(x for part in parts for x in part) == specs
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", "", "1/0"])
+def test_a_bad_shard_is_refused(capsys, part):
+    message = refused(capsys, "run", "00_tour", *ARGUMENTS, f"--shard={part}")
+    assert message == f"kdlib run: shard = {part!r} must be i/n with i from 1 to n, such as 1/4\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("plan", "99_none"), "99_none"),
+        (("plan", "--profile", "huge"), "huge"),
+        (("status", "00_tour", "--profile", "smoke", "--device", "tpu"), "tpu"),
+        (("status", "00_tour", "--profile", "smoke", "--pair", "x"), "'x'"),
+        (("status", "00_tour", "--profile", "smoke", "--seeds", "1", "1"), "[1, 1]"),
+        (("plan", "00_tour", "--profile", "smoke", "--data", "nope"), "'nope'"),
+        (("fetch", "imagenet"), "'imagenet'"),
+        (("fetch",), "names"),
+        ((), "command"),
+    ],
+)
+def test_a_bad_word_is_named(capsys, arguments, named):
+    message = refused(capsys, *arguments)
+    assert named in message.strip().split("\n")[-1]
+
+
+def test_data_that_is_not_here_are_said_to_be_missing(capsys, monkeypatch, tmp_path, immediate):
+    from kdlib.data import load_data
+
+    load_data.cache_clear()
+    monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
+    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
+    message = refused(capsys, "run", "00_tour", *ARGUMENTS, "--data", "cifar10")
+    assert "data = 'cifar10' is missing" in message
+    assert "python -m kdlib fetch cifar10" in message
+
+
+def test_status_counts_what_is_there(capsys, invented):
+    specs = chosen("03_blind_teacher")
+    for spec in specs[:3]:
+        Store("smoke").put(invented(spec, "smoke"))
+    assert main(["status", "03_blind_teacher", *ARGUMENTS]) == 0
+    *rows, total = capsys.readouterr().out.strip().split("\n")
+    assert total.startswith(f"3 of {len(specs)} there; the others need about ")
+    assert {row.split()[1] for row in rows} == {s.key for s in specs[3:]}
+    for spec in specs[3:]:
+        Store("smoke").put(invented(spec, "smoke"))
+    assert main(["status", "03_blind_teacher", *ARGUMENTS]) == 0
+    assert capsys.readouterr().out == f"{len(specs)} of {len(specs)} there; the others need about no time of one CPU core\n"
+
+
+def test_fetch_downloads_by_name(capsys, monkeypatch, isolated):
+    monkeypatch.setenv("KDLIB_DATA", str(isolated / "data"))
+    monkeypatch.setenv("KDLIB_CHECKPOINTS", str(isolated / "checkpoints"))
+    got = []
+    monkeypatch.setattr(command, "download_checkpoint", lambda name, folder: got.append((name, folder)))
+    kind = type("Kind", (), {"__init__": lambda self, root, train, download: got.append((root, download))})
+    monkeypatch.setitem(command.data.CIFAR, "cifar100", (kind, (), ()))
+    assert main(["fetch", "resnet56", "cifar100_resnet20", "cifar100"]) == 0
+    assert got == [
+        ("cifar100_resnet56", isolated / "checkpoints"), ("cifar100_resnet20", isolated / "checkpoints"),
+        (isolated / "data", True),
+    ]  # fmt: skip
+    assert capsys.readouterr().out.count("\n") == 3
+    got.clear()
+    message = refused(capsys, "fetch", "resnet56", "nope")
+    assert message.startswith("kdlib fetch: 'nope' cannot be fetched; allowed are cifar10, cifar100, ")
+    assert got == []  # refused before any download
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no network"), OSError("no route"), RuntimeError("File not found or corrupted.")]
+)
+def test_a_failed_download_is_one_line(capsys, monkeypatch, isolated, error):
+    monkeypatch.setenv("KDLIB_DATA", str(isolated / "data"))
+
+    def kind(*_, **__):
+        raise error
+
+    monkeypatch.setitem(command.data.CIFAR, "cifar10", (kind, (), ()))
+    assert refused(capsys, "fetch", "cifar10") == f"kdlib fetch: {error}\n"
+
+
+def test_publish_copies_and_says_what(capsys, invented, isolated):
+    spec = chosen("00_tour")[0]
+    Store("smoke").put(invented(spec, "smoke"))
+    assert main(["publish", "--profile", "smoke"]) == 0
+    assert capsys.readouterr().out == f"{spec.key}.json\n"
+    assert (isolated / "results" / f"{spec.key}.json").exists()
+    assert main(["publish", "--profile", "smoke"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_failing_run_ends_with_one_line(capsys, monkeypatch, immediate, tiny):
+    def diverge(*_):
+        raise FloatingPointError("run 12: the loss is nan at step 1; try a smaller learning_rate")
+
+    monkeypatch.setattr(runs, "train", diverge)
+    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
+    message = refused(capsys, "run", "00_tour", *ARGUMENTS, "--data", tiny)
+    assert message.strip().split("\n")[-1].endswith(
+        "kdlib run: run 12: the loss is nan at step 1; try a smaller learning_rate"
+    )
+
+
+def test_two_processes_with_a_shard_each_complete_a_study(isolated, tiny, capsys):
+    call = [sys.executable, "-m", "kdlib", "run", "00_tour", *ARGUMENTS, "--data", tiny]
+    both = [subprocess.Popen([*call, "--shard", f"{i}/2"], env=os.environ, stderr=subprocess.PIPE, text=True,
+                             stdout=subprocess.DEVNULL) for i in (1, 2)]  # fmt: skip
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    specs = chosen("00_tour", data=tiny)
+    assert all(Store("smoke").get(spec) for spec in specs)
+    assert len(list((isolated / "runs" / "smoke").glob("*/result.json"))) == len(specs)
+    assert not list((isolated / "runs").rglob("checkpoint.pt"))
+    assert main(["run", "00_tour", *ARGUMENTS, "--data", tiny]) == 0  # nothing is left to do
+    assert f"{len(specs)} runs at profile smoke, {len(specs)} there already" in capsys.readouterr().out

@@ -1,0 +1,171 @@
+"""What a chapter talks to: parameters, missing runs, and the notebooks' parameter cells."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+import kdlib
+from kdlib import notebook, runs
+from kdlib.notebook import COMMON, assigned_names, check_parameters, own_parameters
+from kdlib.studies import STUDIES
+
+pytestmark = pytest.mark.usefixtures("isolated")
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+CELL = '# Parameters\nprofile = "smoke"\nseeds = [0]\n'
+
+
+def given(**changes) -> dict:
+    return {"profile": "smoke", "pair": "auto", "seeds": [], "device": "cpu", "data": "auto", "missing": "gap"} | changes
+
+
+def test_a_chapter_opens_with_its_parameters():
+    session = kdlib.start("03_blind_teacher", given(seeds=[4, 2], p=0.2, ops="cifar10", unrelated=object()), [CELL])
+    assert session.setting.seeds == (4, 2)
+    assert session.study.specs("JDA")[0].policy.options == {"ops": "cifar10", "p": 0.2}
+    assert kdlib.start("03_blind_teacher", {"profile": "smoke"}).mode == "train"
+    assert kdlib.start("03_blind_teacher", {"profile": "reference", "device": "cpu"}).mode == "gap"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"seeds": 3}, "parameter seeds = 3 is not allowed"),
+        ({"seeds": [0, "1"]}, "parameter seeds.1 = '1' is not allowed"),
+        ({"seeds": [1.5]}, "parameter seeds.0 = 1.5 is not allowed"),
+        ({"seeds": [0, 0]}, "seeds = [0, 0] must be a list of different"),
+        ({"p": "x"}, "parameter p = 'x' is not allowed"),
+        ({"p": 1.5}, "p = 1.5 is not a probability"),
+        ({"p": float("nan")}, "p = nan is not a probability"),
+        ({"ops": 5}, "parameter ops = 5 is not allowed"),
+        ({"ops": "x"}, "ops = 'x' is unknown"),
+        ({"profile": 5}, "parameter profile = 5 is not allowed"),
+        ({"profile": "huge"}, "profile = 'huge' is unknown; allowed are smoke"),
+        ({"pair": "x"}, "pair = 'x' is unknown"),
+        ({"device": "tpu"}, "device = 'tpu' is unknown"),
+        ({"missing": "perhaps"}, "parameter missing = 'perhaps' is unknown; allowed are auto, train, gap, error"),
+        ({"data": "nope"}, "data = 'nope' is unknown"),
+    ],
+)
+def test_a_bad_parameter_is_refused_in_one_sentence(changes, sentence):
+    with pytest.raises(ValueError, match=".") as refusal:
+        kdlib.start("03_blind_teacher", given(**changes))
+    assert str(refusal.value).startswith(sentence)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_profile_and_an_unknown_chapter_are_refused():
+    with pytest.raises(ValueError, match="profile is missing"):
+        kdlib.start("03_blind_teacher", {})
+    with pytest.raises((ValueError, KeyError), match="99_none"):
+        kdlib.start("99_none", given())
+
+
+def test_the_environment_overrides_missing(monkeypatch):
+    monkeypatch.setenv("KDLIB_MISSING", "error")
+    assert kdlib.start("03_blind_teacher", given(missing="train")).mode == "error"
+    monkeypatch.setenv("KDLIB_MISSING", "x")
+    with pytest.raises(ValueError, match=r"^KDLIB_MISSING = 'x' is unknown; allowed are auto, train, gap, error$"):
+        kdlib.start("03_blind_teacher", given())
+
+
+def test_only_the_last_parameters_cell_counts():
+    typo, good = '# Parameters\nprofil = "smoke"', CELL
+    elsewhere = "x = 1\n# Parameters\nprofil = 3"
+    with pytest.raises(ValueError, match=r"^parameter 'profil' is unknown in 03_blind_teacher; allowed are profile, pair"):
+        check_parameters("03_blind_teacher", given(), [good, typo])
+    assert check_parameters("03_blind_teacher", given(), [typo, good])["profile"] == "smoke"
+    assert check_parameters("03_blind_teacher", given(), [typo, good, elsewhere])["profile"] == "smoke"
+    assert check_parameters("03_blind_teacher", given(), ["", elsewhere])["profile"] == "smoke"
+
+
+def test_a_parameter_of_another_chapter_is_unknown():
+    with pytest.raises(ValueError, match="parameter 'weights' is unknown in 03_blind_teacher"):
+        check_parameters("03_blind_teacher", given(weights=[]), ["# Parameters\nweights = []"])
+    check_parameters("08_cosine_confidence", given(weights=[]), ["# Parameters\nweights = []"])
+
+
+def test_names_are_read_from_all_forms_of_assignment():
+    source = '# Parameters\na = 1\nb: int = 2\nc = d = 3\n"""text"""\nif True:\n    e = 1\n'
+    assert assigned_names(source) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_each_notebook_declares_exactly_its_parameters(path):
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    source = "".join(cells[0]["source"])
+    assert "parameters" in cells[0]["metadata"].get("tags", [])
+    assert not any("parameters" in c["metadata"].get("tags", []) for c in cells[1:])
+    body = ast.parse(source).body
+    assert all(isinstance(node, ast.AnnAssign) for node in body)  # typed: papermill shows the types
+    declared = {n.target.id: (ast.unparse(n.annotation), ast.literal_eval(n.value)) for n in body}
+    fields = COMMON | own_parameters(path.stem)
+    assert list(declared) == list(fields)
+    for name, (kind, default) in declared.items():
+        types, expected = fields[name]
+        if name != "profile":
+            assert (default or None) == (expected or None)
+        words = {word.split("[")[0] for word in (str(types) if not isinstance(types, type) else types.__name__).split(" | ")}
+        assert kind in words
+    assert declared["profile"][1] == "reference"
+    assert all("#" in line for line in source.splitlines())  # each says what it is for
+    assert f'kdlib.start("{path.stem}", globals(), In)' in "".join("".join(c["source"]) for c in cells)
+    values = {name: value for name, (_, value) in declared.items()}
+    check_parameters(path.stem, values | {"device": "cpu"}, [source])
+
+
+def test_every_study_has_its_notebook():
+    assert {p.stem for p in NOTEBOOKS.glob("*.ipynb")} == set(STUDIES)
+
+
+def test_missing_runs_raise_leave_a_gap_or_are_trained(tiny, monkeypatch):
+    shown = []
+    monkeypatch.setattr(notebook, "display", shown.append)
+    monkeypatch.setattr(runs, "default_executor", lambda specs: pytest.fail("nothing may be trained"))
+    session = kdlib.start("00_tour", given(data=tiny, missing="error"))
+    with pytest.raises(FileNotFoundError, match=r"runs of 00_tour are missing at profile 'smoke': python -m kdlib run 00_tour"):
+        session.run()
+    assert kdlib.start("00_tour", given(data=tiny)).run().frame.empty
+    assert len(shown) == 1
+    assert "python -m kdlib run 00_tour --profile smoke" in shown[0].data
+
+
+def test_the_command_names_what_was_chosen(tiny):
+    session = kdlib.start("00_tour", given(data=tiny, seeds=[7]))
+    assert "--seeds 7" in session.command
+    assert f"--data {tiny}" in session.command
+
+
+def test_a_smoke_chapter_trains_and_answers(tiny, monkeypatch, immediate):
+    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
+    session = kdlib.start("00_tour", given(data=tiny, missing="auto")).run()
+    assert len(immediate.calls) == 5  # a teacher, a measurement, three arms
+    assert len(session.frame) == 3
+    assert len(session.arms) == 3
+    assert len(session.contrasts) == 2
+    assert len(session.curves) == 3
+    assert session.difference("distilled", "no teacher").endswith("(95 % interval one seed, n = 1)")
+    assert session.difference("distilled", "x") == "not measured"
+    assert session.value("distilled", "top1", ".0f").isdigit()
+    assert session.value("x", "top1") == "not measured"
+    assert session.claim("a") == "not measured"
+    status = session.status().data
+    assert "5 of 5" in status or "4 of 4" in status
+    assert session.metrics("JDA")["test_images"] > 0
+    assert session.examples("JDA", count=3).images.shape[:2] == (3, 2)
+    assert session.extremes("JDA") is not None
+    immediate.calls.clear()
+    assert kdlib.start("00_tour", given(data=tiny, missing="error")).run().frame.top1.tolist() == session.frame.top1.tolist()
+    assert immediate.calls == []
+
+
+def test_a_gap_says_what_it_needs(tiny):
+    session = kdlib.start("00_tour", given(data="cifar10"))
+    assert session.metrics("JDA") is None
+    assert session.examples("JDA") is None
+    assert session.extremes("JDA") is None
+    assert "`cifar10`" in session.gap("This figure").data
+    assert "nothing run yet" in session.status().data
+    assert len(session.pictures.test) > 0

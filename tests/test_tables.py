@@ -1,0 +1,188 @@
+"""Tables made of invented results: intervals, gaps, costs."""
+
+import math
+
+import pytest
+from scipy import stats as scipy_stats
+
+from kdlib import tables
+from kdlib.data import load_data
+from kdlib.models import create_model
+from kdlib.sampling import training_ids
+from kdlib.specs import Public
+from kdlib.stats import PRIMARY_LEVEL, Interval
+from kdlib.store import Store
+from kdlib.studies import Contrast, Setting, create_study
+from kdlib.train import Task
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+
+@pytest.fixture
+def study():
+    return create_study("03_blind_teacher", Setting.of("reference", device="cpu"))
+
+
+@pytest.fixture
+def filled(study, invented):
+    """filled({arm: [top1 of each seed]}) stores runs; returns the frame."""
+
+    def fill(values, **metrics):
+        store = Store("reference")
+        for arm, numbers in values.items():
+            for spec, top1 in zip(study.specs(arm), numbers, strict=False):
+                store.put(invented(spec, "reference", top1=top1, **metrics))
+        return tables.runs_frame(study, Store("reference"))
+
+    return fill
+
+
+def test_one_row_per_finished_run(study, filled):
+    assert len(tables.runs_frame(study, Store("reference"))) == 0
+    frame = filled({"JDA": [60, 61, 62], "weak2": [50]})
+    assert list(frame.columns) == list(tables.COLUMNS)
+    assert sorted(zip(frame.arm, frame.seed, frame.top1, strict=True)) == [
+        ("JDA", 0, 60), ("JDA", 1, 61), ("JDA", 2, 62), ("weak2", 0, 50),
+    ]  # fmt: skip
+    assert frame.hardware.unique().tolist() == ["a CPU"]
+    assert tables.by_seed(frame, "JDA") == {0: 60, 1: 61, 2: 62}
+    assert tables.by_seed(frame, "rot4") == {}
+
+
+def test_curves_hold_every_evaluation(study, filled):
+    filled({"JDA": [60, 61]})
+    curves = tables.curves_frame(study, Store("reference"))
+    assert len(curves) == 4
+    assert curves.views.tolist() == [5 * 128, 10 * 128] * 2
+    assert list(tables.curves_frame(study, Store("quick")).columns) == ["arm", "seed", "views", "top1", "nll"]
+
+
+def test_intervals_are_students(study, filled, generator):
+    jda, weak2 = generator.normal(60, 1, 5), generator.normal(58, 1, 5)
+    frame = filled({"JDA": jda, "weak2": weak2})
+    found = tables.arm_intervals(study, frame)["JDA"]
+    low, high = scipy_stats.t.interval(0.95, 4, jda.mean(), scipy_stats.sem(jda))
+    assert (found.mean, found.low, found.high, found.n) == pytest.approx((jda.mean(), low, high, 5))
+    (a1,) = (c for c in study.contrasts if c.name == "a1")
+    for contrast, level in ((a1, PRIMARY_LEVEL), (Contrast("x", "JDA", "weak2"), 0.95)):
+        found = tables.contrast_interval(contrast, frame)
+        expected = scipy_stats.ttest_rel(jda, weak2).confidence_interval(level)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+        assert found.level == level
+    assert pytest.approx(1 - 0.05 / 9) == PRIMARY_LEVEL
+
+
+def test_contrasts_pair_the_seeds_that_both_arms_have(study, filled):
+    frame = filled({"JDA": [60, 61, 62, 63], "weak2": [59, 59]})
+    interval = tables.contrast_interval(study.contrasts[0], frame)
+    assert (interval.mean, interval.n) == (1.5, 2)
+
+
+def test_arms_print_their_interval_and_cost(study, filled):
+    frame = filled({"JDA": [60, 61, 62, 63, 64]})
+    table = tables.arms_table(study, frame)
+    assert list(table.index) == list(study.arms)
+    row = table.loc["JDA"]
+    low, high = scipy_stats.t.interval(0.95, 4, 62, scipy_stats.sem([60, 61, 62, 63, 64]))
+    assert row["top-1 %"] == "62.00"
+    assert row["95 % interval"] == f"[{low:.2f}, {high:.2f}]"
+    assert row["n"] == "5 of 5"
+    assert row["best"] == "62.50"
+    assert row["views per step"] == "128"
+    assert float(row["TMACs"]) > 0
+    assert float(row["training MB"]) > 0
+
+
+def test_gaps_say_how_long_they_take(study, filled):
+    table = tables.arms_table(study, filled({"JDA": [60]}))
+    assert table.loc["JDA", "n"] == "1 of 5"
+    assert table.loc["JDA", "95 % interval"] == "one seed"
+    gap = table.loc["weak2"]
+    assert gap["n"] == "0 of 5"
+    expected = tables.hours(tables.forecast(study.specs("weak2")))
+    assert gap["top-1 %"] == f"not run (about {expected} of one core)"
+    assert gap["best"] == gap["95 % interval"] == ""
+    assert int(gap["steps"].replace(",", "")) > 0
+
+
+def test_a_forecast_is_the_sum_of_its_runs(study):
+    specs = study.specs("JDA")
+    one = tables.forecast(specs[:1])
+    assert tables.forecast(specs) == pytest.approx(5 * one)
+    assert one == pytest.approx(tables.run_cost(specs[0]).run_macs / tables.CORE_MACS_PER_SECOND / 3600)
+    assert 0 < one < 100
+
+
+def test_costs_are_counted_from_the_networks(study):
+    cost = tables.run_cost(study.specs("JDA")[0])
+    assert cost.steps == 5000 * 60 // 128
+    assert cost.views == cost.steps * 128
+    assert cost.teacher_parameters == 861_620  # ResNet-56 with 100 classes
+    assert cost.student_parameters == sum(p.numel() for p in create_model("resnet8", 100).parameters())
+    costs = {tables.run_cost(study.specs(arm)[0]) for arm in study.arms}
+    assert len(costs) == 1  # equal work
+
+
+def test_the_teacher_of_a_cost(make_spec):
+    assert tables.teacher_model(make_spec()) is None
+    trained = make_spec(student="resnet20")
+    assert tables.teacher_model(make_spec(method="kd", policy="weak2", teacher=trained)) == "resnet20"
+    public = Public(checkpoint="cifar100_resnet56")
+    assert tables.teacher_model(make_spec(method="kd", policy="weak2", teacher=public)) == "resnet56"
+
+
+@pytest.mark.parametrize("fields", [{}, {"fraction": 0.1}, {"fraction": 0.04}, {"pool": 100}, {"validation": True}])
+def test_planned_steps_are_the_steps_that_training_makes(make_spec, fields):
+    spec = make_spec(recipe={"views_per_step": 8, "views_per_image": 8}, **fields)
+    assert tables.run_cost(spec).steps == Task.of(spec, None).steps
+    labels = load_data(spec.data).train.labels
+    assert len(training_ids(labels, 0, spec.fraction, spec.pool, spec.validation)) > 0
+
+
+def test_contrasts_say_what_is_exploratory_and_what_is_missing(study, filled):
+    empty = tables.contrasts_table(study, tables.runs_frame(study, Store("reference")))
+    assert set(empty.difference) == {"not measured"}
+    assert (empty.n == 0).all()
+    table = tables.contrasts_table(study, filled({"JDA": [60.0] * 4 + [60.1], "weak2": [50] * 5, "rot2": [40]}))
+    assert table.loc["a1: JDA - weak2", "verdict"] == "supported"
+    assert table.loc["a1: JDA - weak2", "level"] == "99.4 %"
+    assert table.loc["a1: JDA - weak2", "difference"] == "+10.02"
+    assert table.loc["a2: JDA - rot4", "verdict"] == "not measured"
+    assert table.loc["JDA - rot2", "verdict"] == "exploratory"
+    assert table.loc["JDA - rot2", "interval"] == "one seed"
+
+
+def test_demonstrations_get_no_verdict(invented):
+    study = create_study("03_blind_teacher", Setting.of("quick", device="cpu"))
+    store = Store("quick")
+    for arm, top1 in (("JDA", 70.0), ("weak2", 50.0)):
+        for spec in study.specs(arm):
+            store.put(invented(spec, "quick", top1=top1 + spec.seed))
+    table = tables.contrasts_table(study, tables.runs_frame(study, store))
+    assert table.loc["a1: JDA - weak2", "verdict"] == "demonstration, no verdict"
+    assert table.loc["a1: JDA - weak2", "difference"] == "+20.00"
+
+
+def test_a_study_without_arms_has_empty_tables():
+    study = create_study("02_joint_data_augmentation", Setting.of("reference", device="cpu"))
+    frame = tables.runs_frame(study, Store("reference"))
+    assert len(frame) == 0
+    assert len(tables.contrasts_table(study, frame)) == 0
+    assert len(tables.arms_table(study, frame)) == 0
+
+
+def test_a_metric_that_an_arm_does_not_have_is_no_number(study, filled):
+    frame = filled({"JDA": [60, 61]})  # no mean_w: plain distillation
+    assert all(math.isnan(v) for v in tables.by_seed(frame, "JDA", "mean_w").values())
+    intervals = tables.arm_intervals(study, frame, "mean_w")
+    assert intervals["JDA"].n == 0
+
+
+def test_spans_and_durations_in_words():
+    nan = float("nan")
+    assert tables.span(Interval(nan, nan, nan, 0, 0.95)) == ""
+    assert tables.span(Interval(1, nan, nan, 1, 0.95)) == "one seed"
+    assert tables.span(Interval(1, 0.5, 1.5, 2, 0.95), "+.1f") == "[+0.5, +1.5]"
+    assert tables.hours(0) == "1 min"
+    assert tables.hours(1.5) == "90 min"
+    assert tables.hours(1234.4) == "1,234 h"
