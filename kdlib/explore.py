@@ -79,7 +79,8 @@ class Explorer:
             )
         script = SCRIPT % {"id": identity, "data": json.dumps(data).replace("</", "<\\/")}
         return (
-            f'<figure id="{identity}" class="kd-explorer"><div>{inputs}</div><img alt="{escape(self.about)}" style="{style}">'
+            f'<figure id="{identity}" class="kd-explorer"><div>{inputs}</div>'
+            f'<img alt="{escape(self.about)}" style="{style}">'
             f"<figcaption>{escape(self.about)}</figcaption><script>{script}</script></figure>"
         )
 
