@@ -1,0 +1,90 @@
+"""One run over two processes that torchrun starts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdlib import distributed
+from kdlib.sampling import Order
+from kdlib.store import Store
+from kdlib.train import Task, train
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+# Trains a spec; each process then says what its weights and its gradients were.
+CHILD = """
+import hashlib, os, sys
+import torch
+from pathlib import Path
+from kdlib import train
+from kdlib.runs import execute
+from kdlib.specs import RunSpec
+spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
+digest, step = hashlib.sha256(), torch.optim.SGD.step
+def recording(optimiser, *arguments):
+    for group in optimiser.param_groups:
+        for p in group["params"]:
+            digest.update(p.grad.numpy().tobytes())
+    return step(optimiser, *arguments)
+torch.optim.SGD.step = recording
+steps = []
+result = execute(spec, "smoke", lambda done, total: steps.append(done))
+Path(sys.argv[2], os.environ["RANK"]).write_text(f"{digest.hexdigest()} {steps}")
+"""
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    address = ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    return subprocess.run([sys.executable, *launch, *address, *arguments], env=os.environ, capture_output=True, text=True,
+                          timeout=240, check=False)  # fmt: skip
+
+
+def test_without_torchrun_there_is_one_process(make_spec):
+    assert (distributed.rank(), distributed.world()) == (0, 1)
+    distributed.barrier()
+    with distributed.process_group("cpu"):
+        assert distributed.world() == 1
+    module = Task.of(make_spec(), None).method
+    assert distributed.parallel(module) is module
+
+
+def test_processes_share_the_images_of_a_step(make_spec, monkeypatch):
+    task = Task.of(make_spec(policy="weak2"), None)
+    whole = task.batch(3, "cpu")
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(task.batch(3, "cpu"))
+    for all_of_it, one, other in zip(whole, *parts, strict=True):
+        assert all_of_it[0::2].equal(one)
+        assert all_of_it[1::2].equal(other)
+    assert isinstance(task.order, Order)
+
+
+def test_two_processes_train_one_run(make_spec, isolated, tmp_path):
+    spec = make_spec(recipe={"views_per_image": 2, "evaluations": 1})
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    (tmp_path / "child.py").write_text(CHILD)
+    (tmp_path / "said").mkdir()
+    done = torchrun(str(tmp_path / "child.py"), str(tmp_path / "spec.json"), str(tmp_path / "said"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = [Path(tmp_path / "said" / str(rank)).read_text() for rank in range(2)]
+    assert said[0] == said[1]  # gradients are averaged: both processes took the same steps
+    assert said[0].endswith("[1, 2, 3, 4, 5]")
+    assert [p.parent.name for p in (isolated / "runs").rglob("result.json")] == [spec.key]
+    assert sorted(p.name for p in Store("smoke").folder(spec).iterdir()) == ["result.json", "weights.safetensors"]
+    shared = Store("smoke").get(spec)
+    alone = train(spec, tmp_path / "alone", None)
+    assert shared.metrics["steps"] == alone["metrics"]["steps"] == 5
+    assert shared.metrics["views"] == alone["metrics"]["views"]
+
+
+def test_the_command_line_runs_a_study_under_torchrun(isolated, tiny):
+    done = torchrun("-m", "kdlib", "run", "00_tour", "--profile", "smoke", "--device", "cpu", "--data", tiny)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((isolated / "runs").rglob("result.json"))) == 5

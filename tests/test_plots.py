@@ -1,0 +1,113 @@
+"""Figures: closed when returned, gaps say so, nothing warns."""
+
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from kdlib import jda_tables, pictures, plots
+from kdlib.stats import mean_interval
+from kdlib.views.policies import jda
+
+
+@pytest.fixture(autouse=True)
+def _strict():
+    """Warnings are errors, and no figure stays open."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    assert plt.get_fignums() == []
+
+
+def drawn(figure: Figure) -> Figure:
+    """The figure, after a real drawing."""
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    return figure
+
+
+def texts(figure: Figure) -> list[str]:
+    return [t.get_text() for axis in figure.axes for t in axis.texts]
+
+
+def frame(values: dict) -> pd.DataFrame:
+    rows = [{"arm": a, "seed": s, "top1": v, "views": 100 * (s + 1), "nll": 1.0}
+            for a, vs in values.items() for s, v in enumerate(vs)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["arm", "seed", "top1", "views", "nll"])
+
+
+def test_arms_show_each_seed_and_gaps():
+    figure = drawn(plots.arms(frame({"x": [50.0, 52.0, 54.0], "y": [60.0]}), ["x", "gap", "y"]))
+    (axis,) = figure.axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["x", "gap", "y"]
+    assert sorted(c.get_offsets().shape[0] for c in axis.collections) == [1, 3]
+    assert axis.collections[0].get_offsets()[:, 0].tolist() == [50, 52, 54]
+    assert texts(figure) == ["not run"]
+    assert any(line.get_xdata().tolist() == [52.0] if hasattr(line.get_xdata(), "tolist") else line.get_xdata() == [52.0]
+               for line in axis.lines)  # fmt: skip
+    assert texts(drawn(plots.arms(frame({}), ["x", "y"]))) == ["not run", "not run"]
+
+
+def test_a_forest_shows_differences_and_gaps():
+    rows = {"a": mean_interval([1.0, 1.2, 1.4]), "b": mean_interval([]), "c": mean_interval([2.0])}
+    figure = drawn(plots.forest(rows))
+    (axis,) = figure.axes
+    assert texts(figure) == ["not measured"]
+    low, high = axis.get_xlim()
+    assert low < 0 < 2 < high
+    ends = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] == 0
+            and line.get_ydata()[1] == 0]  # fmt: skip
+    assert any(np.allclose(e, (rows["a"].low, rows["a"].high)) for e in ends)
+    assert texts(drawn(plots.forest({"b": mean_interval([])}))) == ["not measured"]
+    drawn(plots.forest({"x": mean_interval([1.0, 100.0])}))
+    drawn(plots.forest({}))
+
+
+def test_curves_draw_every_arm():
+    names = [f"arm {k}" for k in range(9)]  # as many as the chapter on CCD has
+    figure = drawn(plots.curves(frame({n: [50.0, 60.0] for n in names}), names))
+    assert [line.get_label() for line in figure.axes[0].lines] == names
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}
+    assert len(looks) == len(names)
+    assert texts(drawn(plots.curves(frame({}), names))) == ["not run"]
+
+
+def test_weights_are_shares():
+    metrics = {"test_images": 4, "test_w_histogram": [0, 4], "test_floor_histogram": [2, 2], "test_w_mean": 1.5,
+               "test_floor_mean": 1.0}  # fmt: skip
+    figure = drawn(plots.weight_histograms(metrics))
+    values = [patch.get_data().values.tolist() for patch in figure.axes[0].patches]
+    assert values == [[0.5, 0.5], [0.0, 1.0]]
+    assert texts(drawn(plots.weight_histograms(None))) == ["not run"]
+
+
+def test_teachers_on_views():
+    one = {f"test_{view}_{m}": 1.0 for view in ("original", "augmented") for m in ("top1", "entropy")}
+    figure = drawn(plots.teacher_on_views({"JDA": one, "rot2": None}))
+    assert texts(figure) == ["not run", "not run"]
+    figure = drawn(plots.teacher_on_views({"JDA": None, "rot2": one}))
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["original", "augmented"]
+    assert texts(drawn(plots.teacher_on_views({"JDA": None}))) == ["not run"] * 2
+
+
+def test_pictures_are_drawn():
+    images = pictures.photographs(3)
+    assert images.shape == (3, 3, 32, 32)
+    assert images.dtype == torch.uint8
+    transform = jda()
+    table = jda_tables.operations(transform, images, images)
+    drawn(plots.tiles([images, images[:2]], ["one", "two"], ["a", "b", "c"]))
+    drawn(plots.operations(transform, images))
+    drawn(plots.fired(jda_tables.fired_counts(transform, table, draws=500)))
+    figure = drawn(plots.answers(images, ["x", "y", "z"], np.full((3, 4), 0.25), list("abcd")))
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["x", "y", "z"]
+
+
+def test_the_style_does_not_leak():
+    before = dict(plt.rcParams)
+    plots.forest({"a": mean_interval([1.0, 2.0])})
+    assert dict(plt.rcParams) == before
