@@ -5,6 +5,8 @@ images, below the data root), or `folder:PATH` for any folder in ImageFolder lay
 """
 
 import hashlib
+import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 
@@ -107,7 +109,10 @@ def load_data(name: str) -> Data:
 def available(name: str) -> bool:
     """Whether the data set is on this machine."""
     try:
-        _locate(name)
+        if name.startswith("folder:"):
+            _locate_splits(name, Path(name.removeprefix("folder:")).expanduser())
+        else:
+            _locate(name)
     except FileNotFoundError:
         return False
     return True
@@ -117,12 +122,10 @@ def _locate(name: str) -> Path:
     """The folder (or file) that holds the set; FileNotFoundError says what is missing, where, and how to get it."""
     if name == BUNDLED:
         candidates, hint = [paths.BUNDLED], "it comes with the project: check it out again"
-    elif name in CIFAR:
+    else:
         base = CIFAR[name][0].base_folder
         candidates = [paths.data_root() / base, paths.data_root() / name / "train"]
         hint = f"run `python -m kdlib fetch {name}` with a network, or point KDLIB_DATA at a folder that holds it"
-    else:
-        candidates, hint = [Path(name.removeprefix("folder:")).expanduser() / "train"], "give another path"
     for candidate in candidates:
         if candidate.exists():
             return candidate
@@ -136,7 +139,7 @@ def _load_bundled() -> Data:
     try:
         with np.load(path) as arrays:
             splits = [(arrays[f"{s}_images"], arrays[f"{s}_labels"]) for s in ("train", "test")]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"data file {path} is corrupt ({error}): check it out again") from error
     sets = []
     for images, labels in splits:
@@ -169,11 +172,7 @@ def _load_cifar(name: str) -> Data:
 
 def _load_folder(name: str, root: Path, mean: tuple | None, std: tuple | None) -> Data:
     """ImageFolder layout. The first read is cached as one uint8 file, by paths, sizes and times of the images."""
-    held_out = next((s for s in ("test", "val") if (root / s).is_dir()), None)
-    if not (root / "train").is_dir() or held_out is None:
-        raise FileNotFoundError(
-            f"data = {name!r} is missing: looked for train and test (or val) in {root}; give another path"
-        )
+    held_out = _locate_splits(name, root)
     sets = []
     for split in ("train", held_out):
         folder = datasets.ImageFolder(root / split)
@@ -188,7 +187,22 @@ def _load_folder(name: str, root: Path, mean: tuple | None, std: tuple | None) -
             mean, std = _statistics(images)
         mark = bytes(tensors["fingerprint"].tolist()).decode()
         sets.append(ImageSet(name, images, labels, tuple(folder.classes), mean, std, mark))
-    return Data(*sets)
+    train, test = sets
+    if train.classes != test.classes:
+        raise ValueError(f"folders train and {held_out} in {root} hold different classes; they must hold the same")
+    if train.size != test.size:
+        raise ValueError(f"images in {root} must have one size; train has {train.size}, {held_out} has {test.size}")
+    return Data(train, test)
+
+
+def _locate_splits(name: str, root: Path) -> str:
+    """The name of the folder with test images ("test" or "val"); FileNotFoundError if a split is missing."""
+    held_out = next((s for s in ("test", "val") if (root / s).is_dir()), None)
+    if not (root / "train").is_dir() or held_out is None:
+        raise FileNotFoundError(
+            f"data = {name!r} is missing: looked for train and test (or val) in {root}; give another path"
+        )
+    return held_out
 
 
 def _decode(samples: list[tuple[str, int]]) -> dict[str, Tensor]:
@@ -208,7 +222,7 @@ def _read_rgb(path: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all of them from PIL
         raise ValueError(f"data file {path} is not a readable image ({error})") from error
 
 

@@ -15,9 +15,8 @@ EVALUATION_BATCH = 250
 @torch.no_grad()
 def logits_on(network: Network, images: Tensor) -> Tensor:
     """float32 [N, classes] on the CPU for uint8 images [N, 3, H, W]; in eval mode, the mode is put back after."""
-    mode = network.training
+    mode, device = network.training, network.scale.device
     network.eval()
-    device = network.scale.device
     parts = [
         network(images[i : i + EVALUATION_BATCH].to(device)).logits.cpu()
         for i in range(0, len(images), EVALUATION_BATCH)
@@ -27,7 +26,7 @@ def logits_on(network: Network, images: Tensor) -> Tensor:
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """top1 and top5 in percent, nll in nats, ece in percent points of confidence (15 equal-width bins)."""
+    """top1 and top5 in percent, nll in nats, ece a fraction (15 equal-width bins)."""
     values, truth = logits.double().numpy(), labels.numpy()
     return {
         "top1": stats.top_k_accuracy(values, truth, 1),
@@ -54,11 +53,13 @@ def correctness_bits(logits: Tensor, labels: Tensor) -> str:
 def with_batch_norm_from(network: Network, images: Tensor) -> Network:
     """A copy whose BatchNorm statistics are the plain averages over `images` (uint8 [N, 3, H, W], e.g. weak views)."""
     network = copy.deepcopy(network)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
     network.train()
     for i in range(0, len(images), EVALUATION_BATCH):
-        network(images[i : i + EVALUATION_BATCH].to(network.scale.device))
+        batch = images[i : i + EVALUATION_BATCH].to(network.scale.device)
+        for norm in norms:
+            norm.momentum = len(batch) / (i + len(batch))  # the running average over all images so far
+        network(batch)
     return network

@@ -1,4 +1,4 @@
-"""Losses as pure functions of logits: unweighted, in float32 or better, finite for any finite logits.
+"""Losses as pure functions of logits: unweighted, in float32 or better, finite for logits up to 1e30 in size.
 
 Notation: z_s, z_t are student and teacher logits [B, N]; T is the temperature; KL_T(t||s) is the divergence between
 their softmaxes at T. The factor T^2 of Hinton et al. (2015), which keeps gradients comparable across temperatures, is a
@@ -55,7 +55,7 @@ def ccd_weights(original: Tensor, augmented: Tensor, kind: str = "cosine", keys:
     if kind == "shuffled":
         if keys is None:
             raise ValueError("weight = 'shuffled' needs keys: one uniform number for each sample of the batch")
-        return weights[keys.argsort()]
+        return weights[keys.argsort(stable=True)]
     return weights
 
 

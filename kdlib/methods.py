@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kdlib import losses
 from kdlib.models import Output
 from kdlib.networks import Network
-from kdlib.records import Record
+from kdlib.records import Number, Record
 
 
 class Term(NamedTuple):
@@ -34,9 +34,9 @@ class CEOptions(Record):
 class KDOptions(Record):
     """Weights of the two terms; the KL term is also multiplied by temperature squared."""
 
-    temperature: float = Field(4.0, gt=0)
-    ce_weight: float = Field(1.0, ge=0)
-    kd_weight: float = Field(1.0, ge=0)
+    temperature: Number = Field(4.0, gt=0)
+    ce_weight: Number = Field(1.0, ge=0)
+    kd_weight: Number = Field(1.0, ge=0)
 
 
 class CCDOptions(KDOptions):
@@ -113,6 +113,8 @@ def method_options(name: str, options: Mapping) -> Record:
     """The validated options of a method. Raises ValueError for anything unknown or out of range."""
     if name not in METHODS:
         raise ValueError(f"method = {name!r} is unknown; allowed are {', '.join(METHODS)}")
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options = {options!r} of method {name!r} must be a mapping of names to values")
     return METHODS[name].options(**options)
 
 

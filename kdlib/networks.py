@@ -1,5 +1,7 @@
 """A backbone that takes images as they are stored: uint8 in, logits in float32 out."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,8 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         x = torch.addcmul(self.shift, images.float(), self.scale).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+        mixed = self.precision != torch.float32
+        with torch.autocast(images.device.type, self.precision) if mixed else nullcontext():
             output = self.backbone(x)
         return output._replace(logits=output.logits.float())
 

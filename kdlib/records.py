@@ -1,8 +1,11 @@
 """The base of every record that users fill in: frozen, no unknown fields, errors in one sentence."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Whole = Annotated[int, Field(strict=True)]  # neither "3" nor True
+Number = Annotated[float, Field(strict=True)]
 
 
 class Record(BaseModel):

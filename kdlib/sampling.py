@@ -21,7 +21,7 @@ def stratified(labels: Tensor, ids: Tensor, share: float, seed: int, role: str) 
     chosen = []
     for label in labels[ids].unique().tolist():
         members = ids[labels[ids] == label]
-        chosen.append(members[keys[members].argsort()[: max(1, round(share * len(members)))]])
+        chosen.append(members[keys[members].argsort(stable=True)[: max(1, round(share * len(members)))]])
     return torch.cat(chosen).sort().values
 
 
@@ -74,4 +74,4 @@ class Order:
 @lru_cache(maxsize=4)
 def _permutation(ids: tuple[int, ...], total: int, seed: int, epoch: int) -> Tensor:
     members = torch.tensor(ids)
-    return members[uniforms(seed, "order", epoch, total, 1).squeeze(1)[members].argsort()]
+    return members[uniforms(seed, "order", epoch, total, 1).squeeze(1)[members].argsort(stable=True)]

@@ -5,13 +5,13 @@ import json
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdlib.hardware import resolve_device, resolve_precision
 from kdlib.methods import check_method, method_options
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
-from kdlib.records import Record
+from kdlib.records import Number, Record, Whole
 from kdlib.views.policies import create_policy, policy_options
 
 # Raised when a change alters what training does, so that older results are never mistaken for new ones.
@@ -26,15 +26,23 @@ class Recipe(Record):
     (fractions of the run); "one-cycle" warms up linearly for 20 % of the run and then follows a cosine to zero.
     """
 
-    views_per_step: int = Field(ge=1)
-    views_per_image: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    views_per_step: Whole = Field(ge=1)
+    views_per_image: Whole = Field(ge=1)
+    learning_rate: Number = Field(gt=0)
+    weight_decay: Number = Field(ge=0)
+    momentum: Number = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     schedule: Literal["steps", "one-cycle"] = "one-cycle"
-    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    evaluations: int = Field(4, ge=1, le=10)
+    milestones: tuple[Annotated[Number, Field(gt=0, lt=1)], ...] = ()
+    evaluations: Whole = Field(4, ge=1, le=10)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        if self.nesterov and not self.momentum:
+            raise ValueError("momentum = 0 does not go with nesterov = true; allowed are 0 < momentum < 1")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones = {list(self.milestones)} must rise from one to the next")
+        return self
 
 
 class Machine(Record):
@@ -42,7 +50,7 @@ class Machine(Record):
 
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16", "float16"]
-    threads: int = Field(1, ge=1)
+    threads: Whole = Field(1, ge=1)
 
     @classmethod
     def of(cls, device: str = "auto", threads: int = 1) -> "Machine":
@@ -79,11 +87,15 @@ class Public(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _known(cls, fields: dict) -> dict:
+    def _known(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            raise ValueError(
+                f"teacher = {fields!r} must be a run or Public(checkpoint=NAME); NAMEs are {', '.join(PUBLIC)}"
+            )
         name = fields.get("checkpoint")
-        if name not in PUBLIC:
+        if not isinstance(name, str) or name not in PUBLIC:
             raise ValueError(f"checkpoint = {name!r} is unknown; allowed are {', '.join(PUBLIC)}")
-        return {"checkpoint": name, "sha256": fields.get("sha256") or PUBLIC[name].contents}
+        return fields | {"sha256": fields.get("sha256") or PUBLIC[name].contents}
 
 
 class Spec(Record):
@@ -121,16 +133,16 @@ class RunSpec(Spec):
 
     kind: Literal["run"] = "run"
     data: str
-    pool: int | None = Field(None, ge=1)
-    fraction: float = Field(1.0, gt=0, le=1)
+    pool: Whole | None = Field(None, ge=1)
+    fraction: Number = Field(1.0, gt=0, le=1)
     validation: bool = False
     student: str
-    teacher: "RunSpec | Public | None" = None
+    teacher: "Teacher | None" = None
     method: str
     options: dict[str, Any] = {}
     policy: Policy
     recipe: Recipe
-    seed: int = Field(ge=0)
+    seed: Whole = Field(ge=0)
     machine: Machine
 
     @field_validator("student")
@@ -168,6 +180,15 @@ class RunSpec(Spec):
         return self.recipe.views_per_step // self.policy.views
 
 
+def _teacher_kind(value: Any) -> str:
+    """A run says its method; everything else is read as a public checkpoint, whose errors name what is allowed."""
+    return "run" if isinstance(value, RunSpec) or isinstance(value, dict) and "method" in value else "public"
+
+
+Teacher = Annotated[Annotated[RunSpec, Tag("run")] | Annotated[Public, Tag("public")], Discriminator(_teacher_kind)]
+RunSpec.model_rebuild()
+
+
 class ViewsSpec(Spec):
     """A teacher-only measurement: what a teacher says on the original and on the augmented view. Nothing is trained.
 
@@ -176,10 +197,10 @@ class ViewsSpec(Spec):
 
     kind: Literal["views"] = "views"
     data: str
-    teacher: RunSpec | Public
+    teacher: Teacher
     policy: Policy
-    images: int = Field(ge=1)
-    seed: int = Field(ge=0)
+    images: Whole = Field(ge=1)
+    seed: Whole = Field(ge=0)
     machine: Machine
 
     @model_validator(mode="after")

@@ -62,7 +62,7 @@ def test_scores_are_those_of_slow_counting():
     confidence, right = np.exp(log_p).max(1), np.array(ranks) == 0
     bins = np.minimum((confidence * 15).astype(int), 14)
     gaps = [abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
-    assert found["ece"] == pytest.approx(100 * sum(gaps))
+    assert found["ece"] == pytest.approx(sum(gaps))
 
 
 def test_scores_with_fewer_than_five_classes():

@@ -120,7 +120,10 @@ def test_status_counts_what_is_there(capsys, invented):
     for spec in specs[3:]:
         Store("smoke").put(invented(spec, "smoke"))
     assert main(["status", "03_blind_teacher", *ARGUMENTS]) == 0
-    assert capsys.readouterr().out == f"{len(specs)} of {len(specs)} there; the others need about no time of one CPU core\n"
+    assert (
+        capsys.readouterr().out
+        == f"{len(specs)} of {len(specs)} there; the others need about no time of one CPU core\n"
+    )
 
 
 def test_fetch_downloads_by_name(capsys, monkeypatch, isolated):
@@ -173,8 +176,10 @@ def test_a_failing_run_ends_with_one_line(capsys, monkeypatch, immediate, tiny):
     monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
     message = refused(capsys, "run", "00_tour", *ARGUMENTS, "--data", tiny)
-    assert message.strip().split("\n")[-1].endswith(
-        "kdlib run: run 12: the loss is nan at step 1; try a smaller learning_rate"
+    assert (
+        message.strip()
+        .split("\n")[-1]
+        .endswith("kdlib run: run 12: the loss is nan at step 1; try a smaller learning_rate")
     )
 
 

@@ -17,7 +17,14 @@ CELL = '# Parameters\nprofile = "smoke"\nseeds = [0]\n'
 
 
 def given(**changes) -> dict:
-    return {"profile": "smoke", "pair": "auto", "seeds": [], "device": "cpu", "data": "auto", "missing": "gap"} | changes
+    return {
+        "profile": "smoke",
+        "pair": "auto",
+        "seeds": [],
+        "device": "cpu",
+        "data": "auto",
+        "missing": "gap",
+    } | changes
 
 
 def test_a_chapter_opens_with_its_parameters():
@@ -73,7 +80,9 @@ def test_the_environment_overrides_missing(monkeypatch):
 def test_only_the_last_parameters_cell_counts():
     typo, good = '# Parameters\nprofil = "smoke"', CELL
     elsewhere = "x = 1\n# Parameters\nprofil = 3"
-    with pytest.raises(ValueError, match=r"^parameter 'profil' is unknown in 03_blind_teacher; allowed are profile, pair"):
+    with pytest.raises(
+        ValueError, match=r"^parameter 'profil' is unknown in 03_blind_teacher; allowed are profile, pair"
+    ):
         check_parameters("03_blind_teacher", given(), [good, typo])
     assert check_parameters("03_blind_teacher", given(), [typo, good])["profile"] == "smoke"
     assert check_parameters("03_blind_teacher", given(), [typo, good, elsewhere])["profile"] == "smoke"
@@ -106,7 +115,9 @@ def test_each_notebook_declares_exactly_its_parameters(path):
         types, expected = fields[name]
         if name != "profile":
             assert (default or None) == (expected or None)
-        words = {word.split("[")[0] for word in (str(types) if not isinstance(types, type) else types.__name__).split(" | ")}
+        words = {
+            word.split("[")[0] for word in (str(types) if not isinstance(types, type) else types.__name__).split(" | ")
+        }
         assert kind in words
     assert declared["profile"][1] == "reference"
     assert all("#" in line for line in source.splitlines())  # each says what it is for
@@ -124,7 +135,9 @@ def test_missing_runs_raise_leave_a_gap_or_are_trained(tiny, monkeypatch):
     monkeypatch.setattr(notebook, "display", shown.append)
     monkeypatch.setattr(runs, "default_executor", lambda specs: pytest.fail("nothing may be trained"))
     session = kdlib.start("00_tour", given(data=tiny, missing="error"))
-    with pytest.raises(FileNotFoundError, match=r"runs of 00_tour are missing at profile 'smoke': python -m kdlib run 00_tour"):
+    with pytest.raises(
+        FileNotFoundError, match=r"runs of 00_tour are missing at profile 'smoke': python -m kdlib run 00_tour"
+    ):
         session.run()
     assert kdlib.start("00_tour", given(data=tiny)).run().frame.empty
     assert len(shown) == 1
@@ -157,7 +170,10 @@ def test_a_smoke_chapter_trains_and_answers(tiny, monkeypatch, immediate):
     assert session.examples("JDA", count=3).images.shape[:2] == (3, 2)
     assert session.extremes("JDA") is not None
     immediate.calls.clear()
-    assert kdlib.start("00_tour", given(data=tiny, missing="error")).run().frame.top1.tolist() == session.frame.top1.tolist()
+    assert (
+        kdlib.start("00_tour", given(data=tiny, missing="error")).run().frame.top1.tolist()
+        == session.frame.top1.tolist()
+    )
     assert immediate.calls == []
 
 

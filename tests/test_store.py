@@ -223,9 +223,7 @@ def test_missing_weights_say_where_they_should_be(make_spec, isolated):
     where = isolated / "runs" / "smoke" / spec.key / "weights.safetensors"
     with pytest.raises(FileNotFoundError) as refusal:
         Store("smoke").network(spec, "float32")
-    assert str(refusal.value) == (
-        f"weights of run {spec.key} are missing: looked for {where}; run its study first"
-    )
+    assert str(refusal.value) == (f"weights of run {spec.key} are missing: looked for {where}; run its study first")
 
 
 def test_a_missing_public_checkpoint_says_how_to_get_it(isolated, monkeypatch):

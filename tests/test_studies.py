@@ -189,7 +189,10 @@ def test_measurements_use_the_teacher_of_the_students():
     ("fields", "sentence"),
     [
         ({"name": "huge"}, "profile = 'huge' is unknown; allowed are smoke, quick, reference, paper"),
-        ({"name": "smoke", "pair": "x-y"}, "pair = 'x-y' is unknown at profile 'smoke'; allowed are auto, resnet8-resnet8"),
+        (
+            {"name": "smoke", "pair": "x-y"},
+            "pair = 'x-y' is unknown at profile 'smoke'; allowed are auto, resnet8-resnet8",
+        ),
         ({"name": "smoke", "seeds": [0, 0]}, "seeds = [0, 0] must be a list of different whole numbers from 0 up"),
         ({"name": "smoke", "seeds": [-1]}, "seeds = [-1] must be a list of different whole numbers from 0 up"),
         ({"name": "smoke", "seeds": [1.5]}, "seeds = [1.5] must be a list of different whole numbers from 0 up"),

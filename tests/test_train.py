@@ -202,9 +202,7 @@ def test_the_result_ignores_and_leaves_the_global_generators(make_spec, tmp_path
 
 
 def test_another_seed_gives_other_bits(make_spec, tmp_path):
-    assert (
-        train(make_spec(), tmp_path / "0", None)["bits"] != train(make_spec(seed=1), tmp_path / "1", None)["bits"]
-    )
+    assert train(make_spec(), tmp_path / "0", None)["bits"] != train(make_spec(seed=1), tmp_path / "1", None)["bits"]
 
 
 def test_no_connection_is_opened(make_spec, tmp_path, monkeypatch):
@@ -276,7 +274,9 @@ def test_killed_and_resumed_in_other_processes_gives_the_same_bits(make_spec, tm
 def test_a_checkpoint_of_another_spec_or_of_other_data_is_refused(make_spec, tmp_path, monkeypatch):
     with pytest.raises(Stopped):
         train(make_spec(), tmp_path, None, stop_at(5))
-    with pytest.raises(ValueError, match=r"^key of the checkpoint .*checkpoint\.pt is \w{16}.*\w{16}: delete") as refusal:
+    with pytest.raises(
+        ValueError, match=r"^key of the checkpoint .*checkpoint\.pt is \w{16}.*\w{16}: delete"
+    ) as refusal:
         train(make_spec(seed=1), tmp_path, None)
     assert "\n" not in str(refusal.value)
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
@@ -304,7 +304,9 @@ def test_a_failing_checkpoint_leaves_the_last_one(make_spec, tmp_path, monkeypat
 
 def test_a_diverging_run_is_reported(make_spec, tmp_path):
     spec = make_spec(recipe={"learning_rate": 1e30})
-    with pytest.raises(FloatingPointError, match=rf"^run {spec.key}: the loss is (nan|inf) at step \d+; .*learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=rf"^run {spec.key}: the loss is (nan|inf) at step \d+; .*learning_rate"
+    ):
         train(spec, tmp_path, None)
     assert not (tmp_path / "weights.safetensors").exists()
 

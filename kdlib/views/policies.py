@@ -77,13 +77,13 @@ class JDA:
 
 def jda(ops: str = "cifar100", p: float | None = None) -> JDA:
     """JDA with one of the three published op lists; p None takes the list's own. Raises ValueError on a bad field."""
-    if ops not in JDA_LISTS:
+    if not isinstance(ops, str) or ops not in JDA_LISTS:
         raise ValueError(f"ops = {ops!r} is unknown; allowed are {', '.join(JDA_LISTS)}")
     default, table = JDA_LISTS[ops]
     p = default if p is None else p
     if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
         raise ValueError(f"p = {p!r} is not a probability; allowed are numbers from 0 to 1")
-    return JDA(table, float(p))
+    return JDA(table, abs(float(p)))  # -0.0 and 0.0 are one experiment
 
 
 def crop_flip(images: Tensor, uniforms: Tensor) -> Tensor:
@@ -172,6 +172,10 @@ def policy_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if name not in POLICIES:
         raise ValueError(f"policy = {name!r} is unknown; allowed are {', '.join(POLICIES)}")
     known = inspect.signature(POLICIES[name]).parameters
+    if not isinstance(options, Mapping):
+        raise ValueError(
+            f"options = {options!r} of policy {name!r} must be a mapping; allowed are {', '.join(known) or 'none'}"
+        )
     for option in options:
         if option not in known:
             raise ValueError(f"policy {name!r} has no option {option!r}; allowed are {', '.join(known) or 'none'}")
@@ -184,4 +188,5 @@ def policy_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def create_policy(name: str, **options: Any) -> ViewPolicy:
     """The view policy called `name`. Raises ValueError for an unknown name, option or value."""
-    return POLICIES[name](**policy_options(name, options))
+    options = policy_options(name, options)
+    return POLICIES[name](**options)
