@@ -96,26 +96,35 @@ def facts(name: str) -> Facts:
 @lru_cache(maxsize=2)
 def load_data(name: str) -> Data:
     """The data set called `name`. Raises ValueError (unknown name, unreadable file) or FileNotFoundError (absent)."""
+    check_name(name)
     if name == BUNDLED:
         return _load_bundled()
     if name in CIFAR:
         return _load_cifar(name)
-    if name.startswith("folder:"):
-        root = Path(name.removeprefix("folder:")).expanduser()
-        return _load_folder(name, root, None, None)
-    raise ValueError(f"data = {name!r} is unknown; allowed are {BUNDLED}, {', '.join(CIFAR)} and folder:PATH")
+    return _load_folder(name, _own_folder(name), None, None)
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for a name that no data set can have."""
+    if name != BUNDLED and name not in CIFAR and not name.startswith("folder:"):
+        raise ValueError(f"data = {name!r} is unknown; allowed are {BUNDLED}, {', '.join(CIFAR)} and folder:PATH")
 
 
 def available(name: str) -> bool:
-    """Whether the data set is on this machine."""
+    """Whether the data set is on this machine. Raises ValueError for an unknown name."""
+    check_name(name)
     try:
         if name.startswith("folder:"):
-            _locate_splits(name, Path(name.removeprefix("folder:")).expanduser())
+            _locate_splits(name, _own_folder(name))
         else:
             _locate(name)
     except FileNotFoundError:
         return False
     return True
+
+
+def _own_folder(name: str) -> Path:
+    return Path(name.removeprefix("folder:")).expanduser()
 
 
 def _locate(name: str) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdlib.data import check_name
 from kdlib.losses import CCD_WEIGHTS
 from kdlib.profiles import Profile, profile
 from kdlib.specs import Machine, Policy, Public, RunSpec, Spec, ViewsSpec
@@ -48,7 +49,9 @@ class Setting:
         seeds = scale.seeds if not seeds else tuple(seeds)
         if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds) or len(set(seeds)) < len(seeds):
             raise ValueError(f"seeds = {list(seeds)!r} must be a list of different whole numbers from 0 up")
-        return cls(scale, pair, seeds, Machine.of(device), scale.data if data == "auto" else data)
+        data = scale.data if data == "auto" else data
+        check_name(data)
+        return cls(scale, pair, seeds, Machine.of(device), data)
 
     @property
     def networks(self) -> tuple[str, str]:
