@@ -13,9 +13,8 @@ class Profile:
 
     summary: for the banner of every page; data: default data set; pairs: "TEACHER-STUDENT" -> (teacher, student), the
     first is the default; pool, fraction: which training images students see (see kdlib.sampling); teacher_recipe: how
-    teachers are trained, or None where they are public checkpoints; teacher_threads: cores that a teacher's training
-    uses; seeds: the planned seeds; trains: whether `missing = "auto"` trains what the store lacks; verdicts: whether
-    the profile is large enough to judge a claim.
+    teachers are trained, or None where they are public checkpoints; seeds: the planned seeds; trains: whether
+    `missing = "auto"` trains what the store lacks; verdicts: whether the profile is large enough to judge a claim.
     """
 
     name: str
@@ -28,7 +27,6 @@ class Profile:
     pool: int | None = None
     fraction: float = 1.0
     teacher_fraction: float = 1.0
-    teacher_threads: int = 1
     measured_images: int = 2000
     trains: bool = False
     verdicts: bool = False
@@ -65,14 +63,13 @@ PROFILES: Mapping[str, Profile] = {
         name="quick",
         summary="quick: a demonstration on the bundled images, trained live; too small for a verdict",
         data=BUNDLED,
-        pairs={"resnet20-resnet8": ("resnet20", "resnet8")},
+        pairs={"resnet14-resnet8": ("resnet14", "resnet8")},
         recipe=Recipe(views_per_step=32, views_per_image=48, learning_rate=0.1, weight_decay=5e-4),
         teacher_recipe=Recipe(
             views_per_step=64, views_per_image=5, learning_rate=0.1, weight_decay=5e-4, evaluations=1
         ),
         seeds=(0, 1),
         fraction=1 / 24,
-        teacher_threads=2,
         measured_images=1000,
         trains=True,
     ),

@@ -71,7 +71,7 @@ class Setting:
         return RunSpec(
             data=self.data, fraction=scale.teacher_fraction, student=name, method="ce", policy=Policy(name="weak1"),
             recipe=scale.teacher_recipe, seed=0 if scale.trains else seed,
-            machine=self.machine.model_copy(update={"threads": scale.teacher_threads}),
+            machine=self.machine,
         )  # fmt: skip
 
     def student(self, seed: int, arm: "Arm") -> RunSpec:
