@@ -1,8 +1,11 @@
 """python -m kdlib plan | run | status | fetch | publish"""
 
 import argparse
+import json
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from tqdm import tqdm
 
@@ -33,8 +36,22 @@ def describe(spec: Spec) -> str:
 def chosen(arguments: argparse.Namespace) -> list[Spec]:
     """The specs that the command line names, each once, with their teachers."""
     setting = Setting.of(arguments.profile, arguments.pair, arguments.seeds, arguments.device, arguments.data)
+    options = dict(parse_option(text) for text in arguments.option)
+    if options and arguments.study == "all":
+        raise ValueError("--option needs the name of one study")
     names = list(STUDIES) if arguments.study == "all" else [arguments.study]
-    return needed(spec for name in names for spec in create_study(name, setting).all_specs)
+    return needed(spec for name in names for spec in create_study(name, setting, **options).all_specs)
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """ "p=0.5" -> ("p", 0.5): the value is read as JSON, or as a word if it is none."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"option = {text!r} must be NAME=VALUE, such as p=0.5")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def shard(specs: list[Spec], part: str) -> list[Spec]:
@@ -50,6 +67,8 @@ def shard(specs: list[Spec], part: str) -> list[Spec]:
 
 def plan(arguments: argparse.Namespace) -> None:
     """Runs, views, MACs, and hours of what is planned."""
+    if arguments.tflops is not None and not arguments.tflops > 0:
+        raise ValueError(f"tflops = {arguments.tflops} must be above 0")
     specs = [s for s in chosen(arguments) if isinstance(s, RunSpec)]
     costs = [tables.run_cost(spec) for spec in specs]
     total = sum(c.run_macs for c in costs)
@@ -105,7 +124,10 @@ def fetch(arguments: argparse.Namespace) -> None:
             download_checkpoint(checkpoints[name], paths.checkpoint_root())
             print(f"{name}: in {paths.checkpoint_root()}")
         else:
-            data.CIFAR[name][0](paths.data_root(), train=True, download=True)
+            try:
+                data.CIFAR[name][0](paths.data_root(), train=True, download=True)
+            except RuntimeError as error:  # torchvision's word for a file that is not what it should be
+                raise ValueError(f"download of {name} failed: {error}") from error
             print(f"{name}: in {paths.data_root()}")
 
 
@@ -127,6 +149,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--seeds", type=int, nargs="*", default=[])
         command.add_argument("--device", default="auto")
         command.add_argument("--data", default="auto")
+        command.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the study")
         command.set_defaults(function=function)
         if name == "run":
             command.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th on")
@@ -147,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.function(arguments)
-    except (ValueError, FileNotFoundError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError, BrokenProcessPool) as error:
         print(f"kdlib {arguments.command}: {error}", file=sys.stderr)
         return 2
     return 0

@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval, paired_differences, verdict
 from kdlib.store import Store
-from kdlib.studies import STUDIES, Contrast, Setting, create_study
+from kdlib.studies import STUDIES, Setting, create_study
 from kdlib.tables import by_seed, runs_frame, span
 
 NO_VERDICT = "demonstration, no verdict"
@@ -65,17 +65,15 @@ def judge(store: Store, setting: Setting) -> list[Judgement]:
     """All nine primary contrasts at a setting, from what the store holds. Nothing is typed by hand."""
     found = []
     for name, (text, study_name) in CONTRASTS.items():
-        interval, word = (
-            Interval(float("nan"), float("nan"), float("nan"), 0, PRIMARY_LEVEL),
-            Verdict.NOT_MEASURED,
-        )
+        differences: tuple[float, ...] = ()
+        says = "better"
         if study_name in STUDIES:
             study = create_study(study_name, setting)
-            contrast: Contrast = next(c for c in study.contrasts if c.name == name)
-            frame = runs_frame(study, store)
+            contrast = next(c for c in study.contrasts if c.name == name)
+            frame, says = runs_frame(study, store), contrast.says
             differences = tuple(paired_differences(by_seed(frame, contrast.arm), by_seed(frame, contrast.than)))
-            word = verdict(mean_interval(differences, PRIMARY_LEVEL), len(setting.seeds), contrast.says)
         interval = mean_interval(differences, PRIMARY_LEVEL)
+        word = verdict(interval, len(setting.seeds), says)
         found.append(Judgement(name, text, study_name, differences, interval, word))
     return found
 

@@ -75,14 +75,17 @@ def fingerprint(images: Tensor, labels: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a plan needs to know of a data set without reading it: training images, classes, pixels of a side."""
+    """What a plan needs to know of a data set: training images of each class, pixels of a side."""
 
-    images: int
-    classes: int
+    class_sizes: tuple[int, ...]
     size: int
 
 
-FACTS = {BUNDLED: Facts(6_000, 10, 32), "cifar10": Facts(50_000, 10, 32), "cifar100": Facts(50_000, 100, 32)}
+FACTS = {
+    BUNDLED: Facts((600,) * 10, 32),
+    "cifar10": Facts((5_000,) * 10, 32),
+    "cifar100": Facts((500,) * 100, 32),
+}
 
 
 def facts(name: str) -> Facts:
@@ -90,7 +93,7 @@ def facts(name: str) -> Facts:
     if name in FACTS:
         return FACTS[name]
     data = load_data(name)
-    return Facts(len(data.train), len(data.train.classes), data.train.size[0])
+    return Facts(tuple(data.train.labels.bincount(minlength=len(data.train.classes)).tolist()), data.train.size[0])
 
 
 @lru_cache(maxsize=2)

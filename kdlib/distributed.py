@@ -8,10 +8,20 @@ import torch.distributed as dist
 from torch import nn
 
 
+def launched() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ
+
+
+def rank_of_launch() -> int:
+    """This process's rank, known also before the process group exists."""
+    return int(os.environ.get("RANK", 0))
+
+
 @contextmanager
 def process_group(device: str):
     """Joins the processes that torchrun launched (NCCL on GPUs, Gloo on CPUs); without torchrun it does nothing."""
-    if "RANK" not in os.environ or dist.is_initialized():
+    if not launched() or dist.is_initialized():
         yield
         return
     if device == "cuda":

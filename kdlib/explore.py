@@ -5,10 +5,10 @@ JupyterLab shows widgets that call `render`; the page holds all pictures, made o
 """
 
 import base64
+import hashlib
 import io
 import itertools
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
@@ -66,12 +66,12 @@ class Explorer:
 
     def html(self) -> str:
         """The page's face: controls, pictures as data URIs, and a script; nothing is requested from anywhere."""
-        identity = f"kd-{uuid.uuid5(uuid.NAMESPACE_URL, self.about + str(self.controls)).hex[:10]}"
         pictures = [base64.b64encode(self.picture(*c)).decode() for c in itertools.product(*self.controls.values())]
         data = {
             "names": list(self.controls), "sizes": [len(c) for c in self.controls.values()], "pictures": pictures,
             "choices": [[str(v) for v in c] for c in self.controls.values()],
         }  # fmt: skip
+        identity = f"kd-{hashlib.sha256(json.dumps(data).encode()).hexdigest()[:10]}"
         inputs = "".join(self._input(name, choices) for name, choices in self.controls.items())
         with Image.open(io.BytesIO(self.picture(*(c[0] for c in self.controls.values())))) as first:
             style = (

@@ -1,8 +1,9 @@
 """The one object a chapter talks to: `study = kdlib.start("03_blind_teacher", globals(), In)`."""
 
 import ast
-import inspect
+import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -23,7 +24,7 @@ from kdlib.records import sentence
 from kdlib.runs import missing, run_all
 from kdlib.stats import Interval
 from kdlib.store import Store
-from kdlib.studies import STUDIES, Contrast, Setting, Study, create_study
+from kdlib.studies import Contrast, Setting, Study, create_study, own_options
 
 COMMON = {
     "profile": (str, ...), "pair": (str, "auto"), "seeds": (list[int], []), "device": (str, "auto"),
@@ -32,10 +33,18 @@ COMMON = {
 MISSING = ("auto", "train", "gap", "error")
 
 
-def own_parameters(name: str) -> dict[str, tuple[Any, Any]]:
-    """The parameters that only this chapter has, with type and default."""
-    signature = inspect.signature(STUDIES[name])
-    return {p.name: (p.annotation, p.default) for p in list(signature.parameters.values())[1:]}
+def command_line(name: str, given: Mapping[str, Any]) -> str:
+    """The shell command that trains what a chapter needs at these parameters; defaults are left out."""
+    words = ["python", "-m", "kdlib", "run", name, "--profile", given["profile"]]
+    for field in ("pair", "device", "data"):
+        if given[field] != "auto":
+            words += [f"--{field}", given[field]]
+    if given["seeds"]:
+        words += ["--seeds", *map(str, given["seeds"])]
+    for option, (_, default) in own_options(name).items():
+        if given[option] and given[option] != default:
+            words += ["--option", f"{option}={json.dumps(given[option])}"]
+    return shlex.join(words)
 
 
 def check_parameters(name: str, values: Mapping[str, Any], cells: Sequence[str] = ()) -> dict[str, Any]:
@@ -45,7 +54,7 @@ def check_parameters(name: str, values: Mapping[str, Any], cells: Sequence[str] 
     "# Parameters", and only logs a name that no parameter has; here the last such cell is parsed and an unknown name
     raises ValueError, as does a value of a wrong type.
     """
-    fields = COMMON | own_parameters(name)
+    fields = COMMON | own_options(name)
     injected = [cell for cell in cells if cell.lstrip().startswith("# Parameters")]
     for target in assigned_names(injected[-1]) if injected else ():
         if target not in fields:
@@ -74,8 +83,9 @@ def assigned_names(source: str) -> list[str]:
 class Session:
     """A study at a setting, with its results: what a chapter's cells call."""
 
-    def __init__(self, study: Study, mode: str):
+    def __init__(self, study: Study, mode: str, command: str):
         self.study, self.setting, self.mode = study, study.setting, mode
+        self.command = command  # the line that trains what this chapter lacks
         self.profile = study.setting.profile
         self.store = Store(self.profile.name)
 
@@ -94,11 +104,6 @@ class Session:
         elif todo:
             display(Markdown(f"*{len(todo)} of {len(specs)} runs are not there yet. To train them:* `{self.command}`"))
         return self
-
-    @property
-    def command(self) -> str:
-        """The line that trains what this chapter lacks."""
-        return f"python -m kdlib run {self.study.name} --profile {self.profile.name}"
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -218,10 +223,10 @@ def start(name: str, namespace: Mapping[str, Any], cells: Sequence[str] = ()) ->
     """
     given = check_parameters(name, namespace, cells)
     setting = Setting.of(given["profile"], given["pair"], given["seeds"], given["device"], given["data"])
-    study = create_study(name, setting, **{key: given[key] for key in own_parameters(name)})
+    study = create_study(name, setting, **{key: given[key] for key in own_options(name)})
     mode = os.environ.get("KDLIB_MISSING") or given["missing"]
     if mode not in MISSING:
         raise ValueError(f"KDLIB_MISSING = {mode!r} is unknown; allowed are {', '.join(MISSING)}")
     if mode == "auto":
         mode = "train" if setting.profile.trains else "gap"
-    return Session(study, mode)
+    return Session(study, mode, command_line(name, given))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import wraps
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -66,9 +67,15 @@ def arms(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label:
     """One line per arm: each seed a dot, the mean a bar, its 95 % interval a line. Arms without runs say so."""
     figure, axis = plt.subplots(figsize=(6.4, 0.45 * len(order) + 0.9))
     for y, arm in enumerate(order):
-        values = frame[frame.arm == arm][metric].astype(float).to_numpy()
+        values = frame[frame.arm == arm][metric].dropna().astype(float).to_numpy()
         if not len(values):
-            axis.annotate("not run", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
+            axis.annotate(
+                "nothing to show" if (frame.arm == arm).any() else "not run",
+                (0.02, y),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                color=GREY,
+            )
             continue
         interval = mean_interval(values)
         axis.scatter(values, np.full(len(values), y), s=22, color=BLUE, alpha=0.55, zorder=3, linewidths=0)
@@ -105,7 +112,7 @@ def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "d
 def curves(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label: str = "test top-1, %") -> Figure:
     """The metric against student views, mean over seeds, one line per arm."""
     figure, axis = plt.subplots(figsize=(6.4, 3.6))
-    for colour, arm in zip(CYCLE, [a for a in order if (frame.arm == a).any()], strict=False):
+    for colour, arm in zip(cycle(CYCLE), [a for a in order if (frame.arm == a).any()], strict=False):
         mean = frame[frame.arm == arm].groupby("views")[metric].mean()
         axis.plot(mean.index, mean, marker="o", ms=3.5, color=colour, label=arm)
     if len(frame):
@@ -137,6 +144,7 @@ def weight_histograms(metrics: Mapping[str, list] | None, split: str = "test") -
 def teacher_on_views(measured: Mapping[str, Mapping | None]) -> Figure:
     """Top-1 and entropy of the teacher on original and augmented views of test images, one group per policy."""
     figure, panels = plt.subplots(1, 2, figsize=(7.2, 0.55 * len(measured) + 1.4), sharey=True)
+    first = next((y for y, metrics in enumerate(measured.values()) if metrics is not None), None)
     for panel, (metric, label) in zip(panels, (("top1", "top-1, %"), ("entropy", "entropy, nats")), strict=True):
         for y, metrics in enumerate(measured.values()):
             if metrics is None:
@@ -148,7 +156,7 @@ def teacher_on_views(measured: Mapping[str, Mapping | None]) -> Figure:
                     metrics[f"test_{view}_{metric}"],
                     0.34,
                     color=colour,
-                    label=view if y == 0 else None,
+                    label=view if y == first else None,
                 )
         panel.set(xlabel=label, ylim=(len(measured) - 0.4, -0.6))
         panel.grid(axis="y", visible=False)

@@ -49,11 +49,10 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
     A second process asked for the same spec waits and then reads what the first one stored.
     """
     store = Store(profile)
-    lock = store.runs / ".locks" / f"{spec.key}.{distributed_rank()}"
+    lock = store.runs / ".locks" / f"{spec.key}.{distributed.rank_of_launch()}"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        done = store.folder(spec) / "result.json"
-        if done.exists():
+        if complete(spec, store):
             return store.get(spec)
         torch.set_num_threads(spec.machine.threads)
         with distributed.process_group(spec.machine.device):
@@ -62,21 +61,17 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
                 outcome = measure_views(spec, teacher)
             else:
                 outcome = train(spec, store.folder(spec), teacher, progress)
-            result = RunResult(
-                spec=spec,
-                key=spec.key,
-                profile=profile,
-                provenance=provenance(spec, outcome.pop("seconds", None)),
-                **outcome,
-            )
             if distributed.rank() == 0:
-                store.put(result)
-    return result
+                facts = provenance(spec, outcome.pop("seconds", None))
+                store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
+            distributed.barrier()
+    return store.get(spec)
 
 
-def distributed_rank() -> int:
-    """The process's rank under torchrun, before its group exists; 0 otherwise."""
-    return int(os.environ.get("RANK", 0))
+def complete(spec: Spec, store: Store) -> bool:
+    """Whether this machine holds the result of a spec and, for a run, its weights."""
+    files = ("result.json", "weights.safetensors") if isinstance(spec, RunSpec) else ("result.json",)
+    return all((store.folder(spec) / file).exists() for file in files)
 
 
 def provenance(spec: Spec, seconds: float | None) -> dict:
@@ -107,11 +102,18 @@ def run_all(
     """Results of all specs, in order; what the store lacks is run, teachers first.
 
     executor: any concurrent.futures.Executor; by default a pool with one process per `threads` cores (one process on a
-    GPU). report(done, total, result) is called after each run. The first failure is raised; finished runs stay stored.
+    GPU). Under torchrun all processes work on one run after another. report(done, total, result) is called after each
+    run. The first failure is raised; finished runs stay stored.
     """
     specs = list(specs)
     todo = missing(specs, Store(profile))
-    if todo:
+    if todo and distributed.launched():
+        with distributed.process_group(todo[0].machine.device):
+            for done, spec in enumerate(todo, 1):
+                result = execute(spec, profile)
+                if report and distributed.rank() == 0:
+                    report(done, len(todo), result)
+    elif todo:
         pool = executor or default_executor(todo)
         try:
             _run(todo, profile, pool, report)

@@ -1,5 +1,6 @@
 """Which training images a run sees, and in which order. Both are functions of (seed, role, epoch, image id)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,8 +22,13 @@ def stratified(labels: Tensor, ids: Tensor, share: float, seed: int, role: str) 
     chosen = []
     for label in labels[ids].unique().tolist():
         members = ids[labels[ids] == label]
-        chosen.append(members[keys[members].argsort(stable=True)[: max(1, round(share * len(members)))]])
+        chosen.append(members[keys[members].argsort(stable=True)[: kept(len(members), share)]])
     return torch.cat(chosen).sort().values
+
+
+def kept(members: int, share: float) -> int:
+    """How many images of a class a stratified share keeps."""
+    return max(1, round(share * members))
 
 
 def validation_ids(labels: Tensor) -> Tensor:
@@ -45,6 +51,16 @@ def training_ids(labels: Tensor, seed: int, fraction: float, pool: int | None, v
             raise ValueError(f"pool = {pool} is larger than the {len(ids)} images that may be trained on")
         ids = stratified(labels, ids, pool / len(ids), 0, "pool")
     return stratified(labels, ids, fraction, seed, "subset") if fraction < 1 else ids
+
+
+def training_count(class_sizes: Sequence[int], fraction: float, pool: int | None, validation: bool) -> int:
+    """How many ids `training_ids` gives, from the sizes of the classes alone."""
+    sizes = list(class_sizes)
+    if validation or pool is not None:
+        sizes = [size - kept(size, VALIDATION_SHARE) for size in sizes]
+    if pool is not None:
+        sizes = [kept(size, pool / sum(sizes)) for size in sizes]
+    return sum(kept(size, fraction) for size in sizes) if fraction < 1 else sum(sizes)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import torch
@@ -114,6 +115,13 @@ class Spec(Record):
         return _hash(_without_machine(self.model_dump(mode="json")))
 
 
+@cache
+def _build_once(name: str) -> None:
+    """Raises ValueError if there is no network of that name."""
+    with torch.device("meta"):
+        create_model(name, num_classes=2)
+
+
 def _hash(fields: dict) -> str:
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -149,8 +157,7 @@ class RunSpec(Spec):
     @classmethod
     def _known_model(cls, name: str) -> str:
         try:
-            with torch.device("meta"):
-                create_model(name, num_classes=2)
+            _build_once(name)
         except ValueError as error:
             raise ValueError(f"student: {error}") from None
         return name

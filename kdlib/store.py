@@ -5,7 +5,6 @@ import shutil
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from kdlib import paths
@@ -40,7 +39,12 @@ class Store:
         if spec.experiment in self.published:
             return self.published[spec.experiment]
         path = self.folder(spec) / "result.json"
-        return read_result(path) if path.exists() else None
+        if not path.exists():
+            return None
+        result = read_result(path)
+        if result.key != spec.key:
+            raise ValueError(f"result file {path} is that of run {result.key}: it was moved, delete it")
+        return result
 
     def put(self, result: RunResult) -> None:
         """Writes result.json, whole or not at all, and removes the checkpoint that is no longer needed."""
@@ -82,7 +86,7 @@ def read_result(path: Path) -> RunResult:
     """A stored result. Raises ValueError if the file is corrupt or does not belong to the spec in it."""
     try:
         result = RunResult.model_validate(json.loads(path.read_text()))
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except (ValueError, TypeError) as error:  # not JSON, not text, or not a result
         raise ValueError(f"result file {path} is corrupt: delete it and run its study again") from error
     if result.key != result.spec.key:
         raise ValueError(f"result file {path} says key {result.key}, its spec has {result.spec.key}: it was edited")

@@ -4,6 +4,7 @@ A study is data: arms (what is compared), measurements of the teacher, and prima
 for a profile; everything else follows from its specs.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -185,8 +186,8 @@ def _cosine_confidence(setting: Setting, weights: list | None = None) -> Study:
         weights or (CCD_WEIGHTS if not setting.profile.trains else ("cosine", "one", "mean", "shuffled", "normalised"))
     )
     unknown = [w for w in weights if w not in CCD_WEIGHTS]
-    if unknown:
-        raise ValueError(f"weights has {unknown[0]!r}; allowed are {', '.join(CCD_WEIGHTS)}")
+    if unknown or len(set(weights)) < len(weights):
+        raise ValueError(f"weights = {weights!r} must be different words among {', '.join(CCD_WEIGHTS)}")
     jda = Policy(name="jda")
     arms = _arms(
         Arm("weak2", Policy(name="weak2")),
@@ -218,8 +219,18 @@ STUDIES: Mapping[str, Callable[..., Study]] = {
 }
 
 
+def own_options(name: str) -> dict[str, tuple[Any, Any]]:
+    """The options that only this study has: name -> (type, default)."""
+    parameters = list(inspect.signature(STUDIES[name]).parameters.values())
+    return {p.name: (p.annotation, p.default) for p in parameters[1:]}
+
+
 def create_study(name: str, setting: Setting, **options: Any) -> Study:
     """The study called `name`. Raises ValueError for an unknown study or a bad option."""
     if name not in STUDIES:
         raise ValueError(f"study = {name!r} is unknown; allowed are {', '.join(STUDIES)}")
+    allowed = own_options(name)
+    for option in options:
+        if option not in allowed:
+            raise ValueError(f"{name} has no option {option!r}; allowed are {', '.join(allowed) or 'none'}")
     return STUDIES[name](setting, **options)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from kdlib.cost import Cost, arm_cost
 from kdlib.data import facts
+from kdlib.sampling import training_count
 from kdlib.specs import Public, RunSpec
 from kdlib.stats import PRIMARY_LEVEL, Interval, mean_interval, paired_interval, verdict
 from kdlib.store import Store
@@ -67,9 +68,11 @@ def curves_frame(study: Study, store: Store) -> pd.DataFrame:
 def run_cost(spec: RunSpec) -> Cost:
     """What a run costs, known before it runs."""
     known = facts(spec.data)
-    images = round((spec.pool or known.images) * spec.fraction)
+    images = training_count(known.class_sizes, spec.fraction, spec.pool, spec.validation)
     steps = images * spec.recipe.views_per_image // spec.recipe.views_per_step
-    return arm_cost(spec.student, teacher_model(spec), known.classes, known.size, spec.recipe.views_per_step, steps)
+    return arm_cost(
+        spec.student, teacher_model(spec), len(known.class_sizes), known.size, spec.recipe.views_per_step, steps
+    )
 
 
 def teacher_model(spec: RunSpec) -> str | None:
@@ -80,8 +83,8 @@ def teacher_model(spec: RunSpec) -> str | None:
 
 
 def by_seed(frame: pd.DataFrame, arm: str, metric: str = "top1") -> dict[int, float]:
-    """Seed -> metric for the finished runs of one arm."""
-    rows = frame[frame.arm == arm]
+    """Seed -> metric for the finished runs of one arm that have it."""
+    rows = frame[(frame.arm == arm) & frame[metric].notna()]
     return dict(zip(rows.seed.astype(int), rows[metric].astype(float), strict=True))
 
 
@@ -123,7 +126,7 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
             "training MB": f"{cost.training_bytes / 1e6:.2f}",
         }
         rows.append(row)
-    return pd.DataFrame(rows).set_index("arm")
+    return pd.DataFrame(rows).set_index("arm") if rows else pd.DataFrame()
 
 
 def contrast_title(contrast: Contrast) -> str:

@@ -6,6 +6,7 @@ the same bits; a checkpoint holds the student, the optimiser and what has been m
 
 import hashlib
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +68,11 @@ class Task:
                 f"views_per_image = {spec.recipe.views_per_image} makes no step: {len(ids)} images need at least "
                 f"{math.ceil(spec.recipe.views_per_step / len(ids))}"
             )
+        if spec.images_per_step % distributed.world():
+            raise ValueError(
+                f"views_per_step = {spec.recipe.views_per_step} makes {spec.images_per_step} images per step; "
+                f"{distributed.world()} processes cannot share them equally"
+            )
         if teacher is not None and teacher.num_classes != len(data.train.classes):
             raise ValueError(
                 f"teacher has {teacher.num_classes} classes, data {spec.data!r} has {len(data.train.classes)}"
@@ -112,11 +118,11 @@ class State:
     evaluations: list[dict[str, float]]
 
 
-def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progress | None = None) -> dict:
+def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progress | None = None) -> dict | None:
     """Runs `spec` to its end, or on from the checkpoint in `folder`, and writes weights.safetensors there.
 
-    Returns {"metrics", "evaluations", "bits", "fingerprint", "seconds"}; see `finish` for the metrics. Raises
-    ValueError if the checkpoint belongs to other data or another spec.
+    Returns {"metrics", "evaluations", "bits", "fingerprint", "seconds"}, see `finish` for the metrics; None in the
+    other processes of torchrun. Raises ValueError if the checkpoint belongs to other data or another spec.
     """
     task = Task.of(spec, teacher)
     device, recipe = spec.machine.device, spec.recipe
@@ -148,8 +154,7 @@ def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progre
             save(task, optimiser, scaler, state, folder)
         if progress:
             progress(state.step, task.steps)
-    distributed.barrier()
-    return finish(task, state, folder)
+    return finish(task, state, folder) if distributed.rank() == 0 else None
 
 
 def add(sums: dict[str, Tensor], scalars: dict[str, Tensor]) -> None:
@@ -163,7 +168,7 @@ def evaluation(task: Task, state: State) -> dict[str, float]:
     """Scores on the test set, with the step and the mean loss so far."""
     logits = logits_on(task.method.student, task.images)
     loss = (state.sums["loss"] / state.step).item()
-    if not math.isfinite(loss):
+    if not (math.isfinite(loss) and logits.isfinite().all()):
         raise FloatingPointError(
             f"run {task.spec.key}: the loss is {loss} at step {state.step}; try a smaller learning_rate"
         )
@@ -185,7 +190,10 @@ def resume(task: Task, optimiser, scaler, folder: Path) -> State:
     path = folder / "checkpoint.pt"
     if not path.exists():
         return State(0, 0.0, {}, [])
-    content = torch.load(path, map_location=task.spec.machine.device, weights_only=True)
+    try:
+        content = torch.load(path, map_location=task.spec.machine.device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"checkpoint {path} is corrupt: delete it to start anew") from error
     expected = {"key": task.spec.key, "fingerprint": task.train.fingerprint}
     for name, value in expected.items():
         if content[name] != value:
@@ -222,9 +230,8 @@ def finish(task: Task, state: State, folder: Path) -> dict:
     if task.method.teacher is not None:
         metrics |= agreement(logits, logits_on(task.method.teacher, task.images))
     tensors = {name: t.contiguous() for name, t in student.backbone.state_dict().items()}
-    if distributed.rank() == 0:
-        with replacing(folder / "weights.safetensors") as temporary:
-            save_file(tensors, temporary)
+    with replacing(folder / "weights.safetensors") as temporary:
+        save_file(tensors, temporary)
     return {
         "metrics": metrics, "evaluations": state.evaluations, "bits": bits(tensors, metrics),
         "fingerprint": task.train.fingerprint, "seconds": state.seconds,
