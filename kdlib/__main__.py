@@ -126,7 +126,7 @@ def fetch(arguments: argparse.Namespace) -> None:
         else:
             try:
                 data.CIFAR[name][0](paths.data_root(), train=True, download=True)
-            except RuntimeError as error:  # torchvision's word for a file that is not what it should be
+            except (RuntimeError, OSError) as error:  # torchvision raises RuntimeError for a damaged file
                 raise ValueError(f"download of {name} failed: {error}") from error
             print(f"{name}: in {paths.data_root()}")
 

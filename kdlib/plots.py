@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import wraps
-from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -112,9 +111,10 @@ def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "d
 def curves(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label: str = "test top-1, %") -> Figure:
     """The metric against student views, mean over seeds, one line per arm."""
     figure, axis = plt.subplots(figsize=(6.4, 3.6))
-    for colour, arm in zip(cycle(CYCLE), [a for a in order if (frame.arm == a).any()], strict=False):
+    looks = [(colour, style) for style in ("-", "--", ":") for colour in CYCLE]
+    for (colour, style), arm in zip(looks, [a for a in order if (frame.arm == a).any()], strict=False):
         mean = frame[frame.arm == arm].groupby("views")[metric].mean()
-        axis.plot(mean.index, mean, marker="o", ms=3.5, color=colour, label=arm)
+        axis.plot(mean.index, mean, marker="o", ms=3.5, color=colour, ls=style, label=arm)
     if len(frame):
         axis.legend(loc="lower right", fontsize=8)
     else:

@@ -187,7 +187,9 @@ def _cosine_confidence(setting: Setting, weights: list | None = None) -> Study:
     )
     unknown = [w for w in weights if w not in CCD_WEIGHTS]
     if unknown or len(set(weights)) < len(weights):
-        raise ValueError(f"weights = {weights!r} must be different words among {', '.join(CCD_WEIGHTS)}")
+        raise ValueError(
+            f"weights = {weights!r} is not possible; allowed are different words among {', '.join(CCD_WEIGHTS)}"
+        )
     jda = Policy(name="jda")
     arms = _arms(
         Arm("weak2", Policy(name="weak2")),

@@ -155,7 +155,7 @@ def test_a_failed_download_is_one_line(capsys, monkeypatch, isolated, error):
         raise error
 
     monkeypatch.setitem(command.data.CIFAR, "cifar10", (kind, (), ()))
-    assert refused(capsys, "fetch", "cifar10") == f"kdlib fetch: {error}\n"
+    assert refused(capsys, "fetch", "cifar10") == f"kdlib fetch: download of cifar10 failed: {error}\n"
 
 
 def test_publish_copies_and_says_what(capsys, invented, isolated):

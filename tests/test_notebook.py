@@ -8,8 +8,8 @@ import pytest
 
 import kdlib
 from kdlib import notebook, runs
-from kdlib.notebook import COMMON, assigned_names, check_parameters, own_parameters
-from kdlib.studies import STUDIES
+from kdlib.notebook import COMMON, assigned_names, check_parameters
+from kdlib.studies import STUDIES, own_options
 
 pytestmark = pytest.mark.usefixtures("isolated")
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
@@ -109,7 +109,7 @@ def test_each_notebook_declares_exactly_its_parameters(path):
     body = ast.parse(source).body
     assert all(isinstance(node, ast.AnnAssign) for node in body)  # typed: papermill shows the types
     declared = {n.target.id: (ast.unparse(n.annotation), ast.literal_eval(n.value)) for n in body}
-    fields = COMMON | own_parameters(path.stem)
+    fields = COMMON | own_options(path.stem)
     assert list(declared) == list(fields)
     for name, (kind, default) in declared.items():
         types, expected = fields[name]

@@ -59,13 +59,13 @@ def test_arms_have_equal_views_steps_and_seeds(scale, name):
     if not study.arms:
         return
     known = FACTS[study.setting.data]
-    labels = torch.arange(known.images) % known.classes  # balanced, as these data sets are
+    labels = torch.arange(sum(known.class_sizes)) % len(known.class_sizes)  # balanced, as these data sets are
     work = set()
     for specs in built_specs.values():
         assert [s.seed for s in specs] == list(study.setting.seeds)
         for spec in specs[:1]:
             ids = training_ids(labels, spec.seed, spec.fraction, spec.pool, spec.validation)
-            order = Order(tuple(ids.tolist()), known.images, spec.images_per_step, spec.seed)
+            order = Order(tuple(ids.tolist()), sum(known.class_sizes), spec.images_per_step, spec.seed)
             steps = len(ids) * spec.recipe.views_per_image // spec.recipe.views_per_step
             views = spec.policy.views * order.batch
             last = order.at(steps - 1)[1].max().item()  # the epoch of the last image
@@ -209,7 +209,11 @@ def test_bad_study_options_are_refused_in_one_sentence():
     setting = Setting.of("smoke", device="cpu")
     for name, options, sentence in (
         ("99_none", {}, f"study = '99_none' is unknown; allowed are {', '.join(STUDIES)}"),
-        ("08_cosine_confidence", {"weights": ["x"]}, "weights has 'x'; allowed are cosine, one, mean"),
+        (
+            "08_cosine_confidence",
+            {"weights": ["x"]},
+            "weights = ['x'] is not possible; allowed are different words among cosine, one, mean",
+        ),
         ("03_blind_teacher", {"ops": "x"}, "ops = 'x' is unknown; allowed are cifar100, cifar10, imagenet"),
         ("03_blind_teacher", {"p": 1.5}, "p = 1.5 is not a probability; allowed are numbers from 0 to 1"),
     ):

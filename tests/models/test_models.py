@@ -133,9 +133,7 @@ def resnet_by_formula(state, x, blocks):
         for i in range(blocks):
             block, stride = f"layer{layer}.{i}", 2 if layer > 1 and i == 0 else 1
             out = F.conv2d(x, state[f"{block}.conv1.weight"], stride=stride, padding=1)
-            out = F.conv2d(
-                F.relu(normalised(out, state, f"{block}.bn1")), state[f"{block}.conv2.weight"], padding=1
-            )
+            out = F.conv2d(F.relu(normalised(out, state, f"{block}.bn1")), state[f"{block}.conv2.weight"], padding=1)
             if f"{block}.downsample.0.weight" in state:
                 x = F.conv2d(x, state[f"{block}.downsample.0.weight"], stride=stride)
                 x = normalised(x, state, f"{block}.downsample.1")
@@ -190,9 +188,7 @@ def test_channels_last_gives_equal_logits(name):
     model, images = create_model(name, 10).eval(), torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         plain = model(images).logits
-        last = model.to(memory_format=torch.channels_last)(
-            images.to(memory_format=torch.channels_last)
-        ).logits
+        last = model.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last)).logits
     torch.testing.assert_close(last, plain, rtol=0, atol=1e-4)
 
 
