@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ BANNERS = {
 }
 
 TYPES = {"str": str, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict}
+
+# The runs are done before, so a notebook mostly waits for imports and figures.
+AT_ONCE = 2
 
 # ipykernel 7 warns once per kernel that it talks over local TCP in plain text; errors are still shown.
 KERNEL_ARGUMENTS = ["--log-level=ERROR"]
@@ -138,7 +142,7 @@ def execute(notebook: Path, parameters: dict[str, Any], tidy: bool) -> float:
             parameters=parameters,
             kernel_name="python3",
             cwd=str(notebook.parent),
-            progress_bar=sys.stderr.isatty(),
+            progress_bar=False,
             extra_arguments=KERNEL_ARGUMENTS,
         )
         if tidy:
@@ -157,13 +161,17 @@ def execute(notebook: Path, parameters: dict[str, Any], tidy: bool) -> float:
 
 
 def execute_all(notebooks: list[Path], parameters: dict[str, Any], tidy: bool) -> None:
-    """Check the parameters of every notebook, then run them one after the other with a line each."""
+    """Check the parameters of every notebook, then run them, two kernels at a time, with a line each."""
     for path in notebooks:
         check_parameters(path, parameters)
-    for i, path in enumerate(notebooks, 1):
-        print(f"[{i}/{len(notebooks)}] {path.name}: running", flush=True)
-        seconds = execute(path, parameters, tidy)
-        print(f"[{i}/{len(notebooks)}] {path.name}: {seconds:.1f} s", flush=True)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = {pool.submit(execute, path, parameters, tidy): path for path in notebooks}
+        try:
+            for i, future in enumerate(as_completed(futures), 1):
+                print(f"[{i}/{len(notebooks)}] {futures[future].name}: {future.result():.1f} s", flush=True)
+        except BuildError:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def build_pages(site: Path, html: Path) -> None:

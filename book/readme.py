@@ -35,7 +35,7 @@ def figure(path: Path) -> None:
     """Images, weak views and JDA views: colour tiles and bundled images."""
     test = load_data(BUNDLED).test
     policy = create_policy("jda")
-    colour, grey = pictures.photographs(6), test.images[pictures.some_images(test, 6)]
+    colour, grey = pictures.photographs(6), pictures.some_images(test, 6)
     views = [pictures.views_of(policy, images, seed=1) for images in (colour, grey)]
     rows = [colour, views[0][:, 0], views[0][:, 1], grey, views[1][:, 0], views[1][:, 1]]
     names = ["image", "original view", "augmented view"] * 2

@@ -114,12 +114,14 @@ def _word(word: Verdict, verdicts: bool) -> str:
     return str(word) if verdicts or word is Verdict.NOT_MEASURED else NO_VERDICT
 
 
+def claims_markdown(judgements: list[Judgement], verdicts: bool) -> str:
+    """The claims with their verdicts as a Markdown table."""
+    frame = claims_frame(judgements, verdicts)
+    lines = ["| claim | says | decided by | verdict |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {n} | {r.says} | {r['decided by']} | {r.verdict} |" for n, r in frame.iterrows())])
+
+
 def readme_table(store: Store, setting: Setting) -> str:
-    """The claims with their verdicts as a Markdown table, for the README."""
-    frame = claims_frame(judge(store, setting), setting.profile.verdicts)
-    lines = ["| claim | says | verdict |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {n} | {r.says} | {_readme_word(r.verdict)} |" for n, r in frame.iterrows())])
-
-
-def _readme_word(word: str) -> str:
-    return "not measured yet" if word == str(Verdict.NOT_MEASURED) else word
+    """The same for the README, from a store."""
+    table = claims_markdown(judge(store, setting), setting.profile.verdicts)
+    return table.replace(f"| {Verdict.NOT_MEASURED} |", f"| {Verdict.NOT_MEASURED} yet |")

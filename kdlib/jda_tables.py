@@ -43,14 +43,14 @@ def change(before: Tensor, after: Tensor) -> float:
     return (before.int() - after.int()).abs().double().mean().item()
 
 
-def acting(table: pd.DataFrame, column: str) -> int:
-    """Number of ops that change anything."""
-    return int((table[column] > 0).sum())
+def acting(table: pd.DataFrame, images: str) -> int:
+    """Number of ops that change anything; images: "photographs" or "data"."""
+    return int((table[CHANGES[images]] > 0).sum())
 
 
 def untouched(table: pd.DataFrame, p: float) -> float:
     """Probability, in percent, that no op which can change a colour image fires on it."""
-    return 100 * (1 - p) ** acting(table, CHANGES["photographs"])
+    return 100 * (1 - p) ** acting(table, "photographs")
 
 
 def fired_counts(transform: JDA, table: pd.DataFrame, draws: int = 20_000) -> pd.DataFrame:

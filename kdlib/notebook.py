@@ -80,6 +80,12 @@ def assigned_names(source: str) -> list[str]:
     return names
 
 
+class Words(str):
+    """Text whose plain representation has no quotes: what prose shows of it."""
+
+    __repr__ = str.__str__
+
+
 class Session:
     """A study at a setting, with its results: what a chapter's cells call."""
 
@@ -177,6 +183,10 @@ class Session:
             f"*{what}: needs the data set `{self.setting.data}` and the runs of this chapter.* `{self.command}`"
         )
 
+    def shown(self, thing: Any) -> Any:
+        """`thing`, or the line of `gap` where it is None."""
+        return self.gap("This picture") if thing is None else thing
+
     def difference(self, arm: str, than: str) -> str:
         """A paired difference with its 95 % interval in words, or "not measured"."""
         interval = tables.contrast_interval(Contrast("", arm, than), self.frame)
@@ -191,7 +201,7 @@ class Session:
 
     def glue(self, name: str, text: str) -> None:
         """Makes a computed text available to the prose of the page as {glue:text}`name`."""
-        glue(name, Markdown(text), display=False)
+        glue(name, Words(text), display=False)
 
     def status(self) -> HTML:
         """The status box of the chapter: profile, data, networks, seeds, hardware, dates, commits."""
@@ -222,6 +232,7 @@ def start(name: str, namespace: Mapping[str, Any], cells: Sequence[str] = ()) ->
     overrides the parameter `missing`.
     """
     given = check_parameters(name, namespace, cells)
+    pd.set_option("display.max_colwidth", None)  # a chapter's tables show whole sentences
     setting = Setting.of(given["profile"], given["pair"], given["seeds"], given["device"], given["data"])
     study = create_study(name, setting, **{key: given[key] for key in own_options(name)})
     mode = os.environ.get("KDLIB_MISSING") or given["missing"]

@@ -21,13 +21,13 @@ def photographs(count: int = 8, size: int = 32) -> Tensor:
     return functional.resize(torch.stack(tiles[:count]), [size, size], antialias=True)
 
 
-def some_images(images: ImageSet, count: int, start: int = 0) -> Tensor:
-    """Ids int64 [count]: the next image of each class in turn."""
+def some_images(images: ImageSet, count: int) -> Tensor:
+    """uint8 [count, 3, H, W]: the first image of each class, then the second of each, and so on."""
     ids = []
     for k in range(count):
         label = k % len(images.classes)
-        ids.append((images.labels == label).nonzero().squeeze(1)[start + k // len(images.classes)])
-    return torch.stack(ids)
+        ids.append((images.labels == label).nonzero()[k // len(images.classes)].item())
+    return images.images[ids]
 
 
 def views_of(policy: ViewPolicy, images: Tensor, seed: int = 0, epoch: int = 0) -> Tensor:

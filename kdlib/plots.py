@@ -175,7 +175,7 @@ def answers(images: Tensor, hard: Sequence[str], soft: np.ndarray, classes: Sequ
         axes[0, c].set(xticks=[], yticks=[], title=hard[c])
         axes[0, c].grid(False)
         axes[1, c].barh(range(len(classes)), soft[c], color=BLUE)
-        axes[1, c].set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6), xticks=(0, 0.5, 1))
+        axes[1, c].set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6), xticks=(0, 1))
         axes[1, c].set_yticks(range(len(classes)), classes if c == 0 else [""] * len(classes), fontsize=7)
     figure.supxlabel("probability that the teacher gives", fontsize=9)
     return figure
