@@ -90,7 +90,7 @@ def contrasts_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame
         }
         for j in judgements
     ]
-    return pd.DataFrame(rows).set_index("contrast")
+    return pd.DataFrame(rows).set_index("contrast").rename_axis(None)
 
 
 def claims_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:

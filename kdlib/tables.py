@@ -119,14 +119,13 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
             "95 % interval": span(interval),
             "best": f"{mine.best_top1.mean():.2f}" if interval.n else "",
             "n": f"{interval.n} of {len(specs)}",
-            "views per image": f"{spec.recipe.views_per_image}",
-            "views per step": f"{spec.recipe.views_per_step}",
+            "views per image, step": f"{spec.recipe.views_per_image}, {spec.recipe.views_per_step}",
             "steps": f"{int(mine.steps.iloc[0]) if interval.n else cost.steps:,}",
             "TMACs": f"{cost.run_macs / 1e12:.3g}",
             "training MB": f"{cost.training_bytes / 1e6:.2f}",
         }
         rows.append(row)
-    return pd.DataFrame(rows).set_index("arm") if rows else pd.DataFrame()
+    return pd.DataFrame(rows).set_index("arm").rename_axis(None) if rows else pd.DataFrame()
 
 
 def contrast_title(contrast: Contrast) -> str:
@@ -152,7 +151,7 @@ def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
                 "verdict": verdict_text(study, contrast, interval),
             }
         )
-    return pd.DataFrame(rows).set_index("contrast") if rows else pd.DataFrame()
+    return pd.DataFrame(rows).set_index("contrast").rename_axis(None) if rows else pd.DataFrame()
 
 
 def verdict_text(study: Study, contrast: Contrast, interval: Interval) -> str:

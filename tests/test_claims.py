@@ -112,9 +112,9 @@ def test_demonstrations_give_no_verdict(judged):
 def test_the_readme_shows_each_claim_and_its_verdict(judged):
     _, setting = judged(2 + NOISE, 1 + NOISE)
     lines = claims.readme_table(Store("reference"), setting).split("\n")
-    assert lines[:2] == ["| claim | says | verdict |", "|---|---|---|"]
+    assert lines[:2] == ["| claim | says | decided by | verdict |", "|---|---|---|---|"]
     assert len(lines) == 2 + len(claims.CLAIMS)
     assert lines[2].startswith("| a | ")
     assert lines[2].endswith(" | supported |")
     assert all(line.endswith(" | not measured yet |") for line in lines[3:])
-    assert all(line.count("|") == 4 for line in lines)
+    assert all(line.count("|") == 5 for line in lines)

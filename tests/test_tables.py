@@ -88,7 +88,7 @@ def test_arms_print_their_interval_and_cost(study, filled):
     assert row["95 % interval"] == f"[{low:.2f}, {high:.2f}]"
     assert row["n"] == "5 of 5"
     assert row["best"] == "62.50"
-    assert row["views per step"] == "128"
+    assert row["views per image, step"] == "60, 128"
     assert float(row["TMACs"]) > 0
     assert float(row["training MB"]) > 0
 
