@@ -50,6 +50,8 @@ class Task:
     spec: RunSpec
     train: ImageSet
     ids: Tensor
+    pixels: Tensor  # all training images, on the device
+    targets: Tensor  # and their labels
     images: Tensor  # the test images, or those of the validation split
     labels: Tensor
     order: Order
@@ -87,19 +89,20 @@ class Task:
         images, labels = (
             (data.test.images, data.test.labels) if held is None else (data.train.images[held], data.train.labels[held])
         )
-        return cls(spec, data.train, ids, images, labels, order, policy, method, steps)
+        pixels, targets = (part.to(spec.machine.device) for part in (data.train.images, data.train.labels))
+        return cls(spec, data.train, ids, pixels, targets, images, labels, order, policy, method, steps)
 
     def draws(self, roles: dict, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
         """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
         return {r: uniforms_of(self.spec.seed, r, epochs, ids, len(self.train), n) for r, n in roles.items()}
 
-    def batch(self, step: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """(views uint8 [B, V, 3, H, W], labels [B], keys [B]) of this process's share of a step."""
         ids, epochs = (part[distributed.rank() :: distributed.world()] for part in self.order.at(step))
         draws = self.draws({**self.policy.roles, "method": 1}, ids, epochs)
         keys = draws.pop("method").squeeze(1)
-        images = self.train.images[ids].to(device, non_blocking=True)
-        return self.policy(images, draws), self.train.labels[ids].to(device), keys.to(device)
+        ids = ids.to(self.pixels.device)
+        return self.policy(self.pixels[ids], draws), self.targets[ids], keys.to(self.pixels.device)
 
     def weak_views(self) -> tuple[Tensor, Tensor]:
         """One crop and flip of up to WEAK_VIEW_IMAGES training images, with labels."""
@@ -125,13 +128,13 @@ def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progre
     other processes of torchrun. Raises ValueError if the checkpoint belongs to other data or another spec.
     """
     task = Task.of(spec, teacher)
-    device, recipe = spec.machine.device, spec.recipe
+    recipe = spec.recipe
     weights = [p for p in task.method.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(
         weights, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
     )  # fmt: skip
-    scaler = torch.amp.GradScaler(device, enabled=spec.machine.precision == "float16")
+    scaler = torch.amp.GradScaler(spec.machine.device, enabled=spec.machine.precision == "float16")
     state = resume(task, optimiser, scaler, folder)
     module = distributed.parallel(task.method).train()
     stops = {task.steps * (i + 1) // recipe.evaluations for i in range(recipe.evaluations)}
@@ -139,7 +142,7 @@ def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progre
     while state.step < task.steps:
         for group in optimiser.param_groups:
             group["lr"] = rate(recipe, state.step / task.steps)
-        terms, records = module(*task.batch(state.step, device))
+        terms, records = module(*task.batch(state.step))
         loss = total(terms)
         optimiser.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()

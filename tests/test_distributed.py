@@ -63,12 +63,12 @@ def test_without_torchrun_there_is_one_process(make_spec):
 
 def test_processes_share_the_images_of_a_step(make_spec, monkeypatch):
     task = Task.of(make_spec(policy="weak2"), None)
-    whole = task.batch(3, "cpu")
+    whole = task.batch(3)
     monkeypatch.setattr(distributed, "world", lambda: 2)
     parts = []
     for rank in range(2):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        parts.append(task.batch(3, "cpu"))
+        parts.append(task.batch(3))
     for all_of_it, one, other in zip(whole, *parts, strict=True):
         assert all_of_it[0::2].equal(one)
         assert all_of_it[1::2].equal(other)

@@ -360,7 +360,7 @@ def test_arms_of_one_seed_share_weights_subset_order_and_crops(make_spec, teache
         assert torch.equal(task.ids, tasks[0].ids)
         parts = [task.order.at(step) for step in range(task.steps)]
         streams.append(list(zip(*(torch.cat(p).tolist() for p in zip(*parts, strict=True)), strict=True)))
-        original = [task.batch(step, "cpu")[0][:, 0] for step in range(task.steps)]
+        original = [task.batch(step)[0][:, 0] for step in range(task.steps)]
         crops.append(torch.cat(original))
     for task, stream, crop in zip(tasks, streams, crops, strict=True):
         assert len(stream) == task.steps * 16 // task.policy.views
@@ -379,7 +379,7 @@ def test_other_seeds_have_other_weights_and_subsets(make_spec):
 
 def test_batches_hold_the_views_of_the_images_they_name(make_spec):
     task = Task.of(make_spec(policy="weak2"), None)
-    views, labels, keys = task.batch(3, "cpu")
+    views, labels, keys = task.batch(3)
     ids, _ = task.order.at(3)
     assert views.shape == (8, 2, 3, 32, 32)
     assert views.dtype == torch.uint8
@@ -393,7 +393,7 @@ def test_weak_views_are_not_views_of_training(make_spec):
     views, labels = task.weak_views()
     assert views.shape == (40, 3, 32, 32)
     assert torch.equal(labels, task.train.labels[task.ids])
-    seen = {v.numpy().tobytes() for s in range(task.steps) for v in task.batch(s, "cpu")[0][:, 0].contiguous()}
+    seen = {v.numpy().tobytes() for s in range(task.steps) for v in task.batch(s)[0][:, 0].contiguous()}
     fresh = [v.contiguous().numpy().tobytes() in seen for v in views]
     # A crop and flip out of 81 * 2 is met again in 4 epochs with probability about 2.5 % per image (more for plain
     # images): 20 of 40 by chance has a probability below 1e-6 even at 15 %.
