@@ -42,7 +42,7 @@ def command_line(name: str, given: Mapping[str, Any]) -> str:
     if given["seeds"]:
         words += ["--seeds", *map(str, given["seeds"])]
     for option, (_, default) in own_options(name).items():
-        if given[option] and given[option] != default:
+        if given[option] not in (None, [], default):
             words += ["--option", f"{option}={json.dumps(given[option])}"]
     return shlex.join(words)
 

@@ -150,6 +150,13 @@ def test_the_command_names_what_was_chosen(tiny):
     assert f"--data {tiny}" in session.command
 
 
+@pytest.mark.parametrize("p", [0, 0.5, 1])
+def test_the_command_names_the_options_of_the_chapter(tiny, p):
+    session = kdlib.start("03_blind_teacher", given(data=tiny, p=p))
+    assert session.command.endswith(f"--option p={p}")
+    assert "--option" not in kdlib.start("03_blind_teacher", given(data=tiny, p=None, ops="cifar100")).command
+
+
 def test_a_smoke_chapter_trains_and_answers(tiny, monkeypatch, immediate):
     monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
