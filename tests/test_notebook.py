@@ -153,7 +153,7 @@ def test_the_command_names_what_was_chosen(tiny):
 @pytest.mark.parametrize("p", [0, 0.5, 1])
 def test_the_command_names_the_options_of_the_chapter(tiny, p):
     session = kdlib.start("03_blind_teacher", given(data=tiny, p=p))
-    assert session.command.endswith(f"--option p={p}")
+    assert session.command.endswith(f"--option p={float(p)}")
     assert "--option" not in kdlib.start("03_blind_teacher", given(data=tiny, p=None, ops="cifar100")).command
 
 
