@@ -4,13 +4,19 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from kdlib.models import resnet, wrn
+from kdlib.models import mobilenet, resnet, resnet_four, shufflenetv1, shufflenetv2, vgg, wrn
 from kdlib.models.base import Backbone, Output
 
 __all__ = ["MODELS", "Backbone", "Output", "create_model", "model_names"]
 
 #: Model name -> the function that builds it from a number of classes. A new family is added here.
-MODELS: Mapping[str, Callable[..., Backbone]] = MappingProxyType({**resnet.MODELS, **wrn.MODELS})
+MODELS: Mapping[str, Callable[..., Backbone]] = MappingProxyType(
+    {
+        name: build
+        for family in (resnet, wrn, vgg, mobilenet, shufflenetv1, shufflenetv2, resnet_four)
+        for name, build in family.MODELS.items()
+    }
+)
 
 _WRN = re.compile(r"wrn_([1-9][0-9]{0,3})_([1-9][0-9]{0,2})")
 

@@ -79,12 +79,14 @@ class Backbone(nn.Module):
 def initialise(module: nn.Module) -> None:
     """Draw the weights of `module` in place: convolutions normal with standard deviation sqrt(2 / (k k out)).
 
-    BatchNorm starts at scale 1 and shift 0; linear layers keep PyTorch's default (He et al., ICCV 2015,
-    with the fan-out).
+    Their biases, if any, start at 0, BatchNorm at scale 1 and shift 0; linear layers keep PyTorch's default
+    (He et al., ICCV 2015, with the fan-out).
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
         elif isinstance(part, nn.BatchNorm2d):
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)
