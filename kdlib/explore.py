@@ -73,7 +73,7 @@ class Explorer:
         }  # fmt: skip
         identity = f"kd-{hashlib.sha256(json.dumps(data).encode()).hexdigest()[:10]}"
         inputs = "".join(self._input(name, choices) for name, choices in self.controls.items())
-        with Image.open(io.BytesIO(self.picture(*(c[0] for c in self.controls.values())))) as first:
+        with Image.open(io.BytesIO(base64.b64decode(pictures[0]))) as first:
             style = (
                 f"width:{first.width * self.scale}px;max-width:100%;image-rendering:pixelated" if self.scale > 1 else ""
             )
