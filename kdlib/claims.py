@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval, paired_differences, verdict
+from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval
 from kdlib.store import Store
-from kdlib.studies import STUDIES, Setting, create_study
-from kdlib.tables import by_seed, runs_frame, span
+from kdlib.studies import Setting, create_study
+from kdlib.tables import contrast_values, runs_frame, span
+from kdlib.tables import judge as judge_contrast
 
 NO_VERDICT = "demonstration, no verdict"
 
@@ -35,17 +36,17 @@ CLAIMS = (
     Claim("CCD", "Cosine Confidence Distillation beats HSAKD with less storage.", ("f",)),
 )
 
-# Fixed before any result. study None: the chapter that measures it is not part of this edition.
-CONTRASTS: Mapping[str, tuple[str, str | None]] = {
+# Fixed before any result: name -> (what it compares, the chapter that measures it).
+CONTRASTS: Mapping[str, tuple[str, str]] = {
     "a1": ("JDA - weak2", "03_blind_teacher"),
     "a2": ("JDA - rot4", "03_blind_teacher"),
-    "b1": ("teacher with JDA - plain teacher", None),
-    "b2": ("student of the one - student of the other (claim: no better)", None),
-    "c1": ("p = 0.3 - p = 0", None),
-    "c2": ("p = 0.3 - p = 1", None),
-    "d": ("JDA - weak2 at the profile's few-shot fraction", None),
-    "e": ("mean over methods of (method + JDA - method + weak2)", None),
-    "f": ("CCD - HSAKD with a frozen teacher, and fewer bytes", None),
+    "b1": ("teacher with JDA - plain teacher", "04_augmented_teacher"),
+    "b2": ("student of the one - student of the other (claim: no better)", "04_augmented_teacher"),
+    "c1": ("p = 0.3 - p = 0", "05_proportion"),
+    "c2": ("p = 0.3 - p = 1", "05_proportion"),
+    "d": ("JDA - weak2 at the profile's few-shot fraction", "06_few_shot"),
+    "e": ("mean over methods of (method + JDA - method + weak2)", "07_compatibility"),
+    "f": ("CCD - HSAKD with a frozen teacher, and fewer bytes", "09_ccd_versus_hsakd"),
 }
 
 
@@ -55,7 +56,7 @@ class Judgement:
 
     name: str
     text: str
-    study: str | None
+    study: str
     differences: tuple[float, ...]
     interval: Interval
     verdict: Verdict
@@ -65,15 +66,11 @@ def judge(store: Store, setting: Setting) -> list[Judgement]:
     """All nine primary contrasts at a setting, from what the store holds. Nothing is typed by hand."""
     found = []
     for name, (text, study_name) in CONTRASTS.items():
-        differences: tuple[float, ...] = ()
-        says = "better"
-        if study_name in STUDIES:
-            study = create_study(study_name, setting)
-            contrast = next(c for c in study.contrasts if c.name == name)
-            frame, says = runs_frame(study, store), contrast.says
-            differences = tuple(paired_differences(by_seed(frame, contrast.arm), by_seed(frame, contrast.than)))
+        study = create_study(study_name, setting)
+        contrast = next(c for c in study.contrasts if c.name == name)
+        differences = tuple(contrast_values(contrast, runs_frame(study, store)).values())
         interval = mean_interval(differences, PRIMARY_LEVEL)
-        word = verdict(interval, len(setting.seeds), says)
+        word = judge_contrast(study, contrast, interval)
         found.append(Judgement(name, text, study_name, differences, interval, word))
     return found
 

@@ -4,16 +4,17 @@ Counts come from shapes on PyTorch's `meta` device, so nothing is computed. Seco
 on the machine and come from a benchmark.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdlib.models import create_model
+from kdlib.methods import find_method, new_head, new_memory
+from kdlib.models import Backbone, create_model
 
 BYTES = 4  # of a float32
 
@@ -77,6 +78,66 @@ def model_size(name: str, num_classes: int, image_size: int) -> tuple[int, int]:
     return parameters(model), macs(model, (1, 3, image_size, image_size))
 
 
+class _Headed(nn.Module):
+    """A backbone and a head, run together."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images))
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a method adds to its networks in training.
+
+    trained, frozen: parameters of heads and embeddings that are trained beside the student, and that are only kept.
+    bank_bytes: the memory bank. teacher_macs, student_macs: forward MACs of one view in what is frozen, and in what is
+    trained. trains_student: False where the student's backbone itself is frozen (the teacher's head is trained).
+    """
+
+    trained: int = 0
+    frozen: int = 0
+    bank_bytes: int = 0
+    teacher_macs: int = 0
+    student_macs: int = 0
+    trains_student: bool = True
+
+
+def method_extras(
+    method: str, options: Mapping, student_name: str, teacher_name: str | None, num_classes: int, image_size: int,
+    images: int,
+) -> Extras:  # fmt: skip
+    """What `method` adds to a pair of networks, counted from the modules that it builds. images: of the training set.
+
+    Raises ValueError for an unknown name or option.
+    """
+    definition = find_method(method)
+    with torch.device("meta"):
+        student = create_model(student_name, num_classes).eval()
+        teacher = create_model(teacher_name, num_classes).eval() if teacher_name else None
+        own = new_head(method, student, options)
+        given = new_head(definition.taught_by[0], teacher, {}) if definition.taught_by else None
+        memory = new_memory(method, student, teacher, torch.arange(images, device="cpu"), options)
+    trained, student_macs = _head_cost(student, own, student_name, num_classes, image_size)
+    frozen, teacher_macs = _head_cost(teacher, given, teacher_name, num_classes, image_size)
+    if memory is not None:
+        trained, student_macs = trained + parameters(memory), student_macs + memory.macs
+    bank = memory.bank_bytes if memory is not None else 0
+    return Extras(trained, frozen, bank, teacher_macs, student_macs, definition.trains_student)
+
+
+def _head_cost(
+    backbone: Backbone | None, head: nn.Module | None, name: str | None, num_classes: int, image_size: int
+) -> tuple[int, int]:
+    if head is None:
+        return 0, 0
+    both = macs(_Headed(backbone, head.eval()), (1, 3, image_size, image_size))
+    return parameters(head), both - model_size(name, num_classes, image_size)[1]
+
+
 @cache
 def arm_cost(
     student_name: str,
@@ -85,57 +146,46 @@ def arm_cost(
     image_size: int,
     views_per_step: int,
     steps: int,
-    extra_parameters: int = 0,
-    bank_bytes: int = 0,
-    *,
-    frozen_parameters: int = 0,
-    extra_teacher_macs: int = 0,
-    extra_student_macs: int = 0,
+    extras: Extras = Extras(),  # noqa: B008 (frozen)
 ) -> Cost:
-    """The cost of training one student.
+    """The cost of one run.
 
     A forward and backward pass is counted as three forward passes. For these networks the exact factor is
-    2.96 to 3.00, because the first convolution needs no gradient of its input. The teacher and the frozen
-    heads go forward only, over every view that the student sees.
+    2.96 to 3.00, because the first convolution needs no gradient of its input. What is frozen goes forward only, over
+    every view that the student sees.
 
     Args:
-        student_name, teacher_name: names that `create_model` takes; None for a student without a teacher.
+        student_name, teacher_name: names that `create_model` takes; None for a student without a teacher. Where a
+            teacher's head is trained on its own backbone, that backbone is the student, and there is no teacher.
         num_classes, image_size: N, and the side of a square view in pixels.
         views_per_step, steps: views of one optimiser step, and optimiser steps of the run.
-        extra_parameters: parameters of heads that are trained beside the student.
-        bank_bytes: memory bank of the method (CRD).
-        frozen_parameters: parameters of heads that are kept in training but not trained.
-        extra_teacher_macs, extra_student_macs: forward MACs per view of heads that are frozen, and trained.
+        extras: what the method adds, see `method_extras`.
 
     Raises:
         ValueError: a model name is unknown, or a count is below its minimum.
     """
     for field, value, minimum in (
-        ("image_size", image_size, 1),
-        ("views_per_step", views_per_step, 1),
-        ("steps", steps, 0),
-        ("extra_parameters", extra_parameters, 0),
-        ("bank_bytes", bank_bytes, 0),
-        ("frozen_parameters", frozen_parameters, 0),
-        ("extra_teacher_macs", extra_teacher_macs, 0),
-        ("extra_student_macs", extra_student_macs, 0),
-    ):
+        ("image_size", image_size, 1), ("views_per_step", views_per_step, 1), ("steps", steps, 0),
+    ):  # fmt: skip
         if value < minimum:
             raise ValueError(f"{field} is {value}, but it must be at least {minimum}.")
     student, student_macs = model_size(student_name, num_classes, image_size)
     teacher, teacher_macs = model_size(teacher_name, num_classes, image_size) if teacher_name else (0, 0)
-    student_macs, teacher_macs = student_macs + extra_student_macs, teacher_macs + extra_teacher_macs
-    trained = student + extra_parameters
-    step_macs = views_per_step * (teacher_macs + 3 * student_macs)
+    learns = 3 if extras.trains_student else 1
+    student_step_macs = learns * student_macs + 3 * extras.student_macs
+    teacher_macs += extras.teacher_macs
+    trained = extras.trained + (student if extras.trains_student else 0)
+    weights = student + teacher + extras.trained + extras.frozen
+    step_macs = views_per_step * (teacher_macs + student_step_macs)
     return Cost(
         student_parameters=student,
         teacher_parameters=teacher,
-        extra_parameters=extra_parameters + frozen_parameters,
-        training_bytes=BYTES * (3 * trained + teacher + frozen_parameters) + bank_bytes,
+        extra_parameters=extras.trained + extras.frozen,
+        training_bytes=BYTES * (weights + 2 * trained) + extras.bank_bytes,
         deployed_bytes=BYTES * student,
         teacher_macs=teacher_macs,
-        student_macs=student_macs,
-        student_step_macs=3 * student_macs,
+        student_macs=student_macs + extras.student_macs,
+        student_step_macs=student_step_macs,
         step_macs=step_macs,
         run_macs=step_macs * steps,
         views=views_per_step * steps,

@@ -1,11 +1,11 @@
 """One run over several processes, when torchrun started them; otherwise everything here says "one process"."""
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 def launched() -> bool:
@@ -46,6 +46,20 @@ def world() -> int:
 def parallel(module: nn.Module) -> nn.Module:
     """The module with its gradients averaged over processes."""
     return nn.parallel.DistributedDataParallel(module) if world() > 1 else module
+
+
+def gradients_kept(module: nn.Module, keep: bool):
+    """Inside, backward adds up gradients without averaging them over processes, if `keep`."""
+    return module.no_sync() if keep and world() > 1 else nullcontext()
+
+
+def gather(rows: Tensor) -> Tensor:
+    """The rows of all processes, [world * n, ...], in the order of their ranks; no gradient flows through it."""
+    if world() == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(world())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
 
 
 def barrier() -> None:

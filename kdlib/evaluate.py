@@ -18,7 +18,7 @@ def logits_on(network: Network, images: Tensor) -> Tensor:
     mode, device = network.training, network.scale.device
     network.eval()
     parts = [
-        network(images[i : i + EVALUATION_BATCH].to(device)).logits.cpu()
+        network.logits(images[i : i + EVALUATION_BATCH].to(device)).cpu()
         for i in range(0, len(images), EVALUATION_BATCH)
     ]
     network.train(mode)
@@ -53,7 +53,7 @@ def correctness_bits(logits: Tensor, labels: Tensor) -> str:
 def with_batch_norm_from(network: Network, images: Tensor) -> Network:
     """A copy whose BatchNorm statistics are the plain averages over `images` (uint8 [N, 3, H, W], e.g. weak views)."""
     network = copy.deepcopy(network)
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
     network.train()
@@ -61,5 +61,5 @@ def with_batch_norm_from(network: Network, images: Tensor) -> Network:
         batch = images[i : i + EVALUATION_BATCH].to(network.scale.device)
         for norm in norms:
             norm.momentum = len(batch) / (i + len(batch))  # the running average over all images so far
-        network(batch)
+        network.logits(batch)
     return network

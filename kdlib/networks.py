@@ -11,25 +11,40 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 class Network(nn.Module):
-    """Normalises uint8 RGB images with its own mean and std, then runs the backbone in the given precision.
+    """Normalises uint8 RGB images with its own mean and std, then runs the backbone, and the head if there is one.
 
-    Each network normalises its own input, so a teacher trained with other statistics cannot be misused. forward: uint8
-    [B, 3, H, W] -> Output, whose logits are float32. Precisions other than float32 run under autocast.
+    Each network normalises its own input, so a teacher trained with other statistics cannot be misused. The head maps
+    the backbone's Output to a tensor; it exists in training only. forward: uint8 [B, 3, H, W] -> Output, whose logits
+    and `extra` are float32. Precisions other than float32 run under autocast.
     """
 
-    def __init__(self, backbone: Backbone, mean: tuple, std: tuple, precision: str = "float32"):
+    def __init__(
+        self, backbone: Backbone, mean: tuple, std: tuple, precision: str = "float32", head: nn.Module | None = None
+    ):
         super().__init__()
         self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.head = head.to(memory_format=torch.channels_last) if head is not None else None
         self.precision = PRECISIONS[precision]
         self.register_buffer("scale", (1 / (255 * torch.tensor(std))).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", (-torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Output:
-        x = torch.addcmul(self.shift, images.float(), self.scale).contiguous(memory_format=torch.channels_last)
+        with self._autocast(images):
+            output = self.backbone(self._normalised(images))
+            extra = self.head(output).float() if self.head is not None else None
+        return output._replace(logits=output.logits.float(), extra=extra)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """float32 [B, N] without running the head: what the deployed network says."""
+        with self._autocast(images):
+            return self.backbone(self._normalised(images)).logits.float()
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, images.float(), self.scale).contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self, images: Tensor):
         mixed = self.precision != torch.float32
-        with torch.autocast(images.device.type, self.precision) if mixed else nullcontext():
-            output = self.backbone(x)
-        return output._replace(logits=output.logits.float())
+        return torch.autocast(images.device.type, self.precision) if mixed else nullcontext()
 
     @property
     def num_classes(self) -> int:

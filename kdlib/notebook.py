@@ -19,7 +19,7 @@ from tqdm import tqdm
 from kdlib import claims, plots, tables
 from kdlib.data import BUNDLED, Data, available, load_data
 from kdlib.explorers import Examples, gather_examples
-from kdlib.measure import draw_views
+from kdlib.measure.views import draw_views
 from kdlib.records import sentence
 from kdlib.runs import missing, run_all
 from kdlib.stats import Interval
@@ -139,7 +139,7 @@ class Session:
     def intervals(self) -> dict[str, Interval]:
         """The paired interval of each contrast, primary or not."""
         frame = self.frame
-        return {tables.contrast_title(c): tables.contrast_interval(c, frame) for c in self.study.contrasts}
+        return {c.title: tables.contrast_interval(c, frame) for c in self.study.contrasts}
 
     def judge(self) -> list[claims.Judgement]:
         """All primary contrasts at this setting."""
@@ -189,7 +189,7 @@ class Session:
 
     def difference(self, arm: str, than: str) -> str:
         """A paired difference with its 95 % interval in words, or "not measured"."""
-        interval = tables.contrast_interval(Contrast("", arm, than), self.frame)
+        interval = tables.contrast_interval(Contrast.of("", arm, than), self.frame)
         if not interval.n:
             return "not measured"
         return f"{interval.mean:+.2f} points (95 % interval {tables.span(interval, '+.2f')}, n = {interval.n})"

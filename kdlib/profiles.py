@@ -12,9 +12,14 @@ class Profile:
     """One scale.
 
     summary: for the banner of every page; data: default data set; pairs: "TEACHER-STUDENT" -> (teacher, student), the
-    first is the default; pool, fraction: which training images students see (see kdlib.sampling); teacher_recipe: how
-    teachers are trained, or None where they are public checkpoints; seeds: the planned seeds; trains: whether
-    `missing = "auto"` trains what the store lacks; verdicts: whether the profile is large enough to judge a claim.
+    first is the default; pool, fraction: which training images students see (see kdlib.sampling).
+    teacher_recipe, teacher_network, teacher_pool, teacher_fraction: how the teachers that we train are trained (the
+    network is the pair's unless named; a pair whose teacher is a public checkpoint trains others only for controls).
+    few_shot, few_shot_fraction: the fractions of the few-shot study, and the one that decides its claim.
+    measured_images, spread_passes: how much teacher-only measurements look at.
+    heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds. trains:
+    whether `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a
+    claim.
     """
 
     name: str
@@ -22,12 +27,18 @@ class Profile:
     data: str
     pairs: Mapping[str, tuple[str, str]]
     recipe: Recipe
-    teacher_recipe: Recipe | None
+    teacher_recipe: Recipe
+    heads_recipe: Recipe
     seeds: tuple[int, ...]
     pool: int | None = None
     fraction: float = 1.0
+    few_shot: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    few_shot_fraction: float = 0.25
+    teacher_network: str | None = None
+    teacher_pool: int | None = None
     teacher_fraction: float = 1.0
     measured_images: int = 2000
+    spread_passes: int = 10
     trains: bool = False
     verdicts: bool = False
 
@@ -42,6 +53,11 @@ PAPER_RECIPE = Recipe(
     views_per_step=256, views_per_image=480, learning_rate=0.1, weight_decay=1e-4, schedule="steps",
     milestones=(150 / 240, 180 / 240, 210 / 240), evaluations=10,
 )  # fmt: skip
+# HSAKD: 100 epochs of 4 views, 64 images. SSKD's own first stage has 60 epochs: both get the longer one here.
+PAPER_HEADS = Recipe(
+    views_per_step=256, views_per_image=400, learning_rate=0.05, weight_decay=5e-4, schedule="steps",
+    milestones=(0.3, 0.6, 0.9), evaluations=1,
+)  # fmt: skip
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile(
@@ -53,10 +69,14 @@ PROFILES: Mapping[str, Profile] = {
         teacher_recipe=Recipe(
             views_per_step=32, views_per_image=4, learning_rate=0.05, weight_decay=5e-4, evaluations=1
         ),
+        heads_recipe=Recipe(views_per_step=32, views_per_image=4, learning_rate=0.05, weight_decay=5e-4, evaluations=1),
         seeds=(0,),
         fraction=1 / 300,
+        few_shot=(1 / 600, 1 / 300),
+        few_shot_fraction=1 / 600,
         teacher_fraction=1 / 300,
         measured_images=50,
+        spread_passes=1,
         trains=True,
     ),
     "quick": Profile(
@@ -64,13 +84,17 @@ PROFILES: Mapping[str, Profile] = {
         summary="quick: a demonstration on the bundled images, trained live; too small for a verdict",
         data=BUNDLED,
         pairs={"resnet14-resnet8": ("resnet14", "resnet8")},
-        recipe=Recipe(views_per_step=32, views_per_image=48, learning_rate=0.1, weight_decay=5e-4),
+        recipe=Recipe(views_per_step=32, views_per_image=24, learning_rate=0.1, weight_decay=5e-4),
         teacher_recipe=Recipe(
             views_per_step=64, views_per_image=5, learning_rate=0.1, weight_decay=5e-4, evaluations=1
         ),
+        heads_recipe=Recipe(views_per_step=64, views_per_image=4, learning_rate=0.05, weight_decay=5e-4, evaluations=1),
         seeds=(0, 1),
         fraction=1 / 24,
+        few_shot=(1 / 48, 1 / 24),
+        few_shot_fraction=1 / 48,
         measured_images=1000,
+        spread_passes=1,
         trains=True,
     ),
     "reference": Profile(
@@ -79,10 +103,17 @@ PROFILES: Mapping[str, Profile] = {
         data="cifar100",
         pairs={"resnet56-resnet8": ("cifar100_resnet56", "resnet8")},
         recipe=Recipe(views_per_step=128, views_per_image=60, learning_rate=0.2, weight_decay=5e-4, evaluations=10),
-        teacher_recipe=None,
+        teacher_network="resnet20",
+        teacher_pool=10_000,
+        teacher_recipe=Recipe(
+            views_per_step=128, views_per_image=60, learning_rate=0.2, weight_decay=5e-4, evaluations=4
+        ),
+        heads_recipe=Recipe(views_per_step=128, views_per_image=20, learning_rate=0.1, weight_decay=5e-4),
         seeds=(0, 1, 2, 3, 4),
         pool=10_000,
         fraction=0.5,
+        few_shot=(0.05, 0.1, 0.25, 0.5, 1.0),
+        few_shot_fraction=0.1,
         verdicts=True,
     ),
     "paper": Profile(
@@ -92,6 +123,7 @@ PROFILES: Mapping[str, Profile] = {
         pairs=PAPER_PAIRS,
         recipe=PAPER_RECIPE,
         teacher_recipe=PAPER_RECIPE.model_copy(update={"views_per_image": 240}),
+        heads_recipe=PAPER_HEADS,
         seeds=(0, 1, 2, 3, 4),
         verdicts=True,
     ),

@@ -24,7 +24,7 @@ def generator(seed: int, role: str, epoch: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(seed, role, epoch))
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)  # two epochs of the roles of the richest policy
 def uniforms(seed: int, role: str, epoch: int, count: int, draws: int) -> Tensor:
     """float32 [count, draws] in [0, 1): row i belongs to image id i. Cached: treat it as read-only."""
     return torch.rand(count, draws, generator=generator(seed, role, epoch))

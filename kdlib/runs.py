@@ -13,8 +13,10 @@ import torch
 from filelock import FileLock
 
 from kdlib import distributed, hardware, paths
-from kdlib.measure import measure_views
-from kdlib.specs import RunResult, RunSpec, Spec, ViewsSpec
+from kdlib.measure import MEASURES
+from kdlib.methods import find_method
+from kdlib.networks import Network
+from kdlib.specs import RunResult, RunSpec, Spec
 from kdlib.store import Store
 from kdlib.train import Progress, train
 
@@ -56,16 +58,24 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
             return store.get(spec)
         torch.set_num_threads(spec.machine.threads)
         with distributed.process_group(spec.machine.device):
-            teacher = store.network(spec.teacher, spec.machine.precision) if spec.teacher else None
-            if isinstance(spec, ViewsSpec):
-                outcome = measure_views(spec, teacher)
-            else:
+            teacher = load_teacher(spec, store)
+            if isinstance(spec, RunSpec):
                 outcome = train(spec, store.folder(spec), teacher, progress)
+            else:
+                outcome = MEASURES[spec.kind](spec, teacher)
             if distributed.rank() == 0:
                 facts = provenance(spec, outcome.pop("seconds", None))
                 store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
             distributed.barrier()
     return store.get(spec)
+
+
+def load_teacher(spec: Spec, store: Store) -> Network | None:
+    """The trained teacher of a spec, with its head if the spec's method needs it."""
+    if spec.teacher is None:
+        return None
+    head = isinstance(spec, RunSpec) and bool(find_method(spec.method).taught_by)
+    return store.network(spec.teacher, spec.machine.precision, head)
 
 
 def complete(spec: Spec, store: Store) -> bool:

@@ -36,16 +36,25 @@ def validation_ids(labels: Tensor) -> Tensor:
     return stratified(labels, torch.arange(len(labels)), VALIDATION_SHARE, 0, "validation split")
 
 
-def training_ids(labels: Tensor, seed: int, fraction: float, pool: int | None, validation: bool) -> Tensor:
+PARTS = ("all", "first half", "second half")
+
+
+def training_ids(
+    labels: Tensor, seed: int, fraction: float, pool: int | None, validation: bool, part: str = "all"
+) -> Tensor:
     """Ascending int64 ids of the images that a run trains on.
 
-    validation: leave the validation split out (a pool always does). pool: a fixed stratified draw of that many images
+    validation: leave the validation split out (a pool always does). part: all that is left, or one of two fixed
+    stratified halves of it, the same for every seed. pool: a fixed stratified draw of that many images
     (rounded by class), the same for every seed. fraction in (0, 1]: the few-shot share of what remains, drawn by the
     seed. Raises ValueError if the pool is larger than what may be trained on.
     """
     ids = torch.arange(len(labels))
     if validation or pool is not None:
         ids = ids[~torch.isin(ids, validation_ids(labels))]
+    if part != "all":
+        first = stratified(labels, ids, 0.5, 0, "first half")
+        ids = first if part == "first half" else ids[~torch.isin(ids, first)]
     if pool is not None:
         if pool > len(ids):
             raise ValueError(f"pool = {pool} is larger than the {len(ids)} images that may be trained on")
@@ -53,11 +62,16 @@ def training_ids(labels: Tensor, seed: int, fraction: float, pool: int | None, v
     return stratified(labels, ids, fraction, seed, "subset") if fraction < 1 else ids
 
 
-def training_count(class_sizes: Sequence[int], fraction: float, pool: int | None, validation: bool) -> int:
+def training_count(
+    class_sizes: Sequence[int], fraction: float, pool: int | None, validation: bool, part: str = "all"
+) -> int:
     """How many ids `training_ids` gives, from the sizes of the classes alone."""
     sizes = list(class_sizes)
     if validation or pool is not None:
         sizes = [size - kept(size, VALIDATION_SHARE) for size in sizes]
+    if part != "all":
+        first = [kept(size, 0.5) for size in sizes]
+        sizes = first if part == "first half" else [size - half for size, half in zip(sizes, first, strict=True)]
     if pool is not None:
         sizes = [kept(size, pool / sum(sizes)) for size in sizes]
     return sum(kept(size, fraction) for size in sizes) if fraction < 1 else sum(sizes)

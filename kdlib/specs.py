@@ -9,11 +9,12 @@ import torch
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdlib.hardware import resolve_device, resolve_precision
-from kdlib.methods import check_method, method_options
+from kdlib.methods import check_method, find_method, method_options
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.records import Number, Record, Whole
-from kdlib.views.policies import create_policy, policy_options
+from kdlib.sampling import PARTS
+from kdlib.views.policies import ViewPolicy, create_policy, policy_options
 
 # Raised when a change alters what training does, so that older results are never mistaken for new ones.
 RECIPE_VERSION = 1
@@ -25,6 +26,8 @@ class Recipe(Record):
     views_per_step: S, student views of one optimiser step, so images per step = S / V; views_per_image: V times the
     epochs, equal for the arms of a comparison; schedule: "steps" multiplies the learning rate by 0.1 at the milestones
     (fractions of the run); "one-cycle" warms up linearly for 20 % of the run and then follows a cosine to zero.
+    clip_norm: gradients are scaled down to this norm, if given; micro_batches: a step is computed in so many parts,
+    whose gradients are added up (BatchNorm and the methods see one part at a time).
     """
 
     views_per_step: Whole = Field(ge=1)
@@ -36,6 +39,8 @@ class Recipe(Record):
     schedule: Literal["steps", "one-cycle"] = "one-cycle"
     milestones: tuple[Annotated[Number, Field(gt=0, lt=1)], ...] = ()
     evaluations: Whole = Field(4, ge=1, le=10)
+    clip_norm: Number | None = Field(None, gt=0)
+    micro_batches: Whole = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -74,10 +79,14 @@ class Policy(Record):
             fields = fields | {"options": policy_options(fields["name"], fields.get("options", {}))}
         return fields
 
+    def create(self) -> ViewPolicy:
+        """The policy itself."""
+        return create_policy(self.name, **self.options)
+
     @property
     def views(self) -> int:
-        """Views per image."""
-        return create_policy(self.name, **self.options).views
+        """Views per image, before a method spreads them."""
+        return self.create().views
 
 
 class Public(Record):
@@ -96,7 +105,7 @@ class Public(Record):
         name = fields.get("checkpoint")
         if not isinstance(name, str) or name not in PUBLIC:
             raise ValueError(f"checkpoint = {name!r} is unknown; allowed are {', '.join(PUBLIC)}")
-        return fields | {"sha256": fields.get("sha256") or PUBLIC[name].contents}
+        return fields | {"sha256": fields.get("sha256") or PUBLIC[name].identity}
 
 
 class Spec(Record):
@@ -134,13 +143,15 @@ def _without_machine(fields: dict) -> dict:
 class RunSpec(Spec):
     """One training run: a teacher (method "ce") or a student.
 
-    data: name of a data set; pool: a fixed number of its training images, or null; fraction: few-shot share in (0, 1];
+    data: name of a data set; part: all of its training images, or a fixed half; pool: a fixed number of those, or null;
+    fraction: few-shot share in (0, 1];
     validation: measure on the validation split instead of the test set, and keep it out of training; teacher: null, a
     public checkpoint, or the spec of the run that trains it.
     """
 
     kind: Literal["run"] = "run"
     data: str
+    part: Literal[PARTS] = "all"
     pool: Whole | None = Field(None, ge=1)
     fraction: Number = Field(1.0, gt=0, le=1)
     validation: bool = False
@@ -173,18 +184,48 @@ class RunSpec(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunSpec":
-        check_method(self.method, self.teacher is not None, self.policy.views)
-        if self.recipe.views_per_step % self.policy.views:
+        views = self.view_policy().views
+        if self.recipe.views_per_step % views:
             raise ValueError(
-                f"views_per_step = {self.recipe.views_per_step} must be a multiple of the {self.policy.views} views "
-                f"per image of policy {self.policy.name!r}"
+                f"views_per_step = {self.recipe.views_per_step} must be a multiple of the {views} views per image of "
+                f"method {self.method!r} with policy {self.policy.name!r}"
+            )
+        if self.images_per_step % self.recipe.micro_batches:
+            raise ValueError(
+                f"micro_batches = {self.recipe.micro_batches} must divide the {self.images_per_step} images of a step"
+            )
+        definition = find_method(self.method)
+        taught = self.teacher.method if isinstance(self.teacher, RunSpec) else None
+        if definition.taught_by and taught not in definition.taught_by:
+            raise ValueError(
+                f"teacher of method {self.method!r} must be a run of {' or '.join(definition.taught_by)}, "
+                "which trains the head that it needs"
+            )
+        if not definition.trains_student and self.student != self.teacher_model:
+            raise ValueError(
+                f"student = {self.student!r} must be {self.teacher_model!r}: method {self.method!r} trains a head on "
+                "the teacher's own backbone"
             )
         return self
+
+    def view_policy(self) -> ViewPolicy:
+        """The views that the student sees: the policy's, spread as the method needs."""
+        return check_method(self.method, self.teacher is not None, self.policy.create())
 
     @property
     def images_per_step(self) -> int:
         """Images of one optimiser step: S / V."""
-        return self.recipe.views_per_step // self.policy.views
+        return self.recipe.views_per_step // self.view_policy().views
+
+    @property
+    def teacher_model(self) -> str | None:
+        """The name of the teacher's network, if there is a teacher."""
+        return None if self.teacher is None else teacher_model(self.teacher)
+
+
+def teacher_model(teacher: "RunSpec | Public") -> str:
+    """The name of a teacher's network."""
+    return PUBLIC[teacher.checkpoint].model if isinstance(teacher, Public) else teacher.student
 
 
 def _teacher_kind(value: Any) -> str:
@@ -196,28 +237,55 @@ Teacher = Annotated[Annotated[RunSpec, Tag("run")] | Annotated[Public, Tag("publ
 RunSpec.model_rebuild()
 
 
-class ViewsSpec(Spec):
-    """A teacher-only measurement: what a teacher says on the original and on the augmented view. Nothing is trained.
+class MeasurementSpec(Spec):
+    """Something that is measured on a teacher. Nothing is trained. seed: of what is drawn."""
+
+    data: str
+    teacher: Teacher
+    seed: Whole = Field(0, ge=0)
+    machine: Machine
+
+
+class TeacherSpec(MeasurementSpec):
+    """How good and how well calibrated a teacher is, on training and on test images."""
+
+    kind: Literal["teacher"] = "teacher"
+
+
+class ViewsSpec(MeasurementSpec):
+    """What a teacher says on the original and on the augmented view.
 
     images: how many images of each split are looked at (a stratified draw by the seed; all if there are fewer).
     """
 
     kind: Literal["views"] = "views"
-    data: str
-    teacher: Teacher
     policy: Policy
     images: Whole = Field(ge=1)
-    seed: Whole = Field(ge=0)
-    machine: Machine
 
     @model_validator(mode="after")
     def _two_views(self) -> "ViewsSpec":
-        if self.policy.views != 2:
-            raise ValueError(f"policy {self.policy.name!r} makes {self.policy.views} views; this measurement needs 2")
+        policy = self.policy.create()
+        if policy.views != 2 or policy.mixes:
+            raise ValueError(
+                f"policy {self.policy.name!r} makes {policy.views} views of "
+                f"{'two images' if policy.mixes else 'an image'}; this measurement needs 2 of one image"
+            )
         return self
 
 
-AnySpec = Annotated[RunSpec | ViewsSpec, Field(discriminator="kind")]
+class SpreadSpec(MeasurementSpec):
+    """T.stddev of a view policy: how much a teacher's mean answer varies between draws of images and views.
+
+    images: of one draw; passes: over the training images.
+    """
+
+    kind: Literal["spread"] = "spread"
+    policy: Policy
+    images: Whole = Field(320, ge=2)
+    passes: Whole = Field(10, ge=1)
+
+
+AnySpec = Annotated[RunSpec | TeacherSpec | ViewsSpec | SpreadSpec, Field(discriminator="kind")]
 
 
 class RunResult(Record):

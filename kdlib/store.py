@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from kdlib import paths
 from kdlib.cache import replacing
 from kdlib.data import load_data
+from kdlib.methods import new_head
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint
 from kdlib.networks import Network
@@ -25,7 +26,7 @@ class Store:
         self.runs = (runs or paths.runs_root()) / profile
 
     def folder(self, spec: Spec) -> Path:
-        """runs/PROFILE/KEY: result.json, weights.safetensors, and checkpoint.pt while the run runs."""
+        """runs/PROFILE/KEY: result.json, weights.safetensors, perhaps head.safetensors; checkpoint.pt while it runs."""
         return self.runs / spec.key
 
     @cached_property
@@ -64,10 +65,10 @@ class Store:
                 new.append(target)
         return new
 
-    def network(self, teacher: RunSpec | Public, precision: str) -> Network:
+    def network(self, teacher: RunSpec | Public, precision: str, head: bool = False) -> Network:
         """A trained network: a public checkpoint, or the weights that a run left in the store. In eval mode.
 
-        Raises FileNotFoundError if the weights are not on this machine.
+        head: with the head that the run trained. Raises FileNotFoundError if the weights are not on this machine.
         """
         if isinstance(teacher, Public):
             known = PUBLIC[teacher.checkpoint]
@@ -79,7 +80,10 @@ class Store:
         data = load_data(teacher.data)
         backbone = create_model(teacher.student, len(data.train.classes))
         backbone.load_state_dict(load_file(path))
-        return Network(backbone, data.train.mean, data.train.std, precision).eval()
+        extra = new_head(teacher.method, backbone, teacher.options) if head else None
+        if extra is not None:
+            extra.load_state_dict(load_file(path.with_name("head.safetensors")))
+        return Network(backbone, data.train.mean, data.train.std, precision, extra).eval()
 
 
 def read_result(path: Path) -> RunResult:

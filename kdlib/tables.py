@@ -1,14 +1,17 @@
 """From results to tables: one row per run, one per arm, one per contrast. What is missing stays a visible gap."""
 
+import json
 import math
+from functools import cache
 
 import pandas as pd
 
-from kdlib.cost import Cost, arm_cost
+from kdlib.cost import Cost, Extras, arm_cost, method_extras
 from kdlib.data import facts
+from kdlib.methods import find_method
 from kdlib.sampling import training_count
-from kdlib.specs import Public, RunSpec
-from kdlib.stats import PRIMARY_LEVEL, Interval, mean_interval, paired_interval, verdict
+from kdlib.specs import RunSpec
+from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, mean_interval, verdict
 from kdlib.store import Store
 from kdlib.studies import Contrast, Study
 
@@ -68,18 +71,23 @@ def curves_frame(study: Study, store: Store) -> pd.DataFrame:
 def run_cost(spec: RunSpec) -> Cost:
     """What a run costs, known before it runs."""
     known = facts(spec.data)
-    images = training_count(known.class_sizes, spec.fraction, spec.pool, spec.validation)
+    images = training_count(known.class_sizes, spec.fraction, spec.pool, spec.validation, spec.part)
     steps = images * spec.recipe.views_per_image // spec.recipe.views_per_step
+    shape = (len(known.class_sizes), known.size)
+    teacher = spec.teacher_model if find_method(spec.method).trains_student else None  # else the student is the teacher
     return arm_cost(
-        spec.student, teacher_model(spec), len(known.class_sizes), known.size, spec.recipe.views_per_step, steps
+        spec.student, teacher, *shape, spec.recipe.views_per_step, steps, _extras(spec, teacher, shape, images)
     )
 
 
-def teacher_model(spec: RunSpec) -> str | None:
-    """The name of the teacher's network."""
-    if spec.teacher is None:
-        return None
-    return spec.teacher.checkpoint.split("_", 1)[1] if isinstance(spec.teacher, Public) else spec.teacher.student
+def _extras(spec: RunSpec, teacher: str | None, shape: tuple[int, int], images: int) -> Extras:
+    known = json.dumps(spec.options, sort_keys=True)  # a dict cannot be a key of a cache
+    return _cached_extras(spec.method, known, spec.student, teacher, *shape, images)
+
+
+@cache
+def _cached_extras(method: str, options: str, *rest) -> Extras:
+    return method_extras(method, json.loads(options), *rest)
 
 
 def by_seed(frame: pd.DataFrame, arm: str, metric: str = "top1") -> dict[int, float]:
@@ -93,10 +101,25 @@ def arm_intervals(study: Study, frame: pd.DataFrame, metric: str = "top1") -> di
     return {arm: mean_interval(list(by_seed(frame, arm, metric).values())) for arm in study.arms}
 
 
+def contrast_values(contrast: Contrast, frame: pd.DataFrame, metric: str = "top1") -> dict[int, float]:
+    """Seed -> the weighted sum of a contrast, for the seeds of which every arm is finished."""
+    arms = {arm: by_seed(frame, arm, metric) for arm in contrast.weights}
+    seeds = sorted(set.intersection(*(set(values) for values in arms.values())))
+    return {seed: sum(w * arms[arm][seed] for arm, w in contrast.weights.items()) for seed in seeds}
+
+
 def contrast_interval(contrast: Contrast, frame: pd.DataFrame, metric: str = "top1") -> Interval:
     """The paired interval of a contrast: at the level of the verdict rule if it is primary, else at 95 %."""
     level = PRIMARY_LEVEL if contrast.primary else 0.95
-    return paired_interval(by_seed(frame, contrast.arm, metric), by_seed(frame, contrast.than, metric), level)
+    return mean_interval(list(contrast_values(contrast, frame, metric).values()), level)
+
+
+def cheaper(study: Study, contrast: Contrast) -> bool:
+    """Whether a contrast's claim of fewer bytes in training holds; True if it claims nothing."""
+    if contrast.cheaper is None:
+        return True
+    less, more = (run_cost(study.specs(arm)[0]).training_bytes for arm in contrast.cheaper)
+    return less < more
 
 
 def forecast(specs: list[RunSpec]) -> float:
@@ -128,12 +151,6 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("arm").rename_axis(None) if rows else pd.DataFrame()
 
 
-def contrast_title(contrast: Contrast) -> str:
-    """What a contrast is called: primary ones carry the name under which they were fixed."""
-    plain = f"{contrast.arm} - {contrast.than}"
-    return f"{contrast.name}: {plain}" if contrast.primary else plain
-
-
 def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """One row per contrast: difference in points, its interval, n, and the verdict of primary contrasts."""
     rows = []
@@ -141,9 +158,7 @@ def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         interval = contrast_interval(contrast, frame)
         rows.append(
             {
-                "contrast": contrast.name
-                if not contrast.primary
-                else f"{contrast.name}: {contrast.arm} - {contrast.than}",
+                "contrast": contrast.title,
                 "difference": f"{interval.mean:+.2f}" if interval.n else "not measured",
                 "interval": span(interval, "+.2f"),
                 "level": f"{100 * interval.level:.1f} %",
@@ -160,7 +175,14 @@ def verdict_text(study: Study, contrast: Contrast, interval: Interval) -> str:
         return "exploratory"
     if not study.setting.profile.verdicts:
         return "demonstration, no verdict"
-    return str(verdict(interval, planned=len(study.setting.seeds), claim=contrast.says))
+    return str(judge(study, contrast, interval))
+
+
+def judge(study: Study, contrast: Contrast, interval: Interval) -> Verdict:
+    """The verdict of the rule on a contrast; a claim of fewer bytes that fails contradicts it."""
+    word = verdict(interval, planned=len(study.setting.seeds), claim=contrast.says)
+    measured = word in (Verdict.SUPPORTED, Verdict.INCONCLUSIVE)
+    return Verdict.CONTRADICTED if measured and not cheaper(study, contrast) else word
 
 
 def span(interval: Interval, spec: str = ".2f") -> str:

@@ -20,13 +20,13 @@ from kdlib import distributed
 from kdlib.cache import replacing
 from kdlib.data import ImageSet, load_data
 from kdlib.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
-from kdlib.methods import Method, total
+from kdlib.methods import Method, Step, create_method, find_method, total
 from kdlib.models import create_model
 from kdlib.networks import Network
-from kdlib.randomness import seeded, uniforms_of
+from kdlib.randomness import seeded, stream_seed, uniforms_of
 from kdlib.sampling import Order, training_ids, validation_ids
 from kdlib.specs import Recipe, RunSpec
-from kdlib.views.policies import CROP, ViewPolicy, create_policy, crop_flip
+from kdlib.views.policies import CROP, ViewPolicy, crop_flip
 
 CHECKPOINT_SECONDS = 60.0
 WEAK_VIEW_IMAGES = 5000  # at most: for accuracy on training images and for re-estimating BatchNorm
@@ -63,7 +63,8 @@ class Task:
     def of(cls, spec: RunSpec, teacher: Network | None) -> "Task":
         """Loads the data and makes the student. Raises ValueError or FileNotFoundError before any work."""
         data = load_data(spec.data)
-        ids = training_ids(data.train.labels, spec.seed, spec.fraction, spec.pool, spec.validation)
+        subset = (spec.fraction, spec.pool, spec.validation, spec.part)
+        ids = training_ids(data.train.labels, spec.seed, *subset)
         steps = len(ids) * spec.recipe.views_per_image // spec.recipe.views_per_step
         if steps < 1:
             raise ValueError(
@@ -79,11 +80,8 @@ class Task:
             raise ValueError(
                 f"teacher has {teacher.num_classes} classes, data {spec.data!r} has {len(data.train.classes)}"
             )
-        with seeded(spec.seed, "student init"):
-            backbone = create_model(spec.student, len(data.train.classes))
-        student = Network(backbone, data.train.mean, data.train.std, spec.machine.precision)
-        policy = create_policy(spec.policy.name, **spec.policy.options)
-        method = Method(spec.method, student, teacher, policy.views, spec.options).to(spec.machine.device)
+        method = create(spec, teacher, data.train, ids).to(spec.machine.device)
+        policy = spec.view_policy()
         order = Order(tuple(ids.tolist()), len(data.train), spec.images_per_step, spec.seed)
         held = validation_ids(data.train.labels) if spec.validation else None
         images, labels = (
@@ -96,19 +94,52 @@ class Task:
         """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
         return {r: uniforms_of(self.spec.seed, r, epochs, ids, len(self.train), n) for r, n in roles.items()}
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(views uint8 [B, V, 3, H, W], labels [B], keys [B]) of this process's share of a step."""
-        ids, epochs = (part[distributed.rank() :: distributed.world()] for part in self.order.at(step))
+    def batch(self, step: int) -> Step:
+        """The input of optimiser step 0, 1, 2, ...: this process's share of it."""
+        ids, epochs = self.order.at(step)
+        first = epochs[0].item() + 1
+        ids, epochs = (part[distributed.rank() :: distributed.world()] for part in (ids, epochs))
         draws = self.draws({**self.policy.roles, "method": 1}, ids, epochs)
-        keys = draws.pop("method").squeeze(1)
-        ids = ids.to(self.pixels.device)
-        return self.policy(self.pixels[ids], draws), self.targets[ids], keys.to(self.pixels.device)
+        device, places = self.pixels.device, ids.to(self.pixels.device)
+        partners = None
+        if self.policy.mixes:
+            partners = self.ids[(draws["partner"].squeeze(1) * len(self.ids)).long()].to(device)
+        views = self.policy(self.pixels[places], draws, None if partners is None else self.pixels[partners])
+        shares = self.policy.shares(draws, *views.shape[-2:])
+        return Step(
+            views=views,
+            labels=self.targets[places],
+            keys=draws["method"].squeeze(1).to(device),
+            index=torch.searchsorted(self.ids, ids),
+            seed=stream_seed(self.spec.seed, f"method step of process {distributed.rank()}", step),
+            epoch=first,
+            epochs=self.epochs,
+            shares=None if shares is None else shares.to(device),
+            partners=None if partners is None else self.targets[partners],
+        )
+
+    @property
+    def epochs(self) -> float:
+        """How often the run sees each image."""
+        return self.spec.recipe.views_per_image / self.policy.views
 
     def weak_views(self) -> tuple[Tensor, Tensor]:
         """One crop and flip of up to WEAK_VIEW_IMAGES training images, with labels."""
         ids = self.ids[:: math.ceil(len(self.ids) / WEAK_VIEW_IMAGES)]
         draws = self.draws(CROP, ids, torch.full_like(ids, -1))  # an epoch that training never reaches
         return crop_flip(self.train.images[ids], draws["original crop"]), self.train.labels[ids]
+
+
+def create(spec: RunSpec, teacher: Network | None, images: ImageSet, ids: Tensor) -> Method:
+    """The spec's method around a fresh student, or, if it trains only a head, around the teacher."""
+    student = teacher
+    if find_method(spec.method).trains_student:
+        with seeded(spec.seed, "student init"):
+            backbone = create_model(spec.student, len(images.classes))
+        student = Network(backbone, images.mean, images.std, spec.machine.precision)
+    with seeded(spec.seed, "head init"):
+        other = teacher if student is not teacher else None
+        return create_method(spec.method, student, other, images.labels[ids], **spec.options)
 
 
 @dataclass
@@ -142,14 +173,21 @@ def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progre
     while state.step < task.steps:
         for group in optimiser.param_groups:
             group["lr"] = rate(recipe, state.step / task.steps)
-        terms, records = module(*task.batch(state.step))
-        loss = total(terms)
         optimiser.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
+        parts = task.batch(state.step).split(recipe.micro_batches)
+        for i, part in enumerate(parts):
+            with distributed.gradients_kept(module, i + 1 < len(parts)):
+                terms, records = module(part)
+                loss = total(terms) / len(parts)
+                scaler.scale(loss).backward()
+            add(state.sums, {"loss": loss} | scaled({n: t.value for n, t in terms.items()} | records, len(parts)))
+        if recipe.clip_norm is not None:
+            scaler.unscale_(optimiser)
+            torch.nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
         scaler.step(optimiser)
         scaler.update()
+        task.method.after_step()
         state.step += 1
-        add(state.sums, {"loss": loss} | {n: t.value for n, t in terms.items()} | records)
         if state.step in stops and distributed.rank() == 0:
             state.evaluations.append(evaluation(task, state))
         if (state.step in stops or time.monotonic() - saved > CHECKPOINT_SECONDS) and distributed.rank() == 0:
@@ -167,6 +205,11 @@ def add(sums: dict[str, Tensor], scalars: dict[str, Tensor]) -> None:
         sums[name] = sums[name] + value if name in sums else value
 
 
+def scaled(scalars: dict[str, Tensor], parts: int) -> dict[str, Tensor]:
+    """Each scalar divided by the number of parts of a step."""
+    return {name: value.detach() / parts for name, value in scalars.items()}
+
+
 def evaluation(task: Task, state: State) -> dict[str, float]:
     """Scores on the test set, with the step and the mean loss so far."""
     logits = logits_on(task.method.student, task.images)
@@ -181,7 +224,7 @@ def evaluation(task: Task, state: State) -> dict[str, float]:
 def save(task: Task, optimiser, scaler, state: State, folder: Path) -> None:
     """A complete checkpoint, moved into place when whole."""
     content = {
-        "key": task.spec.key, "fingerprint": task.train.fingerprint, "student": task.method.student.state_dict(),
+        "key": task.spec.key, "fingerprint": task.train.fingerprint, "method": task.method.own_state(),
         "optimiser": optimiser.state_dict(), "scaler": scaler.state_dict(), "state": vars(state),
     }  # fmt: skip
     with replacing(folder / "checkpoint.pt") as temporary:
@@ -203,7 +246,7 @@ def resume(task: Task, optimiser, scaler, folder: Path) -> State:
             raise ValueError(
                 f"{name} of the checkpoint {path} is {content[name]}, the run's is {value}: delete it to start anew"
             )
-    task.method.student.load_state_dict(content["student"])
+    task.method.load_own_state(content["method"])
     optimiser.load_state_dict(content["optimiser"])
     scaler.load_state_dict(content["scaler"])
     return State(**content["state"])
@@ -219,24 +262,27 @@ def finish(task: Task, state: State, folder: Path) -> dict:
     student, spec = task.method.student, task.spec
     logits = logits_on(student, task.images)
     views, labels = task.weak_views()
-    epochs = spec.recipe.views_per_image / task.policy.views
     metrics = {
         **scores(logits, task.labels),
         "best_top1": max(e["top1"] for e in state.evaluations),
         "train_top1": scores(logits_on(student, views), labels)["top1"],
         "bn_top1": scores(logits_on(with_batch_norm_from(student, views), task.images), task.labels)["top1"],
-        "images": len(task.ids), "steps": task.steps, "epochs": epochs,
-        "views": task.steps * spec.recipe.views_per_step, "distinct_views": round(epochs * task.policy.views),
+        "images": len(task.ids), "steps": task.steps, "epochs": task.epochs,
+        "views": task.steps * spec.recipe.views_per_step, "distinct_views": round(task.epochs * task.policy.views),
         "correct": correctness_bits(logits, task.labels),
         **{f"mean_{name}": (value / task.steps).item() for name, value in state.sums.items()},
     }  # fmt: skip
     if task.method.teacher is not None:
         metrics |= agreement(logits, logits_on(task.method.teacher, task.images))
     tensors = {name: t.contiguous() for name, t in student.backbone.state_dict().items()}
-    with replacing(folder / "weights.safetensors") as temporary:
-        save_file(tensors, temporary)
+    head = {name: t.contiguous() for name, t in student.head.state_dict().items()} if student.head else {}
+    for name, content in (("head", head), ("weights", tensors)):
+        if content:
+            with replacing(folder / f"{name}.safetensors") as temporary:
+                save_file(content, temporary)
+    trained = tensors | {f"head.{name}": tensor for name, tensor in head.items()}
     return {
-        "metrics": metrics, "evaluations": state.evaluations, "bits": bits(tensors, metrics),
+        "metrics": metrics, "evaluations": state.evaluations, "bits": bits(trained, metrics),
         "fingerprint": task.train.fingerprint, "seconds": state.seconds,
     }  # fmt: skip
 

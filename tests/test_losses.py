@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import special, stats
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from kdlib import losses
 from kdlib.losses import CCD_WEIGHTS, ccd_loss, ccd_weights, kd_loss, kl_divergence
 
 numbers = st.floats(-50, 50, allow_nan=False, width=32)
@@ -337,3 +339,403 @@ def test_bad_weights_are_named():
         ccd_weights(a, a, "entropy")
     with pytest.raises(ValueError, match="weight = 'shuffled' needs keys"):
         ccd_weights(a, a, "shuffled")
+
+
+# --- the other methods: slow references from their formulas
+
+
+def slow_ce(logits: np.ndarray, label: int) -> float:
+    return special.logsumexp(logits - logits.max()) - (logits - logits.max())[label]
+
+
+def slow_dkd(student: np.ndarray, teacher: np.ndarray, label: int, temperature: float) -> tuple[float, float]:
+    """TCKD and NCKD of one sample: KL of (p_y, 1 - p_y), and KL over the other classes."""
+    two_way = []
+    for z in (student / temperature, teacher / temperature):
+        z = z - z.max()
+        total = special.logsumexp(z)
+        two_way.append(np.array([z[label] - total, special.logsumexp(np.delete(z, label)) - total]))
+    others = [np.delete(z, label)[None] for z in (student, teacher)]
+    return slow_kl(*(x[None] for x in two_way), 1.0)[0], slow_kl(*others, temperature)[0]
+
+
+def slow_ranked(
+    student: np.ndarray, teacher: np.ndarray, targets: np.ndarray, temperature: float, ratio: float
+) -> tuple[float, list[int]]:
+    """The loss, and the rows that are kept."""
+    ranks = [sum(value > row[y] for value in row) for row, y in zip(teacher, targets, strict=True)]
+    right = [i for i, rank in enumerate(ranks) if rank == 0]
+    wrong = sorted((i for i, rank in enumerate(ranks) if rank > 0), key=lambda i: ranks[i])  # stable
+    kept = right + wrong[: int(ratio * len(wrong))]
+    each = slow_kl(student, teacher, temperature)
+    return math.fsum(each[i] for i in kept) / max(len(kept), 1), kept
+
+
+def slow_spkd(student: np.ndarray, teacher: np.ndarray) -> float:
+    total, grams = 0.0, []
+    for maps in (student, teacher):
+        f = [row.ravel() for row in maps]
+        gram = np.array([[math.fsum(a * b) for b in f] for a in f])
+        lengths = [math.sqrt(math.fsum(row * row)) or 1.0 for row in gram]
+        grams.append([row / length for row, length in zip(gram, lengths, strict=True)])
+    for row_s, row_t in zip(*grams, strict=True):
+        total += math.fsum((row_t - row_s) ** 2)
+    return total / len(student) ** 2
+
+
+def slow_crd(scores: np.ndarray, z: float, images: int) -> float:
+    k = scores.shape[1] - 1
+    total = []
+    for row in scores / z:
+        total.append(math.log(row[0] / (row[0] + k / images + 1e-7)))
+        total += [math.log(k / images / (v + k / images + 1e-7)) for v in row[1:]]
+    return -math.fsum(total) / len(scores)
+
+
+def whole(high: int, *shape: int, seed: int = 0) -> Tensor:
+    """Random int64 in 0..high - 1."""
+    return torch.randint(high, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    return torch.nn.functional.normalize(normal(*shape, seed=seed), dim=1)
+
+
+# --- DKD
+
+
+@examples
+@given(logit_pairs(), temperatures, st.integers(0, 1000))
+def test_dkd_is_the_slow_reference_and_splits_kl(pair: tuple[Tensor, Tensor], temperature: float, seed: int):
+    student, teacher = pair
+    labels = whole(student.shape[1], len(student), seed=seed)
+    slow = [slow_dkd(s, t, y, temperature) for s, t, y in zip(*(x.numpy() for x in (*pair, labels)), strict=True)]
+    found = losses.dkd_losses(student, teacher, labels, temperature)
+    assert [x.shape for x in found] == [(), ()]
+    np.testing.assert_allclose([x.item() for x in found], np.mean(slow, axis=0), rtol=1e-9, atol=1e-10)
+    for i in range(len(student)):  # KL = TCKD + (1 - p_y) NCKD holds for samples, not for means
+        one = slice(i, i + 1)
+        target, others = losses.dkd_losses(student[one], teacher[one], labels[one], temperature)
+        other_share = 1 - (teacher[i] / temperature).softmax(0)[labels[i]]
+        kl = kl_divergence(student[one], teacher[one], temperature)[0]
+        torch.testing.assert_close(target + other_share * others, kl, rtol=1e-8, atol=1e-9)
+
+
+def test_dkd_parts_see_what_they_should():
+    student, teacher, labels = normal(6, 5), normal(6, 5, seed=1), whole(5, 6)
+    target, others = losses.dkd_losses(student, teacher, labels, 4.0)
+    raised = student + 3.0 * torch.nn.functional.one_hot(labels, 5)  # moves p_y, not the other classes' softmax
+    moved = losses.dkd_losses(raised, teacher, labels, 4.0)
+    assert abs(moved[0] - target) > 0.01
+    torch.testing.assert_close(moved[1], others)
+    assert losses.dkd_losses(student[:, :2], teacher[:, :2], labels % 2, 4.0)[1] == 0  # one other class: no choice
+
+
+# --- SSKD and HSAKD
+
+
+@examples
+@given(st.integers(1, 12), st.integers(2, 6), st.floats(0, 1), st.integers(0, 10**6))
+def test_ranked_kl_is_the_slow_selection(rows: int, columns: int, ratio: float, seed: int):
+    student, targets = normal(rows, columns, seed=seed), whole(columns, rows, seed=seed + 1)
+    teacher = whole(4, rows, columns, seed=seed).double()  # whole numbers: many ties, of values and of ranks
+    found = losses.ranked_kl(student, teacher, targets, 0.5, ratio)
+    expected, _ = slow_ranked(student.numpy(), teacher.numpy(), targets.numpy(), 0.5, ratio)
+    assert found.shape == () and found.item() == pytest.approx(expected, rel=1e-9, abs=1e-10)
+    everything = losses.ranked_kl(student, teacher, targets, 0.5, 1.0)
+    torch.testing.assert_close(everything, kd_loss(student, teacher, 0.5), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.29, 0.75, 1.0])
+def test_only_kept_rows_get_a_gradient(ratio: float):
+    student, teacher = normal(300, 3).requires_grad_(), normal(300, 3, seed=1)
+    targets = teacher.argmin(1)  # all wrong, of rank 2 ...
+    targets[200:] = teacher[200:].topk(2).indices[:, 1]  # ... or of rank 1
+    _, kept = slow_ranked(student.detach().numpy(), teacher.numpy(), targets.numpy(), 4.0, ratio)
+    assert len(kept) == int(ratio * 300)
+    (gradient,) = torch.autograd.grad(losses.ranked_kl(student, teacher, targets, 4.0, ratio), student)
+    expected = torch.zeros_like(student)
+    q, p = ((x[kept] / 4).softmax(1) for x in (student.detach(), teacher))
+    expected[kept] = (q - p) / (4 * max(len(kept), 1))
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_the_share_of_wrong_rows_is_rounded_down_in_double_precision():
+    """0.29 * 100 is 28.999999999999996 in double precision, and 29 in single."""
+    student, teacher = torch.zeros(100, 2), torch.tensor([[1.0, 0.0]]).repeat(100, 1)
+    student[28, 1] = 50  # the 29th of 100 wrong rows
+    targets = torch.ones(100, dtype=torch.int64)
+    assert losses.ranked_kl(student, teacher, targets, 1.0, 0.29) < 1
+    assert losses.ranked_kl(student, teacher, targets, 1.0, 0.3) > 1
+    assert losses.ranked_kl(student, teacher, targets, 1.0, 0.009) == 0  # nothing is kept
+
+
+@examples
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 10**6))
+def test_rotation_similarity_is_the_slow_cosine(images: int, width: int, seed: int):
+    features = whole(5, 4 * images, width, seed=seed).double() - 2  # zero vectors too
+    found = losses.rotation_similarity(features)
+    views = features.numpy()
+    expected = [
+        [slow_cosine(views[4 * i + r], views[4 * j]) for j in range(images)] for i in range(images) for r in (1, 2, 3)
+    ]
+    assert found.shape == (3 * images, images)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
+
+
+def test_rotation_targets_point_at_the_own_upright_view():
+    own = unit(7, 5)
+    similarity = losses.rotation_similarity(own.repeat_interleave(4, 0))  # every view has its image's feature
+    targets = losses.rotation_targets(7, torch.device("cpu"))
+    assert targets.dtype == torch.int64 and targets.tolist() == [row // 3 for row in range(21)]
+    assert torch.equal(similarity.argmax(1), targets)
+    torch.testing.assert_close(similarity.gather(1, targets[:, None]), torch.ones(21, 1, dtype=torch.float64))
+    features = normal(28, 5)
+    changed = features.clone()
+    changed[4 * 2 + 3] *= -1  # x2r3: row 3 * 2 + 2 alone
+    rows = (losses.rotation_similarity(changed) != losses.rotation_similarity(features)).any(1)
+    assert rows.nonzero().flatten().tolist() == [8]
+
+
+def test_joint_labels_hold_the_label_and_the_turn():
+    labels = whole(100, 50)
+    joint = losses.joint_labels(labels)
+    assert joint.dtype == torch.int64 and joint.shape == (200,)
+    assert torch.equal(joint // 4, labels.repeat_interleave(4))
+    assert torch.equal(joint % 4, torch.arange(4).repeat(50))
+    assert len(losses.joint_labels(torch.arange(10)).unique()) == 40
+
+
+# --- SPKD
+
+
+@examples
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(0, 10**6))
+def test_spkd_is_the_slow_reference(images: int, width: int, other: int, seed: int):
+    student = whole(5, images, width, 2, 3, seed=seed).double() - 2
+    teacher = whole(3, images, other, seed=seed + 1).double() - 1  # rows of zeros too
+    found = losses.spkd_loss(student, teacher)
+    assert found.shape == ()
+    assert found.item() == pytest.approx(slow_spkd(student.numpy(), teacher.numpy()), rel=1e-9, abs=1e-12)
+
+
+def test_spkd_and_what_does_not_change_it():
+    student, teacher = normal(6, 3, 2, 2), normal(6, 5, seed=1)
+    loss, order = losses.spkd_loss(student, teacher), torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    turn = torch.linalg.qr(normal(5, 5, seed=2)).Q
+    for s, t in (
+        (student[order], teacher[order]),
+        (1e-9 * student, -1e9 * teacher),
+        (student.flip(2), teacher @ turn),
+        (teacher, student),
+    ):
+        torch.testing.assert_close(losses.spkd_loss(s, t), loss)
+    sizes = torch.ones(6, 1, dtype=torch.float64)
+    sizes[2] = 3  # the scale of a single sample does
+    assert abs(losses.spkd_loss(student, sizes * teacher) - loss) > 1e-4
+    assert abs(losses.spkd_loss(student, teacher[order]) - loss) > 1e-4
+    assert losses.spkd_loss(teacher @ turn, teacher) < 1e-28
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-10, 1e10, 1e30])
+def test_features_of_any_size(size: float):
+    """Values as in double precision and finite gradients, with a zero row and with rows of very different size."""
+    rows = torch.tensor([1, 1e-3, 0, 1, 1e-6, 1, 1, 1])[:, None]
+    features = (normal(8, 6).float() * rows * size).requires_grad_()
+    other = normal(8, 6, seed=1).float()
+    precise = features.detach().double().numpy()
+    loss = losses.spkd_loss(features, other)
+    assert loss.item() == pytest.approx(slow_spkd(precise, other.double().numpy()), rel=1e-4)
+    similarity = losses.rotation_similarity(features)
+    expected = [[slow_cosine(precise[4 * i + r], precise[4 * j]) for j in (0, 1)] for i in (0, 1) for r in (1, 2, 3)]
+    np.testing.assert_allclose(similarity.detach().numpy(), expected, rtol=0, atol=1e-6)
+    for value in (loss, similarity.square().sum()):
+        (gradient,) = torch.autograd.grad(value, features)
+        assert gradient.isfinite().all() and gradient.abs().max() > 0
+    zeros = torch.zeros(8, 6, requires_grad=True)
+    (gradient,) = torch.autograd.grad(losses.spkd_loss(zeros, other) + losses.rotation_similarity(zeros).sum(), zeros)
+    assert gradient.isfinite().all()
+
+
+def test_narrow_features_are_widened():
+    narrow = normal(8, 6, scale=1).bfloat16()
+    index = whole(8, 8, 3)
+    for function in (
+        lambda x: losses.spkd_loss(x, x.roll(1, 0)),
+        losses.rotation_similarity,
+        lambda x: losses.crd_scores(x, x, index),
+    ):
+        assert function(narrow).dtype == torch.float32
+        assert torch.equal(function(narrow), function(narrow.float()))
+
+
+# --- CRD
+
+
+@pytest.mark.parametrize("images", [5, 24, 25, 200])  # 24 is the last for which all products are made
+def test_crd_scores_are_the_slow_reference_and_take_the_smaller_way(images: int):
+    anchor, bank, index = unit(4, 8), unit(images, 8, seed=1), whole(images, 4, 3, seed=2)
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, Tensor) and result.data_ptr() != bank.data_ptr():  # not the bank or a view of it
+                self.elements = max(self.elements, result.numel())
+            return result
+
+    with Largest() as largest:
+        found = losses.crd_scores(anchor, bank, index)
+    pairs = zip(anchor, index, strict=True)
+    expected = [[math.exp(math.fsum((e * bank[j]).tolist()) / 0.07) for j in row] for e, row in pairs]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10)
+    assert largest.elements == 4 * min(images, 3 * 8)
+    torch.testing.assert_close(losses.crd_scores(anchor, bank, index, temperature=0.5), found ** (0.07 / 0.5))
+
+
+@examples
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 500), st.floats(1e-3, 1e6), st.integers(0, 10**6))
+def test_crd_loss_is_the_slow_reference(samples: int, negatives: int, images: int, z: float, seed: int):
+    scores = normal(samples, negatives + 1, seed=seed).exp()
+    found = losses.crd_loss(scores, torch.tensor(z, dtype=torch.float64), images)
+    assert found.shape == () and found.item() == pytest.approx(slow_crd(scores.numpy(), z, images), rel=1e-9)
+    order = torch.randperm(negatives, generator=torch.Generator().manual_seed(seed)) + 1
+    permuted = torch.cat([scores[:, :1], scores[:, order]], 1).flip(0)
+    torch.testing.assert_close(losses.crd_loss(permuted, torch.tensor(z, dtype=torch.float64), images), found)
+
+
+def test_crd_loss_falls_with_the_positive_and_rises_with_negatives():
+    scores = normal(3, 5).exp().requires_grad_()
+    (gradient,) = torch.autograd.grad(losses.crd_loss(scores, torch.tensor(2.0), 10), scores)
+    assert (gradient[:, 0] < 0).all() and (gradient[:, 1:] > 0).all()
+
+
+def test_crd_loss_in_float32_with_as_many_negatives_as_published():
+    scores = (normal(4, 16385, scale=0.1) / 0.07).exp()
+    z = 50_000 * scores.mean()
+    found = losses.crd_loss(scores.float(), z.float(), 50_000).item()
+    assert found == pytest.approx(slow_crd(scores.numpy(), z.item(), 50_000), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_crd_loss_is_finite_at_extreme_scores(size: float):
+    scores = (normal(4, 9).exp().float() * size).requires_grad_()
+    loss = losses.crd_loss(scores, torch.tensor(1.0), 50)
+    assert loss.item() == pytest.approx(slow_crd(scores.detach().double().numpy(), 1.0, 50), rel=1e-5)
+    assert torch.autograd.grad(loss, scores)[0].isfinite().all()
+
+
+# --- four terms and mixed labels
+
+
+@examples
+@given(logit_pairs(), logit_pairs(), temperatures, st.integers(0, 1000))
+def test_four_terms_and_mixed_labels_are_slow_means(first: tuple, second: tuple, temperature: float, seed: int):
+    n, c = (min(a, b) for a, b in zip(first[0].shape, second[0].shape, strict=True))
+    (s0, t0), (s1, t1) = ([x[:n, :c] for x in pair] for pair in (first, second))
+    labels, others = whole(c, n, seed=seed), whole(c, n, seed=seed + 1)
+    ce0, ce1 = ([slow_ce(z, y) for z, y in zip(s.numpy(), labels, strict=True)] for s in (s0, s1))
+    kl0, kl1 = (slow_kl(s.numpy(), t.numpy(), temperature) for s, t in ((s0, t0), (s1, t1)))
+    found = losses.four_term_losses((s0, s1), (t0, t1), labels, temperature)
+    assert [x.shape for x in found] == [()] * 4
+    np.testing.assert_allclose([x.item() for x in found], np.mean([ce0, ce1, kl0, kl1], axis=1), rtol=1e-9, atol=1e-10)
+
+    share = np.random.default_rng(seed).uniform(0, 1, n)
+    other = [slow_ce(z, y) for z, y in zip(s0.numpy(), others, strict=True)]
+    expected = math.fsum(a * x + (1 - a) * y for a, x, y in zip(share, ce0, other, strict=True)) / n
+    mixed = losses.mixed_cross_entropy(s0, labels, others, torch.from_numpy(share))
+    assert mixed.shape == () and mixed.item() == pytest.approx(expected, rel=1e-9, abs=1e-10)
+
+
+def test_mixing_with_the_same_label_or_with_all_of_one_image_is_plain_cross_entropy():
+    logits, labels, others, share = normal(6, 5), whole(5, 6), whole(5, 6, seed=1), normal(6).sigmoid()
+    plain = torch.nn.functional.cross_entropy
+    torch.testing.assert_close(losses.mixed_cross_entropy(logits, labels, labels, share), plain(logits, labels))
+    for value, target in ((torch.ones(6), labels), (torch.zeros(6), others)):
+        torch.testing.assert_close(losses.mixed_cross_entropy(logits, labels, others, value), plain(logits, target))
+
+
+# --- all of them: extremes, permutations, gradients, devices
+
+
+def of_logits(s: Tensor, t: Tensor, labels: Tensor, temperature: float = 4.0) -> dict[str, Tensor]:
+    """The losses of logits, as functions of a student and a teacher with one label per row."""
+    four = losses.four_term_losses((s, s.flip(0)), (t, t.flip(0)), labels, temperature)
+    return dict(zip(("tckd", "nckd"), losses.dkd_losses(s, t, labels, temperature), strict=True)) | {
+        "ranked": losses.ranked_kl(s, t, labels, temperature, 0.5),
+        "four": torch.stack(four),
+        "mixed": losses.mixed_cross_entropy(s, labels, labels.flip(0), torch.full_like(s[:, 0], 0.3)),
+    }
+
+
+def slow_of_logits(s: np.ndarray, t: np.ndarray, labels: np.ndarray, temperature: float) -> dict:
+    ce = lambda logits, y: np.mean([slow_ce(*pair) for pair in zip(logits, y, strict=True)])  # noqa: E731
+    kl = np.mean(slow_kl(s, t, temperature))
+    target, others = np.mean([slow_dkd(*row, temperature) for row in zip(s, t, labels, strict=True)], axis=0)
+    return {
+        "tckd": target, "nckd": others, "ranked": slow_ranked(s, t, labels, temperature, 0.5)[0],
+        "four": [ce(s, labels), ce(s[::-1], labels), kl, kl], "mixed": 0.3 * ce(s, labels) + 0.7 * ce(s, labels[::-1]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e4, 1e30])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_losses_of_logits_of_any_size_in_float32(size: float, temperature: float):
+    s, t = ((whole(3, 64, 10, seed=i) - 1).float() * size for i in range(2))
+    labels = whole(10, 64, seed=2)
+    found = of_logits(s.requires_grad_(), t, labels, temperature)
+    slow = slow_of_logits(*(x.detach().double().numpy() for x in (s, t)), labels.numpy(), temperature)
+    assert set(found) == set(slow)
+    for name, value in found.items():
+        np.testing.assert_allclose(value.detach().numpy(), slow[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        (gradient,) = torch.autograd.grad(value.sum(), s, retain_graph=True)
+        assert gradient.isfinite().all() and gradient.abs().max() <= 2, name
+
+
+@examples
+@given(logit_pairs(), st.floats(-100, 100), st.integers(0, 10**6))
+def test_losses_of_logits_and_permutations(pair: tuple[Tensor, Tensor], shift: float, seed: int):
+    student, teacher = pair
+    labels, rng = whole(student.shape[1], len(student), seed=seed), np.random.default_rng(seed)
+    classes, batch = (torch.from_numpy(rng.permutation(n)) for n in reversed(student.shape))
+    found = of_logits(student, teacher, labels)
+    permuted = of_logits(student[:, classes], teacher[:, classes], classes.argsort()[labels])
+    for name, value in found.items():
+        torch.testing.assert_close(permuted[name], value, rtol=1e-8, atol=1e-9)
+    for name in ("tckd", "nckd"):
+        reordered = of_logits(student[batch], teacher[batch], labels[batch])
+        torch.testing.assert_close(reordered[name], found[name], rtol=1e-8, atol=1e-9)
+        torch.testing.assert_close(of_logits(student + shift, teacher, labels)[name], found[name], rtol=1e-7, atol=1e-8)
+
+
+def test_gradients_of_the_other_methods_are_right():
+    s, t = (normal(4, 5, seed=i, scale=1).requires_grad_() for i in range(2))
+    labels, z = whole(5, 4), torch.tensor(30.0, dtype=torch.float64)
+    check = torch.autograd.gradcheck
+    assert check(lambda a, b: tuple(of_logits(a, b, labels).values()), (s, t))
+    assert check(lambda a, b: losses.spkd_loss(a.unflatten(1, (5, 1, 1)), b[:, :3]), (s, t))
+    assert check(losses.rotation_similarity, (torch.cat([s, t]).detach().requires_grad_(),))
+    for images in (8, 40):  # all products, or the rows of the bank that are needed
+        bank, index = unit(images, 5, seed=2), whole(images, 4, 3, seed=3)
+        assert check(lambda a, b=bank, i=index: losses.crd_loss(losses.crd_scores(a, b, i, 1.0), z, len(b)), (s,))
+
+
+def test_nothing_waits_for_the_device():
+    """Tensors on the "meta" device have shapes and no values: whatever needs a value, forward or backward, raises."""
+    logits, bank = (torch.empty(8, 10, device="meta", requires_grad=True) for _ in range(2))
+    labels = torch.empty(8, dtype=torch.int64, device="meta")
+    with pytest.raises(RuntimeError):
+        logits[logits > 0]
+    values = of_logits(logits, bank, labels) | {
+        "ccd": ccd_loss((logits, logits), (bank, bank), ccd_weights(bank, bank), 4.0),
+        "spkd": losses.spkd_loss(logits, bank),
+        "rotation": losses.rotation_similarity(logits)[losses.rotation_targets(2, "meta")],
+    }
+    for index in (labels[:, None], labels[:, None].expand(8, 2)):
+        many = torch.empty(15, 10, device="meta")
+        values |= {f"crd {index.shape}": losses.crd_loss(losses.crd_scores(logits, many, index), many[0, 0], 15)}
+    for value in values.values():
+        assert value.device.type == "meta"
+        assert torch.autograd.grad(value.sum(), logits)[0].shape == logits.shape
+    assert losses.joint_labels(labels).shape == (32,)

@@ -12,11 +12,13 @@ class Output(NamedTuple):
     logits: [B, N] class scores, before any softmax.
     pooled: [B, d] the globally averaged feature that the classifier reads.
     stages: one raw feature map [B, c, h, w] per stage, first to last.
+    extra: what a head made of the rest, [B, ...], where the network has one; else None.
     """
 
     logits: Tensor
     pooled: Tensor
     stages: tuple[Tensor, ...]
+    extra: Tensor | None = None
 
 
 class Backbone(nn.Module):

@@ -1,9 +1,28 @@
-"""Public trained networks: where they are, how they are fetched, how they are checked."""
+"""Public trained networks: where they are, how they are fetched, how they are checked.
+
+The ResNets for CIFAR-100 are those of github.com/chenyaofo/pytorch-cifar-models, the ResNets for ImageNet those of
+torchvision. The first source has trained networks of three further families of `kdlib.models` too, but their weights
+do not fit, because none is built as the network here. For 100 classes and 32x32 pixels (theirs as in their README):
+
+| here                | parameters, MACs | closest there     | parameters, MACs |
+|---------------------|------------------|-------------------|------------------|
+| vgg13               | 9.46 M, 284.94 M | vgg13_bn          | 9.99 M, 228.84 M |
+| mobilenetv2_stride1 | 0.81 M, 25.71 M  | mobilenetv2_x0_5  | 0.82 M, 28.08 M  |
+| shufflenetv2        | 1.36 M, 44.50 M  | shufflenetv2_x1_0 | 1.36 M, 45.09 M  |
+
+VGG: the same convolutions, but there is a max-pool after each of the five groups (here after the first three), and
+there are three linear layers (here one). They have no network as shallow as vgg8.
+MobileNetV2: their second group of blocks is 16 wide (here 12), their first block has no 1x1 convolution before its
+depthwise one, and their activation is ReLU6 (here ReLU). `mobilenetv2` differs in the stride of its stem as well.
+ShuffleNetV2: their stem is a 3x3 convolution (here 1x1); all else is equal.
+"""
 
 import hashlib
 import http.client
 import io
+import re
 import shutil
+import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -14,6 +33,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.models import ResNet18_Weights, ResNet34_Weights, WeightsEnum
 
 from kdlib.cache import replacing
 from kdlib.models import Backbone, create_model
@@ -22,13 +42,21 @@ _RELEASES = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download
 _TIMEOUT = 60.0  # seconds without an answer before a download fails
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A published set of weights.
+    """A published set of weights, identified by either `contents` or `file_hash`.
 
     contents: what `contents_hash` gives for it; it identifies the weights wherever they were saved again.
-    top1: published accuracy on the 10,000 test images, percent.
+    file_hash: the first digits, 8 or more, of the SHA-256 of the published file (hexadecimal), as `torch.hub`
+        reads them from file names. Eight digits tell a damaged or another file from the published one; they
+        do not protect from a file that was forged to have them.
+    model, num_classes: the arguments of `create_model`.
+    file: its name in the folder of checkpoints.
+    top1: published accuracy, percent, on CIFAR-100's 10,000 test images or ImageNet's 50,000 validation images.
     mean, std: the channel statistics its input is normalised with, after RGB / 255.
+
+    Raises:
+        ValueError: both identifications are given, or none, or `file_hash` is not 8 to 64 hexadecimal digits.
     """
 
     name: str
@@ -36,11 +64,28 @@ class Checkpoint:
     num_classes: int
     file: str
     url: str
-    contents: str
+    contents: str = ""
+    file_hash: str = ""
     top1: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     licence: str
+
+    def __post_init__(self) -> None:
+        if bool(self.contents) == bool(self.file_hash):
+            raise ValueError(
+                f"checkpoint {self.name}: contents = {self.contents!r} and file_hash = {self.file_hash!r}, "
+                f"but exactly one of the two must be given."
+            )
+        if self.file_hash and not re.fullmatch("[0-9a-f]{8,64}", self.file_hash):
+            raise ValueError(
+                f"checkpoint {self.name}: file_hash = {self.file_hash!r} must be 8 to 64 lower-case hexadecimal digits."
+            )
+
+    @property
+    def identity(self) -> str:
+        """What stands for the weights in the key of a run: `contents`, or "file:" and `file_hash`."""
+        return self.contents or f"file:{self.file_hash}"
 
 
 def _cifar100_resnet(depth: int, release: str, top1: float, contents: str) -> Checkpoint:
@@ -60,6 +105,23 @@ def _cifar100_resnet(depth: int, release: str, top1: float, contents: str) -> Ch
     )
 
 
+def _imagenet_resnet(depth: int, weights: WeightsEnum) -> Checkpoint:
+    """A network of torchvision, with what its own entry says: the hash is the last part of the file name."""
+    name, transform = f"imagenet_resnet{depth}", weights.transforms()
+    return Checkpoint(
+        name=name,
+        model=f"resnet{depth}_imagenet",
+        num_classes=len(weights.meta["categories"]),
+        file=f"{name}.pth",
+        url=weights.url,
+        file_hash=Path(weights.url).stem.rpartition("-")[2],
+        top1=weights.meta["_metrics"]["ImageNet-1K"]["acc@1"],
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+        licence="BSD-3-Clause; ImageNet's terms of use may apply",
+    )
+
+
 #: The public checkpoints by name.
 PUBLIC: Mapping[str, Checkpoint] = MappingProxyType(
     {
@@ -69,6 +131,8 @@ PUBLIC: Mapping[str, Checkpoint] = MappingProxyType(
             _cifar100_resnet(32, "84213ce6", 70.16, "427c39a17cbc7c64da82a1ebe0a485630d5c72cce311d73154581eba68973af0"),
             _cifar100_resnet(44, "ffe32858", 71.63, "ec9699348b97d9b4008b4055542ea6f1759d65a7f882fa0d823bea2183b25e13"),
             _cifar100_resnet(56, "f2eff4c8", 72.63, "2ca6f9a4e6b74459aa240d7f87b70f0209fb57cc1d6242de8372471d726bbd73"),
+            _imagenet_resnet(34, ResNet34_Weights.IMAGENET1K_V1),
+            _imagenet_resnet(18, ResNet18_Weights.IMAGENET1K_V1),
         )
     }
 )
@@ -99,28 +163,36 @@ def find_checkpoint(name: str) -> Checkpoint:
 def _read_verified(checkpoint: Checkpoint, path: Path) -> dict[str, Tensor]:
     """The state dict in the file `path`, or ValueError if it does not hold exactly the published weights."""
     raw = path.read_bytes()
+    if checkpoint.file_hash:
+        _require(checkpoint, path, "SHA-256 of the file", hashlib.sha256(raw).hexdigest(), checkpoint.file_hash)
     try:
         state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-        found = contents_hash(state)
+        contents = contents_hash(state)  # fails for anything but a dict of tensors
     except Exception as error:  # damaged bytes make the unpickler raise almost any exception
         raise ValueError(
             f"checkpoint {checkpoint.name}: {path} cannot be read as a dict of tensors; "
             f"`python -m kdlib fetch {checkpoint.name}` replaces it."
         ) from error
-    if found != checkpoint.contents:
+    if checkpoint.contents:
+        _require(checkpoint, path, "contents hash", contents, checkpoint.contents)
+    return state
+
+
+def _require(checkpoint: Checkpoint, path: Path, kind: str, found: str, expected: str) -> None:
+    if not found.startswith(expected):
         raise ValueError(
             f"checkpoint {checkpoint.name}: {path} does not hold the published weights "
-            f"(contents hash {found}, expected {checkpoint.contents}); "
+            f"({kind} {found}, expected {expected}{'...' if len(expected) < len(found) else ''}); "
             f"`python -m kdlib fetch {checkpoint.name}` replaces it."
         )
-    return state
 
 
 def load_checkpoint(name: str, folder: Path) -> Backbone:
     """The trained network `name`, read from `folder`, on the CPU, float32, in evaluation mode.
 
     Raises:
-        ValueError: the name is not in `PUBLIC`, or the file is damaged or holds other weights.
+        ValueError: the name is not in `PUBLIC`, the file is damaged or holds other weights, or its names or
+            shapes are not those of the model.
         FileNotFoundError: the file is not in the folder.
     """
     checkpoint = find_checkpoint(name)
@@ -132,7 +204,12 @@ def load_checkpoint(name: str, folder: Path) -> Backbone:
         )
     state = _read_verified(checkpoint, path)
     model = create_model(checkpoint.model, checkpoint.num_classes)
-    model.load_state_dict(state, strict=True)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"checkpoint {name}: {path} does not fit {checkpoint.model} ({textwrap.shorten(str(error), 300)})."
+        ) from error
     return model.eval()
 
 

@@ -3,7 +3,11 @@
 A policy is a pure function of images and of uniform random numbers, looked up by image id (see kdlib.randomness):
 `policy(images [B, 3, H, W] uint8, draws) -> views [B, V, 3, H, W] uint8`, where `draws[role]` is float32 [B, n]. The
 first view is the original view, the others are augmented views; `views.flatten(0, 1)` interleaves them x0, x~0, x1, ...
-Crops have the same roles in every policy, so arms of one seed see the same crops.
+Crops have the same roles in every policy, so arms of one seed see the same crops. Two policies are special: `share`
+depends on the batch and may augment its first view too, and `cutmix` needs the images to mix with.
+
+A policy has three steps: its sources, each the raw image after ops; one crop or several of each source; and, in some,
+something done to the crops (turning, mixing).
 """
 
 import inspect
@@ -14,156 +18,189 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlib.views.ops import OPS, apply_op, is_identity
+from kdlib.views import cutmix
+from kdlib.views.crops import crop_flip, quarter_turns
+from kdlib.views.jda import JDA, jda
+from kdlib.views.jda import JDA_LISTS as JDA_LISTS
+from kdlib.views.randaugment import RandAugment, randaugment
 
 CROP = {"original crop": 3}
 SECOND_CROP = {"augmented crop": 3}
-PADDING = 4  # black pixels on each side before the random crop
 
-# Ordered (op, magnitude index) and the firing probability p of each list (the released settings of Li et al., 2022).
-JDA_LISTS: Mapping[str, tuple[float, tuple[tuple[str, int], ...]]] = {
-    "cifar100": (0.3, (
-        ("autocontrast", 2), ("contrast", 3), ("posterize", 0), ("solarize", 4), ("translateY", 8), ("shearX", 5),
-        ("brightness", 3), ("shearY", 0), ("translateX", 1), ("sharpness", 5), ("invert", 4), ("color", 4),
-        ("equalize", 8), ("rotate", 3),
-    )),
-    "cifar10": (0.5, (
-        ("invert", 7), ("rotate", 2), ("shearY", 8), ("posterize", 9), ("autocontrast", 8), ("color", 3),
-        ("sharpness", 9), ("equalize", 5), ("contrast", 7), ("translateY", 3), ("brightness", 6), ("solarize", 2),
-        ("translateX", 3), ("shearX", 8),
-    )),
-    "imagenet": (0.2, (
-        ("posterize", 8), ("solarize", 5), ("equalize", 8), ("posterize", 7), ("equalize", 7), ("equalize", 4),
-        ("solarize", 3), ("posterize", 5), ("rotate", 3), ("equalize", 8), ("rotate", 8), ("rotate", 9),
-        ("equalize", 7), ("invert", 4), ("color", 4), ("rotate", 8), ("color", 8), ("sharpness", 7), ("shearX", 5),
-        ("color", 0), ("equalize", 7), ("solarize", 5), ("invert", 4), ("color", 4), ("equalize", 8),
-    )),
-}  # fmt: skip
+Draws = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class JDA:
-    """Joint Data Augmentation (Li et al., 2022): every op of an ordered list fires independently with probability p.
+class Source:
+    """An image to crop: crop is the role of its crop and flip, ops what the raw image goes through before."""
 
-    ops: ordered (op, magnitude index 0..9); p in [0, 1].
-    """
+    crop: str
+    ops: Callable[[Tensor, Draws], Tensor] | None = None
+    partner: bool = False  # whether it is made from the partner's raw image
 
-    ops: tuple[tuple[str, int], ...]
-    p: float
-
-    @property
-    def draws(self) -> int:
-        """Uniforms per image: one decides whether an op fires, one its sign."""
-        return 2 * len(self.ops)
-
-    def fired(self, uniforms: Tensor) -> Tensor:
-        """bool [B, ops] from float32 [B, 2 * ops]. Nested in p: what fires at p also fires at any larger p."""
-        return uniforms[:, : len(self.ops)] < self.p
-
-    def __call__(self, images: Tensor, uniforms: Tensor) -> Tensor:
-        """images uint8 [B, 3, H, W] on any device, uniforms float32 [B, 2 * ops] on the CPU -> new uint8 tensor."""
-        fired, positive = self.fired(uniforms), uniforms[:, len(self.ops) :] < 0.5
-        out = images.clone()
-        for k, (name, magnitude) in enumerate(self.ops):
-            if is_identity(name, magnitude):
-                continue
-            groups = {1: positive[:, k], -1: ~positive[:, k]} if OPS[name].signed else {1: torch.tensor(True)}
-            for sign, group in groups.items():
-                rows = (fired[:, k] & group).nonzero().squeeze(1).to(images.device)
-                if len(rows):
-                    out[rows] = apply_op(name, out[rows], magnitude, sign)
-        return out
+    def __call__(self, images: Tensor, draws: Draws, partners: Tensor | None) -> Tensor:
+        raw = partners if self.partner else images
+        return raw if self.ops is None else self.ops(raw, draws)
 
 
-def jda(ops: str = "cifar100", p: float | None = None) -> JDA:
-    """JDA with one of the three published op lists; p None takes the list's own. Raises ValueError on a bad field."""
-    if not isinstance(ops, str) or ops not in JDA_LISTS:
-        raise ValueError(f"ops = {ops!r} is unknown; allowed are {', '.join(JDA_LISTS)}")
-    default, table = JDA_LISTS[ops]
-    p = default if p is None else p
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
-        raise ValueError(f"p = {p!r} is not a probability; allowed are numbers from 0 to 1")
-    return JDA(table, abs(float(p)))  # -0.0 and 0.0 are one experiment
-
-
-def crop_flip(images: Tensor, uniforms: Tensor) -> Tensor:
-    """Random crop from a frame of 4 black pixels, then a horizontal flip with probability 1/2.
-
-    images uint8 [B, 3, H, W]; uniforms float32 [B, 3] (row, column, flip), on the CPU. The result is channels_last.
-    """
-    height, width = images.shape[-2:]
-    padded = torch.nn.functional.pad(images, (PADDING,) * 4)
-    offsets = (uniforms[:, :2] * (2 * PADDING + 1)).long()
-    columns = torch.arange(width).expand(len(images), -1)
-    columns = torch.where(uniforms[:, 2:] < 0.5, columns.flip(1), columns) + offsets[:, 1:]
-    rows = torch.arange(height) + offsets[:, :1]
-    rows, columns = rows.to(images.device), columns.to(images.device)
-    batch = torch.arange(len(images), device=images.device)
-    picked = padded[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, 3]
-    return picked.permute(0, 3, 1, 2)
+def crop_once(source: Tensor, crop: str, draws: Draws) -> list[Tensor]:
+    """One crop and flip of a source image."""
+    return [crop_flip(source, draws[crop])]
 
 
 @dataclass(frozen=True)
 class ViewPolicy:
-    """views: V, views per image; roles: uniforms per image of each role; make: images, draws -> list of V views."""
+    """What makes V views of an image.
+
+    roles: uniforms per image of each role. crops: (source image, role of its crop, draws) -> its crops; after: what is
+    done to the crops of all sources, where anything is; kept: for a policy that mixes images, (draws, height, width) ->
+    the share of each view's pixels that are the image's own; spread: see `kdlib.views.spread`.
+    """
 
     name: str
     views: int
-    make: Callable[[Tensor, Mapping[str, Tensor]], list[Tensor]]
+    sources: tuple[Source, ...]
     roles: Mapping[str, int]
-    transform: JDA | None = None  # what makes the augmented view, where it is JDA
+    crops: Callable[[Tensor, str, Draws], list[Tensor]] = crop_once
+    after: Callable[[list[Tensor], Draws], list[Tensor]] | None = None
+    kept: Callable[[Draws, int, int], Tensor] | None = None
+    transform: JDA | RandAugment | None = None  # what makes an augmented view, where it is a list of ops
+    spread: str = "none"
 
-    def __call__(self, images: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
-        """uint8 [B, 3, H, W] and uniforms by role -> views uint8 [B, V, 3, H, W]."""
-        return torch.stack(self.make(images, draws), dim=1)
+    @property
+    def mixes(self) -> bool:
+        """Whether views show a part of another image, the partner."""
+        return self.kept is not None
+
+    @property
+    def spreadable(self) -> bool:
+        """Whether views can be seen in four orientations: those that are turned or mixed already cannot."""
+        return self.after is None and self.spread == "none"
+
+    def __call__(self, images: Tensor, draws: Draws, partners: Tensor | None = None) -> Tensor:
+        """uint8 [B, 3, H, W] and uniforms by role -> views uint8 [B, V, 3, H, W].
+
+        partners: raw images uint8 [B, 3, H, W], required exactly if the policy mixes. The caller picks them from
+        the training images by `draws["partner"]` [B, 1], so that an image's partner does not depend on the batch.
+        Raises ValueError if they are missing, not wanted or of another shape.
+        """
+        if self.mixes != (partners is not None):
+            raise ValueError(
+                f"partners of policy {self.name!r} are {'missing' if self.mixes else 'given'}; "
+                f"it {'mixes images with those of partners' if self.mixes else 'mixes no images and takes none'}"
+            )
+        if partners is not None and partners.shape != images.shape:
+            raise ValueError(
+                f"partners have shape {list(partners.shape)}; allowed is that of the images, {list(images.shape)}"
+            )
+        crops = []
+        for source in self.sources:
+            crops += self.crops(source(images, draws, partners), source.crop, draws)
+        return torch.stack(crops if self.after is None else self.after(crops, draws), dim=1)
+
+    def shares(self, draws: Draws, height: int, width: int) -> Tensor | None:
+        """float32 [B, V] in [0, 1], on the CPU: the share of each view's pixels that come from the image itself, and so
+        of its label in a mixed one; 1 for a view that is not mixed. None if the policy mixes nothing."""
+        return None if self.kept is None else self.kept(draws, height, width)
+
+
+ORIGINAL, SECOND = Source("original crop"), Source("augmented crop")
 
 
 def _weak1() -> ViewPolicy:
     """One view: random crop and flip."""
-    return ViewPolicy("weak1", 1, lambda x, u: [crop_flip(x, u["original crop"])], CROP)
-
-
-def _jda(ops: str = "cifar100", p: float | None = None) -> ViewPolicy:
-    """Two views: x, and x~ = JDA(x); each is then cropped and flipped on its own."""
-    transform = jda(ops, p)
-
-    def make(x: Tensor, u: Mapping[str, Tensor]) -> list[Tensor]:
-        return [
-            crop_flip(x, u["original crop"]),
-            crop_flip(transform(x, u["augmented ops"]), u["augmented crop"]),
-        ]
-
-    return ViewPolicy("jda", 2, make, CROP | SECOND_CROP | {"augmented ops": transform.draws}, transform)
+    return ViewPolicy("weak1", 1, (ORIGINAL,), CROP)
 
 
 def _weak2() -> ViewPolicy:
     """Two plain crops: JDA with p = 0, the zero point of every comparison at two views."""
-    return ViewPolicy("weak2", 2, lambda x, u: [crop_flip(x, u["original crop"]), crop_flip(x, u["augmented crop"])],
-                      CROP | SECOND_CROP)  # fmt: skip
+    return ViewPolicy("weak2", 2, (ORIGINAL, SECOND), CROP | SECOND_CROP)
+
+
+def _jda(ops: str = "cifar100", p: float | None = None) -> ViewPolicy:
+    """Two views: x, and x~ = JDA(x); each is then cropped and flipped on its own."""
+    return _original_and("jda", jda(ops, p))
+
+
+def _randaugment(num_ops: int = 3, magnitude: int = 5) -> ViewPolicy:
+    """Two views: x, and RandAugment(x); each is then cropped and flipped on its own."""
+    return _original_and("randaugment", randaugment(num_ops, magnitude))
+
+
+def _original_and(name: str, transform: JDA | RandAugment) -> ViewPolicy:
+    augmented = Source("augmented crop", lambda x, u: transform(x, u["augmented ops"]))
+    roles = CROP | SECOND_CROP | {"augmented ops": transform.draws}
+    return ViewPolicy(name, 2, (ORIGINAL, augmented), roles, transform=transform)
+
+
+def _share(ops: str = "cifar100", p: float | None = None, share: float = 0.5) -> ViewPolicy:
+    """Two crops, of which an exact share of all views in the batch goes through JDA first: any view, also a first one.
+
+    Of the 2 B source images of a batch, round(share * 2 B) (halves to the even number) go through JDA: those with the
+    smallest uniforms of the role "augmented share". What an image undergoes therefore depends on its batch, and, where
+    several processes share a step, each counts its own part. At one batch, what is augmented at a share is augmented at
+    every larger one. share = 0 is weak2.
+    """
+    transform = jda(ops, p)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError(f"share = {share!r} is not a share; allowed are numbers from 0 to 1")
+
+    def some(view: int, role: str) -> Callable[[Tensor, Draws], Tensor]:
+        def apply(x: Tensor, u: Draws) -> Tensor:
+            rows = smallest(u["augmented share"], share)[:, view].nonzero().squeeze(1)
+            out, here = x.clone(), rows.to(x.device)
+            out[here] = transform(x[here], u[role][rows])
+            return out
+
+        return apply
+
+    sources = (Source("original crop", some(0, "original ops")), Source("augmented crop", some(1, "augmented ops")))
+    roles = CROP | SECOND_CROP | {"augmented share": 2}
+    roles |= {"original ops": transform.draws, "augmented ops": transform.draws}
+    return ViewPolicy("share", 2, sources, roles, transform=transform)
+
+
+def smallest(uniforms: Tensor, share: float) -> Tensor:
+    """bool, of the shape of uniforms: round(share * n) of its n numbers, the smallest; of equal ones the first."""
+    chosen = torch.zeros(uniforms.numel(), dtype=torch.bool)
+    chosen[uniforms.flatten().argsort(stable=True)[: round(share * uniforms.numel())]] = True
+    return chosen.view(uniforms.shape)
+
+
+def _cutmix() -> ViewPolicy:
+    """Two views: a crop of x, and another crop of x into which a box of a crop of its partner is pasted."""
+
+    def mix(crops: list[Tensor], u: Draws) -> list[Tensor]:
+        original, second, partner = crops
+        return [original, cutmix.paste(second, partner, cutmix.boxes(u["box"], *second.shape[-2:]))]
+
+    def kept(u: Draws, height: int, width: int) -> Tensor:
+        second = cutmix.kept(cutmix.boxes(u["box"], height, width), height, width)
+        return torch.stack([torch.ones_like(second), second], dim=1)
+
+    sources = (ORIGINAL, SECOND, Source("partner crop", partner=True))
+    return ViewPolicy("cutmix", 2, sources, CROP | SECOND_CROP | cutmix.ROLES, after=mix, kept=kept)
 
 
 def _rot2() -> ViewPolicy:
     """Two views: a crop, and the same crop turned by a random 90, 180 or 270 degrees counter-clockwise."""
 
-    def make(x: Tensor, u: Mapping[str, Tensor]) -> list[Tensor]:
-        crop = crop_flip(x, u["original crop"])
-        turns = (u["rotation"].squeeze(1) * 3).long().to(x.device)
-        return [crop, torch.stack(_quarter_turns(crop)[1:], 1)[torch.arange(len(x), device=x.device), turns]]
+    def turn(crops: list[Tensor], u: Draws) -> list[Tensor]:
+        turns = (u["rotation"].squeeze(1) * 3).long().to(crops[0].device)
+        others = torch.stack(quarter_turns(crops[0])[1:], 1)
+        return [crops[0], others[torch.arange(len(turns), device=turns.device), turns]]
 
-    return ViewPolicy("rot2", 2, make, CROP | {"rotation": 1})
+    return ViewPolicy("rot2", 2, (ORIGINAL,), CROP | {"rotation": 1}, after=turn)
 
 
 def _rot4() -> ViewPolicy:
     """Four views: one crop and its three quarter turns, counter-clockwise; all keep the label."""
-    return ViewPolicy("rot4", 4, lambda x, u: _quarter_turns(crop_flip(x, u["original crop"])), CROP)
-
-
-def _quarter_turns(images: Tensor) -> list[Tensor]:
-    return [torch.rot90(images, k, (2, 3)) for k in range(4)]
+    return ViewPolicy("rot4", 4, (ORIGINAL,), CROP, after=lambda crops, u: quarter_turns(crops[0]))
 
 
 POLICIES: Mapping[str, Callable[..., ViewPolicy]] = {
-    "weak1": _weak1, "weak2": _weak2, "jda": _jda, "rot2": _rot2, "rot4": _rot4,
+    "weak1": _weak1, "weak2": _weak2, "jda": _jda, "rot2": _rot2, "rot4": _rot4, "randaugment": _randaugment,
+    "cutmix": _cutmix, "share": _share,
 }  # fmt: skip
 
 
@@ -183,6 +220,8 @@ def policy_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     policy = POLICIES[name](**resolved)
     if "p" in resolved:  # None stands for the list's own probability: one experiment, one key
         resolved["p"] = policy.transform.p
+    if "share" in resolved:  # 1 and 1.0, 0.0 and -0.0 are one experiment
+        resolved["share"] = abs(float(resolved["share"]))
     return resolved
 
 

@@ -1,4 +1,4 @@
-"""Teacher-only measurements: what a teacher says on original and on augmented views. Nothing is trained."""
+"""What a teacher says on original and on augmented views."""
 
 import numpy as np
 import torch

@@ -1,0 +1,131 @@
+"""What a method is made of: the batch that its loss sees, the terms it returns, and its definition."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from kdlib import losses
+from kdlib.models import Backbone, Output
+from kdlib.records import Number, Record
+
+
+class Term(NamedTuple):
+    """One part of the loss: a scalar tensor and the number it is multiplied with."""
+
+    value: Tensor
+    weight: float
+
+
+Loss = tuple[dict[str, Term], dict[str, Tensor]]  # terms of the loss, and scalars that are only recorded
+
+
+class Step(NamedTuple):
+    """The input of one optimiser step, B images with V views each.
+
+    views: uint8 [B, V, 3, H, W]; labels: int64 [B]; keys: float32 [B], one uniform number per image for methods that
+    draw; index: int64 [B] on the CPU, the places of the images in the run's list of training images; seed: for draws of
+    the whole step; epoch: the epoch of the first image, from 1; epochs: of the whole run. Where the policy mixes
+    images, shares: float32 [B, V], how much of each view is the image itself; partners: int64 [B], the other labels.
+    """
+
+    views: Tensor
+    labels: Tensor
+    keys: Tensor
+    index: Tensor
+    seed: int = 0
+    epoch: int = 1
+    epochs: float = 1.0
+    shares: Tensor | None = None
+    partners: Tensor | None = None
+
+    def split(self, parts: int) -> "list[Step]":
+        """The step in equal parts, by images; B must be a multiple of `parts`. Each part draws for itself."""
+        if parts == 1:
+            return [self]
+        chunks = {n: v.chunk(parts) for n, v in self._asdict().items() if isinstance(v, Tensor)}
+        return [self._replace(seed=self.seed + i, **{n: c[i] for n, c in chunks.items()}) for i in range(parts)]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method's loss sees of a step.
+
+    student: Output on all B * V views, interleaved by image; teacher: the same without gradient, or None; memory: the
+    method's own trained state, or None.
+    """
+
+    step: Step
+    student: Output
+    teacher: Output | None = None
+    memory: nn.Module | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [B]"""
+        return self.step.labels
+
+    @property
+    def views(self) -> int:
+        """V, views of one image"""
+        return self.step.views.shape[1]
+
+    @property
+    def view_labels(self) -> Tensor:
+        """int64 [B * V]: each view's label is that of its image."""
+        return self.labels.repeat_interleave(self.views)
+
+    @property
+    def cross_entropy(self) -> Tensor:
+        """Mean cross-entropy over all B * V views; a view that mixes two images has both labels, by share."""
+        if self.step.shares is None:
+            return F.cross_entropy(self.student.logits, self.view_labels)
+        others = self.step.partners.repeat_interleave(self.views)
+        return losses.mixed_cross_entropy(self.student.logits, self.view_labels, others, self.step.shares.flatten())
+
+    def pair(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows of original and of augmented views of [2 B, ...]."""
+        return values[0::2], values[1::2]
+
+
+class NoOptions(Record):
+    """None."""
+
+
+class KDOptions(Record):
+    """Weights of the two terms; the KL term is also multiplied by temperature squared."""
+
+    temperature: Number = Field(4.0, gt=0)
+    ce_weight: Number = Field(1.0, ge=0)
+    kd_weight: Number = Field(1.0, ge=0)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A method as data.
+
+    loss: (Batch, options) -> Loss; options: their names, defaults and ranges; source: the paper; formula: LaTeX.
+    needs_teacher: whether it learns from a teacher. taught_by: the methods whose runs train the teacher's head, if the
+    teacher needs one. trains_student: False trains only a head on the teacher's own frozen backbone.
+    views: the numbers of views per image that a policy may make (None: any). spread: what the method makes of each view
+    of the policy, see kdlib.views.spread. mixes: whether views that mix two images make sense.
+    head: (backbone, options) -> a module from its Output to a tensor, needed only in training.
+    memory: (student, teacher, labels of the training images, options) -> a module that is trained with the student and
+    needed only in training.
+    """
+
+    loss: Callable[[Batch, Record], Loss]
+    options: type[Record]
+    source: str
+    formula: str
+    needs_teacher: bool = True
+    taught_by: tuple[str, ...] = ()
+    trains_student: bool = True
+    views: tuple[int, ...] | None = None
+    spread: str = "none"
+    mixes: bool = False
+    head: Callable[[Backbone, Record], nn.Module] | None = None
+    memory: Callable[[Backbone, Backbone | None, Tensor, Record], nn.Module] | None = None

@@ -1,0 +1,73 @@
+"""Studies: the runs that answer one question, and the contrasts that were fixed before any result.
+
+One file per chapter says what is compared; `create_study` builds it for a setting, and everything else follows.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kdlib.studies import (
+    augmented_teacher,
+    blind_teacher,
+    ccd_versus_hsakd,
+    compatibility,
+    cosine_confidence,
+    data_and_teachers,
+    few_shot,
+    good_views,
+    joint_data_augmentation,
+    proportion,
+    tour,
+)  # fmt: skip
+from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
+
+__all__ = [
+    "STUDIES", "Arm", "Contrast", "OwnTeacher", "Setting", "Study", "by_label", "create_study", "own_options",
+]  # fmt: skip
+
+
+def _verdicts(setting: Setting) -> Study:
+    """Exactly the arms of the primary contrasts of the other studies."""
+    studies = [create_study(name, setting) for name in STUDIES if name != "12_verdicts"]
+    arms = {
+        f"{study.name}: {label}": study.arms[label]
+        for study in studies
+        for label in study.arms
+        if any(contrast.primary and label in contrast.weights for contrast in study.contrasts)
+    }
+    return Study("12_verdicts", setting, arms)
+
+
+#: Chapter name -> the function that builds its study from a setting and the chapter's own options.
+STUDIES: Mapping[str, Callable[..., Study]] = {
+    "00_tour": tour.create,
+    "01_data_and_teachers": data_and_teachers.create,
+    "02_joint_data_augmentation": joint_data_augmentation.create,
+    "03_blind_teacher": blind_teacher.create,
+    "04_augmented_teacher": augmented_teacher.create,
+    "05_proportion": proportion.create,
+    "06_few_shot": few_shot.create,
+    "07_compatibility": compatibility.create,
+    "08_cosine_confidence": cosine_confidence.create,
+    "09_ccd_versus_hsakd": ccd_versus_hsakd.create,
+    "11_good_views": good_views.create,
+    "12_verdicts": _verdicts,
+}
+
+
+def own_options(name: str) -> dict[str, tuple[Any, Any]]:
+    """The options that only this study has: name -> (type, default)."""
+    parameters = list(inspect.signature(STUDIES[name]).parameters.values())
+    return {p.name: (p.annotation, p.default) for p in parameters[1:]}
+
+
+def create_study(name: str, setting: Setting, **options: Any) -> Study:
+    """The study called `name`. Raises ValueError for an unknown study or a bad option."""
+    if name not in STUDIES:
+        raise ValueError(f"study = {name!r} is unknown; allowed are {', '.join(STUDIES)}")
+    allowed = own_options(name)
+    for option in options:
+        if option not in allowed:
+            raise ValueError(f"{name} has no option {option!r}; allowed are {', '.join(allowed) or 'none'}")
+    return STUDIES[name](setting, **options)

@@ -1,0 +1,26 @@
+"""Claim (b): training the teacher with augmentation improves the teacher, but not the student."""
+
+from kdlib.specs import Policy
+from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
+
+PLAIN, AUGMENTED = "plain teacher", "JDA teacher"
+
+
+def create(setting: Setting) -> Study:
+    """The study of chapter 04_augmented_teacher. Both teachers have one recipe and equal views; only JDA differs."""
+    weak2, jda = Policy(name="weak2"), Policy(name="jda")
+    teachers = {PLAIN: OwnTeacher(weak2), AUGMENTED: OwnTeacher(jda)}
+    ways = {"KD + JDA": jda} if setting.profile.trains else {"KD + weak2": weak2, "KD + JDA": jda}
+    arms = by_label(
+        *(Arm(name, own.policy, "ce", teacher=own, is_teacher=True) for name, own in teachers.items()),
+        *(Arm(f"{way}, {name}", ways[way], teacher=teachers[name]) for way in ways for name in teachers),
+    )
+    students = [(f"{way}, {AUGMENTED}", f"{way}, {PLAIN}") for way in ways]
+    contrasts = (
+        Contrast.of("b1", AUGMENTED, PLAIN, primary=True),
+        Contrast.mean_of(
+            "b2", students, f"students of the {AUGMENTED} - students of the {PLAIN}", says="no better", primary=True
+        ),
+        *(Contrast.of(f"{way}: difference of students", *pair) for way, pair in zip(ways, students, strict=True)),
+    )
+    return Study("04_augmented_teacher", setting, arms, contrasts)

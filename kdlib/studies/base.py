@@ -1,0 +1,223 @@
+"""What studies are made of: a setting, arms, contrasts. A study is data; everything else follows from its specs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdlib.data import check_name
+from kdlib.methods import find_method
+from kdlib.models.checkpoints import PUBLIC
+from kdlib.profiles import Profile, profile
+from kdlib.specs import Machine, Policy, Public, RunSpec, Spec, SpreadSpec, TeacherSpec, ViewsSpec, teacher_model
+
+
+@dataclass(frozen=True)
+class OwnTeacher:
+    """A teacher that we train ourselves: on which views, and on which part of the training images."""
+
+    policy: Policy
+    part: str = "all"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One line of a comparison: students of one kind, or teachers.
+
+    teacher: None is the setting's own, see `Setting.teacher`. head: which method trains the head of SSKD's or HSAKD's
+    teacher; None takes the first. is_teacher: the arm is the own teacher itself, and method and head do not matter.
+    fraction, part, views_per_image: of the training images and of the recipe, where they differ from the profile's.
+    """
+
+    label: str
+    policy: Policy
+    method: str = "kd"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    teacher: OwnTeacher | None = None
+    head: str | None = None
+    is_teacher: bool = False
+    fraction: float | None = None
+    part: str = "all"
+    views_per_image: int | None = None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A paired difference: the sum of arms, each times its weight. The weights of a contrast sum to zero.
+
+    primary: one of the contrasts that decide a claim (else exploratory). says: "better" (the claim is that the sum is
+    above zero) or "no better". cheaper: two arms; the claim also says that the first needs fewer bytes in training.
+    """
+
+    name: str
+    weights: Mapping[str, float]
+    text: str = ""
+    says: str = "better"
+    primary: bool = False
+    cheaper: tuple[str, str] | None = None
+
+    @classmethod
+    def of(cls, name: str, arm: str, than: str, **fields: Any) -> "Contrast":
+        """arm - than"""
+        return cls(name, {arm: 1.0, than: -1.0}, f"{arm} - {than}", **fields)
+
+    @classmethod
+    def mean_of(cls, name: str, pairs: Iterable[tuple[str, str]], text: str, **fields: Any) -> "Contrast":
+        """The mean of the differences of several pairs of arms."""
+        pairs = list(pairs)
+        weights: dict[str, float] = {}
+        for arm, than in pairs:
+            for label, sign in ((arm, 1), (than, -1)):
+                weights[label] = weights.get(label, 0.0) + sign / len(pairs)
+        return cls(name, weights, text, **fields)
+
+    @classmethod
+    def interaction(cls, name: str, first: tuple[str, str], second: tuple[str, str], text: str, **fields: Any):
+        """(first[0] - first[1]) - (second[0] - second[1])"""
+        return cls(name, {first[0]: 1.0, first[1]: -1.0, second[0]: -1.0, second[1]: 1.0}, text, **fields)
+
+    @property
+    def title(self) -> str:
+        """What the contrast is called: a primary one carries the name under which it was fixed."""
+        return f"{self.name}: {self.text}" if self.primary else self.text or self.name
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A profile with its choices made: pair, seeds, machine, data."""
+
+    profile: Profile
+    pair: str
+    seeds: tuple[int, ...]
+    machine: Machine
+    data: str
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        pair: str = "auto",
+        seeds: list[int] | None = None,
+        device: str = "auto",
+        data: str = "auto",
+    ):
+        """The setting of a profile; "auto" and None stand for the profile's own. Raises ValueError on a bad field."""
+        scale = profile(name)
+        pair = next(iter(scale.pairs)) if pair == "auto" else pair
+        if pair not in scale.pairs:
+            raise ValueError(
+                f"pair = {pair!r} is unknown at profile {name!r}; allowed are auto, {', '.join(scale.pairs)}"
+            )
+        seeds = scale.seeds if not seeds else tuple(seeds)
+        if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds) or len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds = {list(seeds)!r} must be a list of different whole numbers from 0 up")
+        data = scale.data if data == "auto" else data
+        check_name(data)
+        return cls(scale, pair, seeds, Machine.of(device), data)
+
+    @property
+    def networks(self) -> tuple[str, str]:
+        """Names of the teacher and of the student."""
+        return self.profile.pairs[self.pair]
+
+    def teacher(self, seed: int = 0) -> RunSpec | Public:
+        """The teacher of student seed `seed`: a public checkpoint, or a run that never saw an augmented view.
+
+        Where the paper's teachers are trained, student seed s learns from teacher seed s. At smoke and quick one
+        teacher, seed 0, is shared by all: its training would otherwise be most of the time.
+        """
+        name, _ = self.networks
+        if name in PUBLIC:
+            return Public(checkpoint=name)
+        return self.own_teacher(self.shared_seed(seed), OwnTeacher(Policy(name="weak1")))
+
+    def own_teacher(self, seed: int, own: OwnTeacher, method: str = "ce") -> RunSpec:
+        """The run that trains a teacher of our own."""
+        scale = self.profile
+        return RunSpec(
+            data=self.data, part=own.part, pool=scale.teacher_pool, fraction=scale.teacher_fraction,
+            student=scale.teacher_network or self.networks[0], method=method, policy=own.policy,
+            recipe=scale.teacher_recipe, seed=seed, machine=self.machine,
+        )  # fmt: skip
+
+    def shared_seed(self, seed: int) -> int:
+        """The seed of what is trained once for several students: 0 at smoke and quick, and for a public teacher."""
+        return 0 if self.profile.trains or self.networks[0] in PUBLIC else seed
+
+    def teacher_of(self, seed: int, arm: Arm) -> RunSpec | Public | None:
+        """What a student of an arm learns from: nothing, a teacher, or a teacher with the head that it needs."""
+        definition = find_method(arm.method)
+        if not definition.needs_teacher:
+            return None
+        base = self.own_teacher(seed, arm.teacher) if arm.teacher else self.teacher(seed)
+        if not definition.taught_by:
+            return base
+        method = arm.head or definition.taught_by[0]
+        if not find_method(method).needs_teacher:  # backbone and head are trained together
+            plain = OwnTeacher(Policy(name="weak1"))
+            return self.own_teacher(self.shared_seed(seed), plain, method)
+        return RunSpec(
+            data=self.data, pool=self.profile.pool, fraction=self.profile.teacher_fraction,
+            student=teacher_model(base), teacher=base, method=method, policy=Policy(name="weak1"),
+            recipe=self.profile.heads_recipe, seed=self.shared_seed(seed), machine=self.machine,
+        )  # fmt: skip
+
+    def run(self, seed: int, arm: Arm) -> RunSpec:
+        """The run of one arm and one seed."""
+        if arm.is_teacher:
+            return self.own_teacher(seed, arm.teacher or OwnTeacher(arm.policy))
+        recipe = self.profile.recipe
+        if arm.views_per_image is not None:
+            recipe = recipe.model_copy(update={"views_per_image": arm.views_per_image})
+        return RunSpec(
+            data=self.data, part=arm.part, pool=self.profile.pool,
+            fraction=self.profile.fraction if arm.fraction is None else arm.fraction, student=self.networks[1],
+            teacher=self.teacher_of(seed, arm), method=arm.method, options=dict(arm.options),
+            policy=arm.policy, recipe=recipe, seed=seed, machine=self.machine,
+        )  # fmt: skip
+
+    def evaluation(self, teacher: RunSpec | Public | None = None) -> TeacherSpec:
+        """How good a teacher is; None is the setting's own."""
+        return TeacherSpec(data=self.data, teacher=teacher or self.teacher(), machine=self.machine)
+
+    def spread(self, policy: Policy) -> SpreadSpec:
+        """T.stddev of the views of a policy."""
+        return SpreadSpec(
+            data=self.data, teacher=self.teacher(), policy=policy, passes=self.profile.spread_passes,
+            machine=self.machine,
+        )  # fmt: skip
+
+    def views(self, policy: Policy) -> ViewsSpec:
+        """What the teacher says on the views of a policy."""
+        return ViewsSpec(
+            data=self.data, teacher=self.teacher(), policy=policy, images=self.profile.measured_images, seed=0,
+            machine=self.machine,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs that answer one question.
+
+    arms: by label; measurements: teacher-only specs by name; series: name -> {arm: x}, arms that are points of a curve.
+    """
+
+    name: str
+    setting: Setting
+    arms: Mapping[str, Arm]
+    contrasts: tuple[Contrast, ...] = ()
+    measurements: Mapping[str, Spec] = field(default_factory=dict)
+    series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def specs(self, arm: str) -> list[RunSpec]:
+        """The runs of one arm, one per seed."""
+        return [self.setting.run(seed, self.arms[arm]) for seed in self.setting.seeds]
+
+    @property
+    def all_specs(self) -> list[Spec]:
+        """Every run and measurement of the study."""
+        return [*self.measurements.values(), *(spec for arm in self.arms for spec in self.specs(arm))]
+
+
+def by_label(*arms: Arm) -> dict[str, Arm]:
+    """Arms by their labels."""
+    return {arm.label: arm for arm in arms}

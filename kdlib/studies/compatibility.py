@@ -1,0 +1,30 @@
+"""Claim (e): augmentation goes with other methods. Each method with JDA and with two plain crops."""
+
+from kdlib.methods import METHODS
+from kdlib.specs import Policy
+from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
+
+NAMES = {"kd": "KD", "dkd": "DKD", "spkd": "SPKD", "crd": "CRD", "sskd": "SSKD", "hsakd": "HSAKD", "ccd": "CCD"}
+OTHERS = ("dkd", "spkd", "crd", "sskd", "hsakd")
+
+
+def create(setting: Setting, methods: list | None = None) -> Study:
+    """The study of chapter 07_compatibility.
+
+    methods: names of methods other than KD, whose mean gain decides the claim; by default all five. ValueError for an
+    unknown one.
+    """
+    others = tuple(methods or OTHERS)
+    for method in others:
+        if method not in METHODS or not METHODS[method].needs_teacher or not METHODS[method].trains_student:
+            known = ", ".join(m for m, d in METHODS.items() if d.needs_teacher and d.trains_student)
+            raise ValueError(f"methods: {method!r} trains no student from a teacher; allowed are {known}")
+    views = {"weak2": Policy(name="weak2"), "JDA": Policy(name="jda")}
+    names = {method: NAMES.get(method, method) for method in ("kd", *others)}
+    arms = by_label(*(Arm(f"{n} + {v}", policy, m) for m, n in names.items() for v, policy in views.items()))
+    gains = [(f"{names[m]} + JDA", f"{names[m]} + weak2") for m in others]
+    contrasts = (
+        Contrast.mean_of("e", gains, "mean gain from JDA over the other methods", primary=True),
+        *(Contrast.of(f"gain of {name}", f"{name} + JDA", f"{name} + weak2") for name in names.values()),
+    )
+    return Study("07_compatibility", setting, arms, contrasts)

@@ -1,0 +1,40 @@
+"""CCD, the controls that separate the cosine from the total weight, and the four terms of the loss."""
+
+from kdlib.losses import CCD_WEIGHTS
+from kdlib.specs import Policy
+from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
+
+WEIGHT_NAMES = {
+    "cosine": "CCD", "one": "w = 1 (KD + JDA)", "mean": "w = mean(w)", "shuffled": "w shuffled",
+    "normalised": "w / mean(w)", "centred": "centred cosine", "softmax": "cosine of softmax",
+    "confidence": "confidence of teacher",
+}  # fmt: skip
+DEMONSTRATED = ("cosine", "one", "mean", "shuffled")
+# Which of CE on x, CE on x~, KL on x, KL on x~ are on; all four are KD + JDA.
+FOUR_TERMS = {
+    "x only": (1, 0, 1, 0), "x, CE on x~": (1, 1, 1, 0), "x, KL on x~": (1, 0, 1, 1), "CE only": (1, 1, 0, 0),
+    "KL only": (0, 0, 1, 1),
+}  # fmt: skip
+
+
+def create(setting: Setting, weights: list | None = None) -> Study:
+    """The study of chapter 08_cosine_confidence. weights: keys of WEIGHT_NAMES; ValueError for others."""
+    weights = list(weights or (DEMONSTRATED if setting.profile.trains else CCD_WEIGHTS))
+    unknown = [w for w in weights if w not in CCD_WEIGHTS]
+    if unknown or len(set(weights)) < len(weights):
+        raise ValueError(
+            f"weights = {weights!r} is not possible; allowed are different words among {', '.join(CCD_WEIGHTS)}"
+        )
+    jda, both = Policy(name="jda"), WEIGHT_NAMES["one"]
+    terms = dict(list(FOUR_TERMS.items())[:3] if setting.profile.trains else FOUR_TERMS)
+    arms = by_label(
+        Arm("weak2", Policy(name="weak2")),
+        Arm(both, jda),
+        *(Arm(WEIGHT_NAMES[w], jda, "ccd", {"weight": w}) for w in weights if w != "one"),
+        *(Arm(name, jda, "four_term", {"weights": tuple(map(float, on))}) for name, on in terms.items()),
+    )
+    ccd = WEIGHT_NAMES["cosine"]
+    others = [WEIGHT_NAMES[w] for w in weights if w != "cosine"]
+    contrasts = [Contrast.of(f"CCD - {o}", ccd, o) for o in others if ccd in arms]
+    contrasts += [Contrast.of(f"all four terms - {name}", both, name) for name in terms]
+    return Study("08_cosine_confidence", setting, arms, tuple(contrasts), {"JDA": setting.views(jda)})

@@ -1,0 +1,32 @@
+"""Claim (c): the share of augmented samples has a suitable range. Read as p; the share of augmented views apart."""
+
+from kdlib.specs import Policy
+from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
+
+
+def create(setting: Setting, probabilities: list | None = None, shares: list | None = None) -> Study:
+    """The study of chapter 05_proportion.
+
+    probabilities: values of p; shares: shares of augmented views at p = 0.3. 0, 0.3 and 1 are always among the former.
+    """
+    few = setting.profile.trains
+    ps = sorted({0.0, 0.3, 1.0, *map(float, probabilities or (() if few else (0.1, 0.2, 0.4, 0.6, 0.8)))})
+    rs = sorted({0.0, 1.0, *map(float, shares or ((0.5,) if few else (0.25, 0.5, 0.75)))})
+    by_p, by_share = {f"p = {p:g}": p for p in ps}, {f"share {r:g}" if r else "p = 0": r for r in rs}
+    arms = by_label(
+        *(Arm(label, _jda(p)) for label, p in by_p.items()),
+        *(Arm(label, Policy(name="share", options={"share": r})) for label, r in by_share.items() if r),
+    )
+    zero, default, full = "p = 0", "p = 0.3", "p = 1"
+    others = [label for label in arms if label not in (zero, default, full)]
+    contrasts = (
+        Contrast.of("c1", default, zero, primary=True),
+        Contrast.of("c2", default, full, primary=True),
+        *(Contrast.of(f"{label} - {zero}", label, zero) for label in others),
+    )
+    return Study("05_proportion", setting, arms, contrasts, series={"p": by_p, "share": by_share})
+
+
+def _jda(p: float) -> Policy:
+    """JDA with p; p = 0 is two plain crops, bit for bit, and shares their runs."""
+    return Policy(name="jda", options={"p": p}) if p else Policy(name="weak2")

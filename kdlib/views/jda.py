@@ -1,0 +1,74 @@
+"""Joint Data Augmentation (JDA; Li et al., ACCV 2022): a fixed, ordered list of ops, each of which fires at random."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdlib.views.ops import OPS, apply_op, is_identity
+
+# Ordered (op, magnitude index) and the firing probability p of each list (the released settings of Li et al., 2022).
+JDA_LISTS: Mapping[str, tuple[float, tuple[tuple[str, int], ...]]] = {
+    "cifar100": (0.3, (
+        ("autocontrast", 2), ("contrast", 3), ("posterize", 0), ("solarize", 4), ("translateY", 8), ("shearX", 5),
+        ("brightness", 3), ("shearY", 0), ("translateX", 1), ("sharpness", 5), ("invert", 4), ("color", 4),
+        ("equalize", 8), ("rotate", 3),
+    )),
+    "cifar10": (0.5, (
+        ("invert", 7), ("rotate", 2), ("shearY", 8), ("posterize", 9), ("autocontrast", 8), ("color", 3),
+        ("sharpness", 9), ("equalize", 5), ("contrast", 7), ("translateY", 3), ("brightness", 6), ("solarize", 2),
+        ("translateX", 3), ("shearX", 8),
+    )),
+    "imagenet": (0.2, (
+        ("posterize", 8), ("solarize", 5), ("equalize", 8), ("posterize", 7), ("equalize", 7), ("equalize", 4),
+        ("solarize", 3), ("posterize", 5), ("rotate", 3), ("equalize", 8), ("rotate", 8), ("rotate", 9),
+        ("equalize", 7), ("invert", 4), ("color", 4), ("rotate", 8), ("color", 8), ("sharpness", 7), ("shearX", 5),
+        ("color", 0), ("equalize", 7), ("solarize", 5), ("invert", 4), ("color", 4), ("equalize", 8),
+    )),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class JDA:
+    """Joint Data Augmentation (Li et al., 2022): every op of an ordered list fires independently with probability p.
+
+    ops: ordered (op, magnitude index 0..9); p in [0, 1].
+    """
+
+    ops: tuple[tuple[str, int], ...]
+    p: float
+
+    @property
+    def draws(self) -> int:
+        """Uniforms per image: one decides whether an op fires, one its sign."""
+        return 2 * len(self.ops)
+
+    def fired(self, uniforms: Tensor) -> Tensor:
+        """bool [B, ops] from float32 [B, 2 * ops]. Nested in p: what fires at p also fires at any larger p."""
+        return uniforms[:, : len(self.ops)] < self.p
+
+    def __call__(self, images: Tensor, uniforms: Tensor) -> Tensor:
+        """images uint8 [B, 3, H, W] on any device, uniforms float32 [B, 2 * ops] on the CPU -> new uint8 tensor."""
+        fired, positive = self.fired(uniforms), uniforms[:, len(self.ops) :] < 0.5
+        out = images.clone()
+        for k, (name, magnitude) in enumerate(self.ops):
+            if is_identity(name, magnitude):
+                continue
+            groups = {1: positive[:, k], -1: ~positive[:, k]} if OPS[name].signed else {1: torch.tensor(True)}
+            for sign, group in groups.items():
+                rows = (fired[:, k] & group).nonzero().squeeze(1).to(images.device)
+                if len(rows):
+                    out[rows] = apply_op(name, out[rows], magnitude, sign)
+        return out
+
+
+def jda(ops: str = "cifar100", p: float | None = None) -> JDA:
+    """JDA with one of the three published op lists; p None takes the list's own. Raises ValueError on a bad field."""
+    if not isinstance(ops, str) or ops not in JDA_LISTS:
+        raise ValueError(f"ops = {ops!r} is unknown; allowed are {', '.join(JDA_LISTS)}")
+    default, table = JDA_LISTS[ops]
+    p = default if p is None else p
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+        raise ValueError(f"p = {p!r} is not a probability; allowed are numbers from 0 to 1")
+    return JDA(table, abs(float(p)))  # -0.0 and 0.0 are one experiment
