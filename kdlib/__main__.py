@@ -15,7 +15,7 @@ from kdlib.profiles import PROFILES
 from kdlib.runs import missing, needed, run_all
 from kdlib.specs import RunResult, RunSpec, Spec
 from kdlib.store import Store
-from kdlib.studies import STUDIES, Setting, create_study
+from kdlib.studies import STUDIES, Setting, Study, create_study
 
 
 def describe(spec: Spec) -> str:
@@ -30,7 +30,8 @@ def describe(spec: Spec) -> str:
     if isinstance(spec, RunSpec):
         weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
         return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}"
-    return f"views of {spec.policy.name}, teacher {teacher}"
+    what = spec.kind if spec.kind == "teacher" else f"{spec.kind} of {spec.policy.name}"
+    return f"{what}, teacher {teacher}"
 
 
 def chosen(arguments: argparse.Namespace) -> list[Spec]:
@@ -39,8 +40,21 @@ def chosen(arguments: argparse.Namespace) -> list[Spec]:
     options = dict(parse_option(text) for text in arguments.option)
     if options and arguments.study == "all":
         raise ValueError("--option needs the name of one study")
-    names = list(STUDIES) if arguments.study == "all" else [arguments.study]
-    return needed(spec for name in names for spec in create_study(name, setting, **options).all_specs)
+    if arguments.study != "all":
+        return needed(create_study(arguments.study, setting, **options).all_specs)
+    return needed(spec for study in all_studies(setting) for spec in study.all_specs)
+
+
+def all_studies(setting: Setting) -> list[Study]:
+    """Every study of a profile, but those that would train on data that is not on this machine."""
+    names = ["10_imagenet"] if setting.profile.name == "imagenet" else list(STUDIES)
+    studies = [create_study(name, setting) for name in names]
+    if not setting.profile.trains:
+        return [study for study in studies if study.setting.profile is setting.profile]
+    absent = [study for study in studies if not data.available(study.setting.data)]
+    for study in absent:
+        print(f"{study.name} is left out: data set {study.setting.data} is not on this machine")
+    return [study for study in studies if study not in absent]
 
 
 def parse_option(text: str) -> tuple[str, Any]:

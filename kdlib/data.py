@@ -1,7 +1,9 @@
 """Image sets: a whole data set as one uint8 tensor, and the loaders that make it.
 
 A data set is named by a string: `fashion-mnist-8k` (bundled), `cifar10`, `cifar100` (torchvision's files or folders of
-images, below the data root), or `folder:PATH` for any folder in ImageFolder layout (train/ and test/ or val/).
+images, below the data root), `imagenet` and `tinyimagenet-mini` (folders of photographs, below the data root), or
+`folder:PATH` for any folder in ImageFolder layout (train/ and test/ or val/) of small images of one size, and
+`photos:PATH` for one of photographs of any size.
 """
 
 import hashlib
@@ -18,8 +20,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 
-from kdlib import paths
+from kdlib import paths, photos
 from kdlib.cache import cached_tensors
+from kdlib.views.crops import centre
 
 BUNDLED = "fashion-mnist-8k"
 # name: (torchvision class, mean, std); CIFAR-100's statistics are those of the public checkpoints
@@ -27,6 +30,7 @@ CIFAR = {
     "cifar10": (datasets.CIFAR10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": (datasets.CIFAR100, (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)),
 }
+PHOTOS = {"imagenet": 256, "tinyimagenet-mini": 64}  # the side in pixels at which photographs are kept
 FASHION_CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
@@ -37,7 +41,8 @@ class ImageSet:
     """One split of a data set, held in memory (or memory-mapped) as a whole.
 
     images: uint8 [N, 3, H, W], RGB; labels: int64 [N]; classes: name of each label; mean, std: of RGB in [0, 1], for
-    networks that we train; fingerprint: SHA-256 of images and labels (16 hex digits).
+    networks that we train; fingerprint: SHA-256 of images and labels (16 hex digits). view_size: the side of the views
+    in pixels, if they are random resized crops; None: crops of the image's own size from a padded frame.
     """
 
     name: str
@@ -47,6 +52,7 @@ class ImageSet:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fingerprint: str
+    view_size: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,6 +61,11 @@ class ImageSet:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return tuple(self.images.shape[-2:])
+
+    @property
+    def evaluated(self) -> Tensor:
+        """What a network is tested on: the images, or their centre where views are resized crops."""
+        return self.images if self.view_size is None else centre(self.images, self.view_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +86,7 @@ def fingerprint(images: Tensor, labels: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a plan needs to know of a data set: training images of each class, pixels of a side."""
+    """What a plan needs to know of a data set: training images of each class, pixels of a side of a view."""
 
     class_sizes: tuple[int, ...]
     size: int
@@ -85,6 +96,8 @@ FACTS = {
     BUNDLED: Facts((600,) * 10, 32),
     "cifar10": Facts((5_000,) * 10, 32),
     "cifar100": Facts((500,) * 100, 32),
+    "imagenet": Facts((1282,) * 167 + (1281,) * 833, 224),  # 1,281,167 in all; classes have 732 to 1,300
+    "tinyimagenet-mini": Facts((100,) * 20, 56),
 }
 
 
@@ -93,7 +106,8 @@ def facts(name: str) -> Facts:
     if name in FACTS:
         return FACTS[name]
     data = load_data(name)
-    return Facts(tuple(data.train.labels.bincount(minlength=len(data.train.classes)).tolist()), data.train.size[0])
+    sizes = data.train.labels.bincount(minlength=len(data.train.classes)).tolist()
+    return Facts(tuple(sizes), data.train.view_size or data.train.size[0])
 
 
 @lru_cache(maxsize=2)
@@ -104,20 +118,23 @@ def load_data(name: str) -> Data:
         return _load_bundled()
     if name in CIFAR:
         return _load_cifar(name)
+    if name in PHOTOS or name.startswith("photos:"):
+        return _load_photos(name)
     return _load_folder(name, _own_folder(name), None, None)
 
 
 def check_name(name: str) -> None:
     """Raises ValueError for a name that no data set can have."""
-    if name != BUNDLED and name not in CIFAR and not name.startswith("folder:"):
-        raise ValueError(f"data = {name!r} is unknown; allowed are {BUNDLED}, {', '.join(CIFAR)} and folder:PATH")
+    known = (BUNDLED, *CIFAR, *PHOTOS)
+    if name not in known and not name.startswith(("folder:", "photos:")):
+        raise ValueError(f"data = {name!r} is unknown; allowed are {', '.join(known)}, folder:PATH and photos:PATH")
 
 
 def available(name: str) -> bool:
     """Whether the data set is on this machine. Raises ValueError for an unknown name."""
     check_name(name)
     try:
-        if name.startswith("folder:"):
+        if name not in (BUNDLED, *CIFAR):
             _locate_splits(name, _own_folder(name))
         else:
             _locate(name)
@@ -127,7 +144,9 @@ def available(name: str) -> bool:
 
 
 def _own_folder(name: str) -> Path:
-    return Path(name.removeprefix("folder:")).expanduser()
+    if name in PHOTOS:
+        return paths.data_root() / name
+    return Path(name.split(":", 1)[1]).expanduser()
 
 
 def _locate(name: str) -> Path:
@@ -205,6 +224,16 @@ def _load_folder(name: str, root: Path, mean: tuple | None, std: tuple | None) -
     if train.size != test.size:
         raise ValueError(f"images in {root} must have one size; train has {train.size}, {held_out} has {test.size}")
     return Data(train, test)
+
+
+def _load_photos(name: str) -> Data:
+    root, side = _own_folder(name), PHOTOS.get(name, 256)
+    label = name.rsplit(":")[-1].strip("/").rsplit("/")[-1]
+    splits = [photos.load_split(label, root / split, side) for split in ("train", _locate_splits(name, root))]
+    if splits[0][2] != splits[1][2]:
+        raise ValueError(f"the training and the test images in {root} are of different classes; they must be the same")
+    view = side * 7 // 8  # 224 of 256 pixels
+    return Data(*(ImageSet(name, *split[:3], photos.MEAN, photos.STD, split[3], view) for split in splits))
 
 
 def _locate_splits(name: str, root: Path) -> str:

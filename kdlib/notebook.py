@@ -239,5 +239,5 @@ def start(name: str, namespace: Mapping[str, Any], cells: Sequence[str] = ()) ->
     if mode not in MISSING:
         raise ValueError(f"KDLIB_MISSING = {mode!r} is unknown; allowed are {', '.join(MISSING)}")
     if mode == "auto":
-        mode = "train" if setting.profile.trains else "gap"
+        mode = "train" if setting.profile.trains and available(study.setting.data) else "gap"
     return Session(study, mode, command_line(name, given))

@@ -59,6 +59,12 @@ PAPER_HEADS = Recipe(
     milestones=(0.3, 0.6, 0.9), evaluations=1,
 )  # fmt: skip
 
+# 200 epochs of two views; 768 images in two micro-batches are one step.
+IMAGENET_RECIPE = Recipe(
+    views_per_step=1536, views_per_image=400, learning_rate=0.1, weight_decay=1e-4, nesterov=False, schedule="steps",
+    milestones=(0.3, 0.6, 0.9), evaluations=10, clip_norm=20.0, micro_batches=2,
+)  # fmt: skip
+
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile(
         name="smoke",
@@ -126,6 +132,18 @@ PROFILES: Mapping[str, Profile] = {
         heads_recipe=PAPER_HEADS,
         seeds=(0, 1, 2, 3, 4),
         verdicts=True,
+    ),
+    "imagenet": Profile(
+        name="imagenet",
+        summary="imagenet: ImageNet-1k, ResNet-34 to ResNet-18, the paper's 200-epoch recipe, on several GPUs",
+        data="imagenet",
+        pairs={"resnet34-resnet18": ("imagenet_resnet34", "resnet18_imagenet")},
+        recipe=IMAGENET_RECIPE,
+        teacher_recipe=IMAGENET_RECIPE.model_copy(update={"views_per_image": 200}),
+        heads_recipe=IMAGENET_RECIPE.model_copy(update={"views_per_image": 400}),
+        seeds=(0, 1, 2),
+        few_shot=(1.0,),
+        few_shot_fraction=1.0,
     ),
 }
 

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from kdlib.randomness import uniforms_of
-from kdlib.sampling import VALIDATION_SHARE, Order, stratified, training_ids, validation_ids
+from kdlib.sampling import VALIDATION_SHARE, Order, stratified, training_count, training_ids, validation_ids
 
 RATE = 1e-6
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 1.0)
@@ -121,6 +121,26 @@ def test_fractions_are_nested_within_the_pool_and_differ_by_seed(labels: Tensor)
 def test_pool_too_large_is_named(labels: Tensor):
     with pytest.raises(ValueError, match="pool = 901 is larger than the 900 images that may be trained on"):
         training_ids(labels, 0, 1.0, 901, False)
+
+
+@pytest.mark.parametrize(("pool", "validation"), [(None, False), (None, True), (300, False)])
+def test_halves_are_fixed_stratified_disjoint_and_complete(labels: Tensor, pool: int | None, validation: bool):
+    halves = [
+        [training_ids(labels, seed, 1.0, pool, validation, part) for seed in (0, 1)]
+        for part in ("first half", "second half")
+    ]
+    assert all(torch.equal(*both) for both in halves)  # the same for every seed
+    first, second = (both[0] for both in halves)
+    assert not torch.isin(first, second).any()
+    assert counts(labels, first) == counts(labels, second)
+    if pool is None:
+        assert sorted([*first.tolist(), *second.tolist()]) == training_ids(labels, 0, 1.0, None, validation).tolist()
+    else:
+        assert len(first) == pool
+    few = training_ids(labels, 3, 0.5, pool, validation, "second half")
+    assert set(few.tolist()) < set(second.tolist())
+    sizes = tuple(torch.bincount(labels).tolist())
+    assert training_count(sizes, 0.5, pool, validation, "second half") == len(few)
 
 
 # --- order

@@ -9,7 +9,6 @@ from kdlib import tables
 from kdlib.data import load_data
 from kdlib.models import create_model
 from kdlib.sampling import training_ids
-from kdlib.specs import Public
 from kdlib.stats import PRIMARY_LEVEL, Interval
 from kdlib.store import Store
 from kdlib.studies import Contrast, Setting, create_study
@@ -64,7 +63,7 @@ def test_intervals_are_students(study, filled, generator):
     low, high = scipy_stats.t.interval(0.95, 4, jda.mean(), scipy_stats.sem(jda))
     assert (found.mean, found.low, found.high, found.n) == pytest.approx((jda.mean(), low, high, 5))
     (a1,) = (c for c in study.contrasts if c.name == "a1")
-    for contrast, level in ((a1, PRIMARY_LEVEL), (Contrast("x", "JDA", "weak2"), 0.95)):
+    for contrast, level in ((a1, PRIMARY_LEVEL), (Contrast.of("x", "JDA", "weak2"), 0.95)):
         found = tables.contrast_interval(contrast, frame)
         expected = scipy_stats.ttest_rel(jda, weak2).confidence_interval(level)
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
@@ -119,24 +118,35 @@ def test_costs_are_counted_from_the_networks(study):
     assert cost.views == cost.steps * 128
     assert cost.teacher_parameters == 861_620  # ResNet-56 with 100 classes
     assert cost.student_parameters == sum(p.numel() for p in create_model("resnet8", 100).parameters())
-    costs = {tables.run_cost(study.specs(arm)[0]) for arm in study.arms}
+    costs = {tables.run_cost(study.specs(arm)[0]) for arm in study.arms if study.arms[arm].teacher is None}
     assert len(costs) == 1  # equal work
 
 
-def test_the_teacher_of_a_cost(make_spec):
-    assert tables.teacher_model(make_spec()) is None
-    trained = make_spec(student="resnet20")
-    assert tables.teacher_model(make_spec(method="kd", policy="weak2", teacher=trained)) == "resnet20"
-    public = Public(checkpoint="cifar100_resnet56")
-    assert tables.teacher_model(make_spec(method="kd", policy="weak2", teacher=public)) == "resnet56"
+def test_a_contrast_is_a_weighted_sum_over_common_seeds(study, filled):
+    frame = filled({"JDA": [60, 61, 62], "weak2": [59, 59, 59], "rot2": [50, 51], "rot4": [40, 42, 44]})
+    gain = Contrast.mean_of("m", [("JDA", "weak2"), ("rot2", "rot4")], "mean")
+    assert tables.contrast_values(gain, frame) == {0: (1 + 10) / 2, 1: (2 + 9) / 2}
+    interaction = Contrast.interaction("i", ("JDA", "weak2"), ("rot2", "rot4"), "i")
+    assert tables.contrast_values(interaction, frame) == {0: 1 - 10, 1: 2 - 9}
 
 
-@pytest.mark.parametrize("fields", [{}, {"fraction": 0.1}, {"fraction": 0.04}, {"pool": 100}, {"validation": True}])
+def test_fewer_bytes_are_counted():
+    study = create_study("09_ccd_versus_hsakd", Setting.of("reference", device="cpu"))
+    (f,) = (c for c in study.contrasts if c.primary)
+    assert tables.cheaper(study, f)
+    assert not tables.cheaper(study, Contrast.of("x", "CCD", "CRD", cheaper=("HSAKD, frozen teacher", "CCD")))
+    assert not tables.cheaper(study, Contrast.of("x", "CCD", "KD + JDA", cheaper=("CCD", "KD + JDA")))  # equal bytes
+    assert tables.cheaper(study, Contrast.of("x", "CCD", "CRD"))
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"fraction": 0.1}, {"fraction": 0.04}, {"pool": 100}, {"validation": True}, {"part": "second half"}]
+)
 def test_planned_steps_are_the_steps_that_training_makes(make_spec, fields):
     spec = make_spec(recipe={"views_per_step": 8, "views_per_image": 8}, **fields)
     assert tables.run_cost(spec).steps == Task.of(spec, None).steps
     labels = load_data(spec.data).train.labels
-    assert len(training_ids(labels, 0, spec.fraction, spec.pool, spec.validation)) > 0
+    assert len(training_ids(labels, 0, spec.fraction, spec.pool, spec.validation, spec.part)) > 0
 
 
 def test_contrasts_say_what_is_exploratory_and_what_is_missing(study, filled):

@@ -16,6 +16,7 @@ from kdlib.studies import (
     data_and_teachers,
     few_shot,
     good_views,
+    imagenet,
     joint_data_augmentation,
     proportion,
     tour,
@@ -51,6 +52,7 @@ STUDIES: Mapping[str, Callable[..., Study]] = {
     "07_compatibility": compatibility.create,
     "08_cosine_confidence": cosine_confidence.create,
     "09_ccd_versus_hsakd": ccd_versus_hsakd.create,
+    "10_imagenet": imagenet.create,
     "11_good_views": good_views.create,
     "12_verdicts": _verdicts,
 }
@@ -70,4 +72,6 @@ def create_study(name: str, setting: Setting, **options: Any) -> Study:
     for option in options:
         if option not in allowed:
             raise ValueError(f"{name} has no option {option!r}; allowed are {', '.join(allowed) or 'none'}")
+    if setting.profile.name == "imagenet" and name != "10_imagenet":
+        raise ValueError(f"profile = 'imagenet' belongs to chapter 10_imagenet; {name} has the other profiles")
     return STUDIES[name](setting, **options)

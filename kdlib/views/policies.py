@@ -12,14 +12,14 @@ something done to the crops (turning, mixing).
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdlib.views import cutmix
-from kdlib.views.crops import crop_flip, quarter_turns
+from kdlib.views.crops import RESIZED_DRAWS, crop_flip, quarter_turns, resized_crop_flip
 from kdlib.views.jda import JDA, jda
 from kdlib.views.jda import JDA_LISTS as JDA_LISTS
 from kdlib.views.randaugment import RandAugment, randaugment
@@ -102,6 +102,23 @@ class ViewPolicy:
         """float32 [B, V] in [0, 1], on the CPU: the share of each view's pixels that come from the image itself, and so
         of its label in a mixed one; 1 for a view that is not mixed. None if the policy mixes nothing."""
         return None if self.kept is None else self.kept(draws, height, width)
+
+
+def resized(policy: ViewPolicy, size: int) -> ViewPolicy:
+    """The policy with random resized crops of size x size pixels, as for ImageNet, in place of padded ones.
+
+    Raises ValueError for a policy that is spread by "turned crops", whose crops are padded.
+    """
+    if policy.spread == "turned crops":
+        raise ValueError(
+            f"policy {policy.name!r} with turned crops needs padded crops; allowed are data sets of small images"
+        )
+    roles = {role: RESIZED_DRAWS if role.endswith("crop") else n for role, n in policy.roles.items()}
+
+    def crops(source: Tensor, crop: str, draws: Draws) -> list[Tensor]:
+        return [resized_crop_flip(source, draws[crop], size)]
+
+    return replace(policy, roles=roles, crops=crops)
 
 
 ORIGINAL, SECOND = Source("original crop"), Source("augmented crop")

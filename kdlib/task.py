@@ -1,0 +1,135 @@
+"""A spec made concrete, before the first step: the images, the order, the views, the networks."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdlib import distributed
+from kdlib.data import ImageSet, load_data
+from kdlib.methods import Method, Step, create_method, find_method
+from kdlib.models import create_model
+from kdlib.networks import Network
+from kdlib.randomness import seeded, stream_seed, uniforms_of
+from kdlib.sampling import Order, training_ids, validation_ids
+from kdlib.specs import RunSpec
+from kdlib.views.policies import ViewPolicy, create_policy, resized
+
+WEAK_VIEW_IMAGES = 5000  # at most: for accuracy on training images and for re-estimating BatchNorm
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run works on."""
+
+    spec: RunSpec
+    train: ImageSet
+    ids: Tensor
+    pixels: Tensor  # all training images, on the device if they fit
+    targets: Tensor  # and their labels
+    images: Tensor  # the test images, or those of the validation split
+    labels: Tensor
+    order: Order
+    policy: ViewPolicy
+    method: Method
+    steps: int
+
+    @classmethod
+    def of(cls, spec: RunSpec, teacher: Network | None) -> "Task":
+        """Loads the data and makes the student. Raises ValueError or FileNotFoundError before any work."""
+        data = load_data(spec.data)
+        subset = (spec.fraction, spec.pool, spec.validation, spec.part)
+        ids = training_ids(data.train.labels, spec.seed, *subset)
+        steps = len(ids) * spec.recipe.views_per_image // spec.recipe.views_per_step
+        if steps < 1:
+            raise ValueError(
+                f"views_per_image = {spec.recipe.views_per_image} makes no step: {len(ids)} images need at least "
+                f"{math.ceil(spec.recipe.views_per_step / len(ids))}"
+            )
+        if spec.images_per_step % distributed.world():
+            raise ValueError(
+                f"views_per_step = {spec.recipe.views_per_step} makes {spec.images_per_step} images per step; "
+                f"{distributed.world()} processes cannot share them equally"
+            )
+        if teacher is not None and teacher.num_classes != len(data.train.classes):
+            raise ValueError(
+                f"teacher has {teacher.num_classes} classes, data {spec.data!r} has {len(data.train.classes)}"
+            )
+        method = create(spec, teacher, data.train, ids).to(spec.machine.device)
+        policy = spec.view_policy()
+        if data.train.view_size is not None:
+            policy = resized(policy, data.train.view_size)
+        order = Order(tuple(ids.tolist()), len(data.train), spec.images_per_step, spec.seed)
+        held = validation_ids(data.train.labels) if spec.validation else None
+        images, labels = (
+            (data.test.evaluated, data.test.labels)
+            if held is None
+            else (data.train.evaluated[held], data.train.labels[held])
+        )
+        pixels, targets = resident(data.train.images, spec.machine.device), data.train.labels.to(spec.machine.device)
+        return cls(spec, data.train, ids, pixels, targets, images, labels, order, policy, method, steps)
+
+    def draws(self, roles: dict, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
+        """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
+        return {r: uniforms_of(self.spec.seed, r, epochs, ids, len(self.train), n) for r, n in roles.items()}
+
+    def batch(self, step: int) -> Step:
+        """The input of optimiser step 0, 1, 2, ...: this process's share of it."""
+        ids, epochs = self.order.at(step)
+        first = epochs[0].item() + 1
+        ids, epochs = (part[distributed.rank() :: distributed.world()] for part in (ids, epochs))
+        draws = self.draws({**self.policy.roles, "method": 1}, ids, epochs)
+        device, partners = self.targets.device, None
+        if self.policy.mixes:
+            partners = self.ids[(draws["partner"].squeeze(1) * len(self.ids)).long()]
+        views = self.policy(self.raw(ids), draws, None if partners is None else self.raw(partners))
+        shares = self.policy.shares(draws, *views.shape[-2:])
+        return Step(
+            views=views,
+            labels=self.targets[ids.to(device)],
+            keys=draws["method"].squeeze(1).to(device),
+            index=torch.searchsorted(self.ids, ids),
+            seed=stream_seed(self.spec.seed, f"method step of process {distributed.rank()}", step),
+            epoch=first,
+            epochs=self.epochs,
+            shares=None if shares is None else shares.to(device),
+            partners=None if partners is None else self.targets[partners.to(device)],
+        )
+
+    def raw(self, ids: Tensor) -> Tensor:
+        """Training images uint8 [B, 3, H, W] on the device; ids int64 [B] on the CPU."""
+        return self.pixels[ids.to(self.pixels.device)].to(self.targets.device, non_blocking=True)
+
+    @property
+    def epochs(self) -> float:
+        """How often the run sees each image."""
+        return self.spec.recipe.views_per_image / self.policy.views
+
+    def weak_views(self) -> tuple[Tensor, Tensor]:
+        """One crop and flip of up to WEAK_VIEW_IMAGES training images, with labels."""
+        ids = self.ids[:: math.ceil(len(self.ids) / WEAK_VIEW_IMAGES)]
+        plain = create_policy("weak1")
+        if self.train.view_size is not None:
+            plain = resized(plain, self.train.view_size)
+        draws = self.draws(plain.roles, ids, torch.full_like(ids, -1))  # an epoch that training never reaches
+        return plain(self.train.images[ids], draws)[:, 0], self.train.labels[ids]
+
+
+def resident(images: Tensor, device: str) -> Tensor:
+    """All images on the device, or as they are (memory-mapped) where they would fill half of a GPU's memory."""
+    if device == "cuda" and images.nbytes > torch.cuda.get_device_properties(0).total_memory / 2:
+        return images
+    return images.to(device)
+
+
+def create(spec: RunSpec, teacher: Network | None, images: ImageSet, ids: Tensor) -> Method:
+    """The spec's method around a fresh student, or, if it trains only a head, around the teacher."""
+    student = teacher
+    if find_method(spec.method).trains_student:
+        with seeded(spec.seed, "student init"):
+            backbone = create_model(spec.student, len(images.classes))
+        student = Network(backbone, images.mean, images.std, spec.machine.precision)
+    with seeded(spec.seed, "head init"):
+        other = teacher if student is not teacher else None
+        return create_method(spec.method, student, other, images.labels[ids], **spec.options)
