@@ -34,6 +34,7 @@ BANNERS = {
     "quick": "Profile quick: demonstration on a bundled set, no verdict.",
     "reference": "Profile reference: CIFAR-100 at the scale that two CPU cores can afford.",
     "paper": "Profile paper: CIFAR-100 with the pairs and the 240-epoch recipe of the paper.",
+    "imagenet": "Profile imagenet: ImageNet-1k, ResNet-34 to ResNet-18, on several GPUs.",
 }
 
 TYPES = {"str": str, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict}

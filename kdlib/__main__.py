@@ -30,8 +30,7 @@ def describe(spec: Spec) -> str:
     if isinstance(spec, RunSpec):
         weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
         return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}"
-    what = spec.kind if spec.kind == "teacher" else f"{spec.kind} of {spec.policy.name}"
-    return f"{what}, teacher {teacher}"
+    return f"views of {spec.policy.name}, teacher {teacher}"
 
 
 def chosen(arguments: argparse.Namespace) -> list[Spec]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from kdlib import claims, plots, tables
 from kdlib.data import BUNDLED, Data, available, load_data
 from kdlib.explorers import Examples, gather_examples
-from kdlib.measure.views import draw_views
+from kdlib.measure import draw_views
 from kdlib.records import sentence
 from kdlib.runs import missing, run_all
 from kdlib.stats import Interval
@@ -130,6 +130,11 @@ class Session:
     def contrasts(self) -> pd.DataFrame:
         """One row per contrast, with the computed verdict."""
         return tables.contrasts_table(self.study, self.frame)
+
+    @property
+    def training_parts(self) -> pd.DataFrame:
+        """One row per arm: what training keeps beside the two networks."""
+        return tables.parts_table(self.study)
 
     def metrics(self, name: str) -> dict[str, Any] | None:
         """The metrics of a teacher-only measurement, or None where it is missing."""

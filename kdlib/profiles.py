@@ -16,7 +16,7 @@ class Profile:
     teacher_recipe, teacher_network, teacher_pool, teacher_fraction: how the teachers that we train are trained (the
     network is the pair's unless named; a pair whose teacher is a public checkpoint trains others only for controls).
     few_shot, few_shot_fraction: the fractions of the few-shot study, and the one that decides its claim.
-    measured_images, spread_passes: how much teacher-only measurements look at.
+    measured_images: how many images of each split teacher-only measurements look at.
     heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds. trains:
     whether `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a
     claim.
@@ -38,7 +38,6 @@ class Profile:
     teacher_pool: int | None = None
     teacher_fraction: float = 1.0
     measured_images: int = 2000
-    spread_passes: int = 10
     trains: bool = False
     verdicts: bool = False
 
@@ -82,7 +81,6 @@ PROFILES: Mapping[str, Profile] = {
         few_shot_fraction=1 / 600,
         teacher_fraction=1 / 300,
         measured_images=50,
-        spread_passes=1,
         trains=True,
     ),
     "quick": Profile(
@@ -100,7 +98,6 @@ PROFILES: Mapping[str, Profile] = {
         few_shot=(1 / 48, 1 / 24),
         few_shot_fraction=1 / 48,
         measured_images=1000,
-        spread_passes=1,
         trains=True,
     ),
     "reference": Profile(

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from kdlib import distributed, hardware, paths
-from kdlib.measure import MEASURES
+from kdlib.measure import measure_views
 from kdlib.methods import find_method
 from kdlib.networks import Network
 from kdlib.specs import RunResult, RunSpec, Spec
@@ -62,7 +62,7 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
             if isinstance(spec, RunSpec):
                 outcome = train(spec, store.folder(spec), teacher, progress)
             else:
-                outcome = MEASURES[spec.kind](spec, teacher)
+                outcome = measure_views(spec, teacher)
             if distributed.rank() == 0:
                 facts = provenance(spec, outcome.pop("seconds", None))
                 store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))

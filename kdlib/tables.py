@@ -70,19 +70,28 @@ def curves_frame(study: Study, store: Store) -> pd.DataFrame:
 
 def run_cost(spec: RunSpec) -> Cost:
     """What a run costs, known before it runs."""
-    known = facts(spec.data)
-    images = training_count(known.class_sizes, spec.fraction, spec.pool, spec.validation, spec.part)
+    known, images = facts(spec.data), training_images(spec)
     steps = images * spec.recipe.views_per_image // spec.recipe.views_per_step
     shape = (len(known.class_sizes), known.size)
-    teacher = spec.teacher_model if find_method(spec.method).trains_student else None  # else the student is the teacher
-    return arm_cost(
-        spec.student, teacher, *shape, spec.recipe.views_per_step, steps, _extras(spec, teacher, shape, images)
-    )
+    return arm_cost(spec.student, _frozen_teacher(spec), *shape, spec.recipe.views_per_step, steps, run_extras(spec))
 
 
-def _extras(spec: RunSpec, teacher: str | None, shape: tuple[int, int], images: int) -> Extras:
-    known = json.dumps(spec.options, sort_keys=True)  # a dict cannot be a key of a cache
-    return _cached_extras(spec.method, known, spec.student, teacher, *shape, images)
+def training_images(spec: RunSpec) -> int:
+    """How many images a run trains on."""
+    return training_count(facts(spec.data).class_sizes, spec.fraction, spec.pool, spec.validation, spec.part)
+
+
+def run_extras(spec: RunSpec) -> Extras:
+    """What the run's method adds to its networks."""
+    known = facts(spec.data)
+    options = json.dumps(spec.options, sort_keys=True)  # a dict cannot be a key of a cache
+    shape = (len(known.class_sizes), known.size)
+    return _cached_extras(spec.method, options, spec.student, _frozen_teacher(spec), *shape, training_images(spec))
+
+
+def _frozen_teacher(spec: RunSpec) -> str | None:
+    """The teacher beside the student; where a head is trained on the teacher, the student is the teacher."""
+    return spec.teacher_model if find_method(spec.method).trains_student else None
 
 
 @cache
@@ -149,6 +158,32 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         }
         rows.append(row)
     return pd.DataFrame(rows).set_index("arm").rename_axis(None) if rows else pd.DataFrame()
+
+
+def parts_table(study: Study) -> pd.DataFrame:
+    """One row per arm, counted without any run: what training keeps beside the two networks, and what is deployed."""
+    rows = []
+    for arm in study.arms:
+        spec = study.specs(arm)[0]
+        cost, first = run_cost(spec), head_run(spec)
+        rows.append(
+            {
+                "arm": arm,
+                "teacher + student, parameters": f"{cost.teacher_parameters + cost.student_parameters:,}",
+                "extra parameters": f"{cost.extra_parameters:,}",
+                "bank MB": f"{run_extras(spec).bank_bytes / 1e6:.2f}",
+                "training MB": f"{cost.training_bytes / 1e6:.2f}",
+                "student's TMACs": f"{cost.run_macs / 1e12:.3g}",
+                "first stage TMACs": f"{run_cost(first).run_macs / 1e12:.3g}" if first else "",
+                "deployed MB": f"{cost.deployed_bytes / 1e6:.2f}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("arm").rename_axis(None)
+
+
+def head_run(spec: RunSpec) -> RunSpec | None:
+    """The run that trains the head that a method needs on its teacher, if it needs one."""
+    return spec.teacher if find_method(spec.method).taught_by else None
 
 
 def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:

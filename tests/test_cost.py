@@ -1,12 +1,16 @@
 """Costs against hand counts and published numbers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdlib.cost import arm_cost, macs, model_size, parameters
+from kdlib.cost import Extras, arm_cost, macs, method_extras, model_size, parameters
+from kdlib.methods import METHODS, create_method, new_head
 from kdlib.models import create_model
+from kdlib.networks import Network
 
 
 class Small(nn.Module):
@@ -61,51 +65,137 @@ def test_backward_costs_about_two_forwards(name):
     assert 2.96 <= factor <= 3.0
 
 
-@pytest.mark.parametrize(
-    ("teacher", "student", "backbones", "extra"),
-    [
-        ("wrn_40_2", "wrn_16_2", 2_958_440, 7_697_632),
-        ("wrn_40_2", "wrn_40_1", 2_824_936, 7_253_760),
-        ("resnet56", "resnet20", 1_139_944, 2_969_056),
-        ("resnet32x4", "resnet8x4", 8_667_400, 22_464_352),
-    ],
-)
-def test_published_parameters_of_pairs(teacher, student, backbones, extra):
-    cost = arm_cost(student, teacher, 100, 32, 256, 1, extra_parameters=extra)
-    assert cost.student_parameters + cost.teacher_parameters == backbones
-    assert cost.extra_parameters == extra
-    plain = arm_cost(student, teacher, 100, 32, 256, 1)
-    assert cost.training_bytes - plain.training_bytes == 3 * 4 * extra
+# --- what methods add
 
 
-def test_published_macs_of_kd_and_hsakd():
-    """WRN-40-2 -> WRN-16-2, 256 views, one forward of both: KD 109.8 G; with HSAKD's branches 258.0 G."""
-    plain = arm_cost("wrn_16_2", "wrn_40_2", 100, 32, 256, 1)
-    assert f"{256 * (plain.teacher_macs + plain.student_macs) / 1e9:.1f}" == "109.8"
-    branches = {
-        "extra_teacher_macs": 768_170_000 - plain.teacher_macs,
-        "extra_student_macs": 239_680_000 - plain.student_macs,
+PAIRS = {
+    "wrn16": ("wrn_40_2", "wrn_16_2", 100), "wrn40": ("wrn_40_2", "wrn_40_1", 100),
+    "resnet": ("resnet56", "resnet20", 100), "x4": ("resnet32x4", "resnet8x4", 100),
+    "imagenet": ("resnet34_imagenet", "resnet18_imagenet", 1000),
+}  # fmt: skip
+IMAGES = {100: 50_000, 1000: 1_281_167}
+# Parameters of the backbones; parameters that HSAKD, SSKD and CRD add; the same and CRD's bank in MiB, as printed.
+PUBLISHED = {
+    "wrn16": (2_958_440, 7_697_632, "29.4", 66_048, "0.25", 33_024, "48.8"),
+    "wrn40": (2_824_936, 7_253_760, "27.7", 41_344, "0.16", 24_832, "48.8"),
+    "resnet": (1_139_944, 2_969_056, "11.3", 16_640, "0.06", 16_640, "48.8"),
+    "x4": (8_667_400, 22_464_352, "85.7", 263_168, "1.00", 65_792, "48.8"),
+    "imagenet": (33_487_184, 124_029_696, "473.1", 1_050_624, "4.01", 131_328, "1251.1"),
+}
+RATIOS = {"wrn16": "2.60", "wrn40": "2.57", "resnet": "2.60", "x4": "2.59", "imagenet": "3.70"}
+PLAIN = [name for name, d in METHODS.items() if d.head is None and d.memory is None]
+
+
+def extras(method: str, pair: str, **options) -> Extras:
+    teacher, student, classes = PAIRS[pair]
+    given = teacher if METHODS[method].needs_teacher else None
+    return method_extras(method, options, student, given, classes, 32, IMAGES[classes])
+
+
+def mib(count: int, digits: int) -> str:
+    return f"{count / 2**20:.{digits}f}"
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_published_sizes(pair: str):
+    backbones, hsakd, hsakd_mib, sskd, sskd_mib, crd, bank_mib = PUBLISHED[pair]
+    teacher, student, classes = PAIRS[pair]
+    costs = {
+        m: arm_cost(student, teacher, classes, 32, 256, 1, extras(m, pair)) for m in ("kd", "hsakd", "sskd", "crd")
     }
-    hsakd = arm_cost("wrn_16_2", "wrn_40_2", 100, 32, 256, 1, **branches)
-    assert f"{256 * (hsakd.teacher_macs + hsakd.student_macs) / 1e9:.1f}" == "258.0"
+    found = {method: cost.extra_parameters for method, cost in costs.items()}
+    assert found == {"kd": 0, "hsakd": hsakd, "sskd": sskd, "crd": crd}
+    assert {c.student_parameters + c.teacher_parameters for c in costs.values()} == {backbones}
+    assert f"{hsakd / backbones:.2f}" == RATIOS[pair]
+    assert mib(4 * found["hsakd"], 1) == hsakd_mib
+    assert mib(4 * found["sskd"], 2) == sskd_mib
+    assert extras("crd", pair).bank_bytes == 2 * IMAGES[classes] * 128 * 4
+    assert mib(extras("crd", pair).bank_bytes, 1) == bank_mib
+    assert len({c.deployed_bytes for c in costs.values()}) == 1  # nothing of it is deployed
+
+
+@pytest.mark.parametrize("method", PLAIN)
+def test_methods_without_a_head_add_nothing(method: str):
+    assert {"ce", "kd", "ccd"} <= set(PLAIN)
+    assert extras(method, "wrn16") == Extras()
+
+
+def test_published_macs_of_kd_ccd_and_hsakd():
+    """WRN-40-2 -> WRN-16-2, 256 views, one forward of both: KD and CCD 109.8 G; with HSAKD's branches 258.0 G."""
+    each = {m: arm_cost("wrn_16_2", "wrn_40_2", 100, 32, 256, 1, extras(m, "wrn16")) for m in ("kd", "ccd", "hsakd")}
+    forward = {method: 256 * (cost.teacher_macs + cost.student_macs) for method, cost in each.items()}
+    assert {m: f"{n / 1e9:.1f}" for m, n in forward.items()} == {"kd": "109.8", "ccd": "109.8", "hsakd": "258.0"}
+    assert f"{forward['hsakd'] / forward['kd']:.2f}" == "2.35"
+    assert f"{each['hsakd'].teacher_macs / 1e6:.2f}" == "768.17"
+    assert f"{each['hsakd'].student_macs / 1e6:.2f}" == "239.68"
+
+
+def test_macs_of_the_small_heads_by_hand():
+    """WRN-40-2 and WRN-16-2 both end in 128 channels."""
+    sskd, crd = extras("sskd", "wrn16"), extras("crd", "wrn16", negatives=1000)
+    assert sskd == Extras(trained=33_024, frozen=33_024, teacher_macs=2 * 128**2, student_macs=2 * 128**2)
+    projections, scores = 2 * 128 * 128, 2 * 1001 * 128
+    assert (crd.teacher_macs, crd.student_macs) == (0, projections + scores)
+
+
+@pytest.mark.parametrize("method", ["hsakd_teacher", "sskd_teacher"])
+def test_a_run_that_trains_a_head_does_not_train_its_backbone(method: str):
+    """As `tables.run_cost` asks: the backbone is the student, and there is no teacher."""
+    added = method_extras(method, {}, "wrn_40_2", None, 100, 32, 50_000)
+    cost = arm_cost("wrn_40_2", None, 100, 32, 256, 10, added)
+    backbone, backbone_macs = model_size("wrn_40_2", 100, 32)
+    head = 5_769_328 if method == "hsakd_teacher" else 33_024
+    assert (cost.student_parameters, cost.teacher_parameters, cost.extra_parameters) == (backbone, 0, head)
+    assert cost.training_bytes == 4 * (backbone + 3 * head)
+    assert cost.student_step_macs == backbone_macs + 3 * (cost.student_macs - backbone_macs)
+    joint = arm_cost("wrn_40_2", None, 100, 32, 256, 10, replace(added, trains_student=True))
+    assert joint.training_bytes == 12 * (backbone + head)
+    assert joint.run_macs - cost.run_macs == 10 * 256 * 2 * backbone_macs
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_bytes_are_those_of_the_method_that_is_trained(method: str):
+    """Weights of everything, a gradient and a momentum for each that requires one, and the bank."""
+    definition, labels = METHODS[method], torch.arange(40) % 10
+    options = {"negatives": 5} if method == "crd" else {}
+    taught = definition.needs_teacher and definition.trains_student
+
+    def network(name: str, head_of: str | None = None) -> Network:
+        backbone = create_model(name, 10)
+        return Network(backbone, (0.5,) * 3, (0.5,) * 3, head=new_head(head_of, backbone, {}) if head_of else None)
+
+    teacher = network("resnet14", next(iter(definition.taught_by), None)) if taught else None
+    made = create_method(method, network("resnet8"), teacher, labels, **options)
+    weights = [p for p in made.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(weights, lr=0.1, momentum=0.9)
+    for p in weights:
+        p.grad = torch.ones_like(p)
+    optimiser.step()
+    momentum = [state["momentum_buffer"] for state in optimiser.state.values()]
+    bank = [b for n, b in made.named_buffers() if n.endswith("_bank")]
+    stored = [*made.parameters(), *(p.grad for p in weights), *momentum, *bank]
+    name = "resnet14" if taught else None
+    cost = arm_cost("resnet8", name, 10, 32, 16, 1, method_extras(method, options, "resnet8", name, 10, 32, 40))
+    assert cost.training_bytes == sum(t.nbytes for t in stored)
+    both = parameters(made.student.backbone) + (parameters(made.teacher.backbone) if taught else 0)
+    assert cost.student_parameters + cost.teacher_parameters == both
+    assert cost.extra_parameters == parameters(made) - both
+
+
+def test_unknown_methods_and_options_are_refused():
+    with pytest.raises(ValueError, match="method = 'x' is unknown"):
+        method_extras("x", {}, "resnet8", None, 10, 32, 40)
+    with pytest.raises(ValueError, match="negatives = 0 "):
+        method_extras("crd", {"negatives": 0}, "resnet8", "resnet8", 10, 32, 40)
 
 
 def test_sums():
-    cost = arm_cost(
-        *("resnet8", "resnet20", 10, 32, 64, 100),
-        extra_parameters=1000,
-        bank_bytes=77,
-        frozen_parameters=50,
-        extra_teacher_macs=3,
-        extra_student_macs=5,
-    )
+    added = Extras(trained=1000, frozen=50, bank_bytes=77, teacher_macs=3, student_macs=5)
+    cost = arm_cost("resnet8", "resnet20", 10, 32, 64, 100, added)
     student, student_macs = model_size("resnet8", 10, 32)
     teacher, teacher_macs = model_size("resnet20", 10, 32)
-    assert (cost.student_parameters, cost.teacher_parameters, cost.extra_parameters) == (
-        student,
-        teacher,
-        1050,
-    )
+    sizes = (cost.student_parameters, cost.teacher_parameters, cost.extra_parameters)
+    assert sizes == (student, teacher, 1050)
     weights, gradients, momentum = student + teacher + 1050, student + 1000, student + 1000
     assert cost.training_bytes == 4 * (weights + gradients + momentum) + 77
     assert cost.deployed_bytes == 4 * student
@@ -133,7 +223,7 @@ def test_same_question_is_answered_from_memory():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("image_size", 0), ("views_per_step", 0), ("steps", -1), ("extra_parameters", -1), ("bank_bytes", -5)],
+    [("image_size", 0), ("views_per_step", 0), ("steps", -1)],
 )
 def test_counts_are_checked(field, value):
     good = {"num_classes": 10, "image_size": 32, "views_per_step": 8, "steps": 1}

@@ -69,9 +69,11 @@ def test_processes_share_the_images_of_a_step(make_spec, monkeypatch):
     for rank in range(2):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         parts.append(task.batch(3))
-    for all_of_it, one, other in zip(whole, *parts, strict=True):
+    for name in ("views", "labels", "keys", "index"):
+        all_of_it, one, other = (getattr(step, name) for step in (whole, *parts))
         assert all_of_it[0::2].equal(one)
         assert all_of_it[1::2].equal(other)
+    assert parts[0].seed != parts[1].seed
     assert isinstance(task.order, Order)
 
 

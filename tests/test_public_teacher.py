@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdlib import data as sets
-from kdlib import measure, paths, store, train
+from kdlib import measure, paths, store, task
 from kdlib.data import Data, available, load_data
 from kdlib.evaluate import logits_on
 from kdlib.models.checkpoints import PUBLIC
@@ -33,7 +33,7 @@ def fewer_tests() -> Data:
 @pytest.fixture
 def small(fewer_tests, monkeypatch):
     """The same, wherever the modules load data."""
-    for module in (sets, train, store, measure):
+    for module in (sets, task, store, measure):
         monkeypatch.setattr(module, "load_data", lambda name: {"cifar100": fewer_tests}[name])
 
 

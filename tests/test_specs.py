@@ -81,14 +81,16 @@ def test_a_result_keeps_its_spec(kind: type, fields: dict):
 
 
 RUN_CHANGES = [
-    ("version", 2), ("data", "cifar10"), ("pool", 1000), ("fraction", 0.5), ("validation", True),
+    ("version", 2), ("data", "cifar10"),
+    ("part", "second half"), ("pool", 1000), ("fraction", 0.5), ("validation", True),
     ("student", "resnet32"), ("teacher.checkpoint", "cifar100_resnet44"), ("teacher.sha256", "0" * 64),
     ("teacher", TEACHER), ("method", "kd"), ("options.temperature", 3.0), ("options.ce_weight", 0.1),
     ("options.kd_weight", 0.9), ("options.weight", "one"), ("policy.name", "weak2"), ("policy.options.p", 0.4),
     ("policy.options.ops", "cifar10"), ("recipe.views_per_step", 128), ("recipe.views_per_image", 240),
     ("recipe.learning_rate", 0.05), ("recipe.weight_decay", 5e-4), ("recipe.momentum", 0.8),
     ("recipe.nesterov", False), ("recipe.schedule", "steps"), ("recipe.milestones", (0.5,)),
-    ("recipe.evaluations", 5), ("seed", 1), ("machine.device", "cuda"), ("machine.precision", "bfloat16"),
+    ("recipe.evaluations", 5), ("recipe.clip_norm", 20.0), ("recipe.micro_batches", 2),
+    ("seed", 1), ("machine.device", "cuda"), ("machine.precision", "bfloat16"),
     ("machine.threads", 2),
 ]  # fmt: skip
 
@@ -161,7 +163,7 @@ BAD = [
     ("teacher", {"checkpoint": "resnet56"}, "checkpoint = 'resnet56' is unknown.*cifar100_resnet56"),
     ("teacher", TEACHER | {"seed": -1}, "seed = -1 .*greater than or equal to 0"),
     ("teacher.extra", 1, "extra is not a field of Public; allowed are checkpoint"),
-    ("method", "crd", "method = 'crd' is unknown; allowed are ce, kd, ccd"),
+    ("method", "fitnet", "method = 'fitnet' is unknown; allowed are ce, kd, ccd"),
     ("method", "ce", "teacher of method 'ce' must be absent"),
     ("method", None, "method = None .*string"),
     ("options", None, "options = None .*"),
@@ -221,6 +223,7 @@ def test_missing_fields_are_named(field: str):
     ("path", "value", "words"),
     [
         ("policy", {"name": "rot4"}, "policy 'rot4' makes 4 views; this measurement needs 2"),
+        ("policy", {"name": "cutmix"}, "policy 'cutmix' mixes two images; this measurement needs views of one"),
         ("images", 0, "images = 0 .*greater than or equal to 1"),
         ("teacher", None, "teacher.* = None .*"),
         ("student", "resnet8", "student is not a field of ViewsSpec"),

@@ -379,8 +379,11 @@ def test_other_seeds_have_other_weights_and_subsets(make_spec):
 
 def test_batches_hold_the_views_of_the_images_they_name(make_spec):
     task = Task.of(make_spec(policy="weak2"), None)
-    views, labels, keys = task.batch(3)
+    step = task.batch(3)
+    views, labels, keys = step.views, step.labels, step.keys
     ids, _ = task.order.at(3)
+    assert torch.equal(task.ids[step.index], ids)
+    assert (step.epochs, step.shares, step.partners) == (task.epochs, None, None)
     assert views.shape == (8, 2, 3, 32, 32)
     assert views.dtype == torch.uint8
     assert torch.equal(labels, task.train.labels[ids])

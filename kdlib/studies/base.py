@@ -8,7 +8,7 @@ from kdlib.data import check_name
 from kdlib.methods import find_method
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.profiles import Profile, profile
-from kdlib.specs import Machine, Policy, Public, RunSpec, Spec, SpreadSpec, TeacherSpec, ViewsSpec, teacher_model
+from kdlib.specs import Machine, Policy, Public, RunSpec, Spec, ViewsSpec, teacher_model
 
 
 @dataclass(frozen=True)
@@ -175,17 +175,6 @@ class Setting:
             policy=arm.policy, recipe=recipe, seed=seed, machine=self.machine,
         )  # fmt: skip
 
-    def evaluation(self, teacher: RunSpec | Public | None = None) -> TeacherSpec:
-        """How good a teacher is; None is the setting's own."""
-        return TeacherSpec(data=self.data, teacher=teacher or self.teacher(), machine=self.machine)
-
-    def spread(self, policy: Policy) -> SpreadSpec:
-        """T.stddev of the views of a policy."""
-        return SpreadSpec(
-            data=self.data, teacher=self.teacher(), policy=policy, passes=self.profile.spread_passes,
-            machine=self.machine,
-        )  # fmt: skip
-
     def views(self, policy: Policy) -> ViewsSpec:
         """What the teacher says on the views of a policy."""
         return ViewsSpec(
@@ -205,7 +194,7 @@ class Study:
     setting: Setting
     arms: Mapping[str, Arm]
     contrasts: tuple[Contrast, ...] = ()
-    measurements: Mapping[str, Spec] = field(default_factory=dict)
+    measurements: Mapping[str, ViewsSpec] = field(default_factory=dict)
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def specs(self, arm: str) -> list[RunSpec]:

@@ -11,7 +11,7 @@ from kdlib.methods import METHODS
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.profiles import PROFILES, profile
 from kdlib.sampling import Order, training_ids
-from kdlib.specs import MeasurementSpec, Public, RunSpec
+from kdlib.specs import Public, RunSpec, ViewsSpec
 from kdlib.studies import STUDIES, Contrast, Setting, create_study
 from kdlib.train import rate
 
@@ -152,7 +152,7 @@ def test_student_seed_s_learns_from_teacher_seed_s_at_paper():
 def test_reference_learns_from_the_public_resnet56():
     setting = Setting.of("reference", device="cpu")
     assert setting.data == "cifar100"
-    for name in set(STUDIES) - {"01_data_and_teachers", "04_augmented_teacher", "10_imagenet", "12_verdicts"}:
+    for name in set(STUDIES) - {"04_augmented_teacher", "10_imagenet", "12_verdicts"}:
         study, specs = built("reference", name)
         for spec in [*study.measurements.values(), *(spec for arm in specs.values() for spec in arm)]:
             if getattr(spec, "part", "all") == "all":  # the control for memorisation trains its own
@@ -214,8 +214,8 @@ def test_measurements_use_the_teacher_of_the_students():
     for scale, name in ALL:
         study, _ = built(scale, name)
         for spec in study.measurements.values():
-            assert isinstance(spec, MeasurementSpec)
-            assert spec.teacher == study.setting.teacher() or name == "01_data_and_teachers"
+            assert isinstance(spec, ViewsSpec)
+            assert spec.teacher == study.setting.teacher()
             assert spec.data == study.setting.data
 
 

@@ -1,4 +1,4 @@
-"""What a teacher says on original and on augmented views."""
+"""Teacher-only measurements: what a teacher says on original and on augmented views. Nothing is trained."""
 
 import numpy as np
 import torch
