@@ -88,7 +88,7 @@ PROFILES: Mapping[str, Profile] = {
         summary="quick: a demonstration on the bundled images, trained live; too small for a verdict",
         data=BUNDLED,
         pairs={"resnet14-resnet8": ("resnet14", "resnet8")},
-        recipe=Recipe(views_per_step=32, views_per_image=24, learning_rate=0.1, weight_decay=5e-4),
+        recipe=Recipe(views_per_step=32, views_per_image=16, learning_rate=0.1, weight_decay=5e-4),
         teacher_recipe=Recipe(
             views_per_step=64, views_per_image=5, learning_rate=0.1, weight_decay=5e-4, evaluations=1
         ),
