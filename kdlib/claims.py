@@ -65,10 +65,12 @@ class Judgement:
 def judge(store: Store, setting: Setting) -> list[Judgement]:
     """All nine primary contrasts at a setting, from what the store holds. Nothing is typed by hand."""
     found = []
+    studies = {name: create_study(name, setting) for _, name in CONTRASTS.values()}
+    frames = {name: runs_frame(study, store) for name, study in studies.items()}
     for name, (text, study_name) in CONTRASTS.items():
-        study = create_study(study_name, setting)
+        study = studies[study_name]
         contrast = next(c for c in study.contrasts if c.name == name)
-        differences = tuple(contrast_values(contrast, runs_frame(study, store)).values())
+        differences = tuple(contrast_values(contrast, frames[study_name]).values())
         interval = mean_interval(differences, PRIMARY_LEVEL)
         word = judge_contrast(study, contrast, interval)
         found.append(Judgement(name, text, study_name, differences, interval, word))

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 
@@ -149,6 +148,11 @@ def _own_folder(name: str) -> Path:
     return Path(name.split(":", 1)[1]).expanduser()
 
 
+def _file_name(name: str) -> str:
+    """What a set is called in names of cache files: the last folder of its path."""
+    return name.rsplit(":")[-1].strip("/").rsplit("/")[-1]
+
+
 def _locate(name: str) -> Path:
     """The folder (or file) that holds the set; FileNotFoundError says what is missing, where, and how to get it."""
     if name == BUNDLED:
@@ -211,7 +215,7 @@ def _load_folder(name: str, root: Path, mean: tuple | None, std: tuple | None) -
         for path, label in folder.samples:
             stat = Path(path).stat()
             listing.update(f"{Path(path).relative_to(root)}|{label}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-        label = f"{name.rsplit(':')[-1].strip('/').rsplit('/')[-1]}-{split}-{listing.hexdigest()[:16]}"
+        label = f"{_file_name(name)}-{split}-{listing.hexdigest()[:16]}"
         tensors = cached_tensors(label, lambda samples=folder.samples: _decode(samples))
         images, labels = tensors["images"], tensors["labels"]
         if mean is None:
@@ -227,9 +231,8 @@ def _load_folder(name: str, root: Path, mean: tuple | None, std: tuple | None) -
 
 
 def _load_photos(name: str) -> Data:
-    root, side = _own_folder(name), PHOTOS.get(name, 256)
-    label = name.rsplit(":")[-1].strip("/").rsplit("/")[-1]
-    splits = [photos.load_split(label, root / split, side) for split in ("train", _locate_splits(name, root))]
+    root, side, file = _own_folder(name), PHOTOS.get(name, 256), _file_name(name)
+    splits = [photos.load_split(file, root / split, side) for split in ("train", _locate_splits(name, root))]
     if splits[0][2] != splits[1][2]:
         raise ValueError(f"the training and the test images in {root} are of different classes; they must be the same")
     view = side * 7 // 8  # 224 of 256 pixels
@@ -260,11 +263,8 @@ def _decode(samples: list[tuple[str, int]]) -> dict[str, Tensor]:
 
 
 def _read_rgb(path: str) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all of them from PIL
-        raise ValueError(f"data file {path} is not a readable image ({error})") from error
+    """uint8 [H, W, 3]"""
+    return np.asarray(photos.read_rgb(path))
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,6 +1,7 @@
 """What a method adds to networks while training and throws away after: heads, branches, a memory bank."""
 
 import math
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -99,16 +100,21 @@ class ContrastiveMemory(nn.Module):
         """int64 [B, K]: places of images of other classes than those at `index` (int64 [B], on the CPU)."""
         generator = torch.Generator().manual_seed(seed)
         labels, count = self.labels[index], len(self.labels)
-        others = count - (self.labels[None] == labels[:, None]).sum(1)
+        own_class = self.labels[None] == labels[:, None]  # [B, n]
+        others = count - own_class.sum(1)
         if others.min() >= self.negatives:
             keys = torch.rand(len(index), count, generator=generator)
-            keys.masked_fill_(self.labels[None] == labels[:, None], 2.0)
+            keys.masked_fill_(own_class, 2.0)
             return keys.topk(self.negatives, largest=False, sorted=False).indices
-        order = self.labels.argsort(stable=True)  # by class: an image skips one block, its own class
-        start = torch.searchsorted(self.labels[order], labels)[:, None]
+        start = torch.searchsorted(self.labels[self.by_class], labels)[:, None]  # an image skips its own class's block
         uniform = torch.rand(len(index), self.negatives, generator=generator, dtype=torch.float64)
         place = (uniform * others[:, None]).long()
-        return order[place + (place >= start) * (count - others)[:, None]]
+        return self.by_class[place + (place >= start) * (count - others)[:, None]]
+
+    @cached_property
+    def by_class(self) -> Tensor:
+        """int64 [n]: the places of the images, sorted by class."""
+        return self.labels.argsort(stable=True)
 
     @torch.no_grad()
     def update(self) -> None:

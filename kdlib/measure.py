@@ -12,7 +12,7 @@ from kdlib.randomness import uniforms_of
 from kdlib.sampling import stratified
 from kdlib.specs import ViewsSpec
 from kdlib.train import bits
-from kdlib.views.policies import SECOND_CROP, create_policy, crop_flip
+from kdlib.views.policies import SECOND_CROP, crop_flip
 
 BINS = 40  # of the histograms of w over [0, 2]
 
@@ -25,7 +25,7 @@ def measured_ids(spec: ViewsSpec, images: ImageSet) -> Tensor:
 
 def draw_views(spec: ViewsSpec, images: ImageSet, ids: Tensor) -> tuple[Tensor, Tensor]:
     """(views uint8 [n, 2, 3, H, W], a second crop of the originals [n, 3, H, W]) of images `ids` of one split."""
-    policy = create_policy(spec.policy.name, **spec.policy.options)
+    policy = spec.policy.create()
     roles = policy.roles | SECOND_CROP
     draws = {r: uniforms_of(spec.seed, r, torch.zeros_like(ids), ids, len(images), n) for r, n in roles.items()}
     return policy(images.images[ids], draws), crop_flip(images.images[ids], draws["augmented crop"])

@@ -23,10 +23,14 @@ class Network(nn.Module):
     ):
         super().__init__()
         self.backbone = backbone.to(memory_format=torch.channels_last)
-        self.head = head.to(memory_format=torch.channels_last) if head is not None else None
+        self.attach(head)
         self.precision = PRECISIONS[precision]
         self.register_buffer("scale", (1 / (255 * torch.tensor(std))).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", (-torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1), persistent=False)
+
+    def attach(self, head: nn.Module | None) -> None:
+        """Gives the network this head, or none."""
+        self.head = head.to(memory_format=torch.channels_last) if head is not None else None
 
     def forward(self, images: Tensor) -> Output:
         with self._autocast(images):

@@ -56,11 +56,16 @@ def _write(target: Path, samples: list[tuple[str, int]], side: int) -> None:
     pixels.flush()
 
 
-def square(path: str, side: int) -> np.ndarray:
-    """uint8 [3, side, side]: the central square of a photograph whose short side is scaled to `side` pixels."""
+def read_rgb(path: str) -> Image.Image:
+    """The picture in a file. Raises ValueError if it cannot be read."""
     try:
         with Image.open(path) as image:
-            scaled = functional.resize(image.convert("RGB"), side, antialias=True)
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all of them from PIL
         raise ValueError(f"data file {path} is not a readable image ({error})") from error
+
+
+def square(path: str, side: int) -> np.ndarray:
+    """uint8 [3, side, side]: the central square of a photograph whose short side is scaled to `side` pixels."""
+    scaled = functional.resize(read_rgb(path), side, antialias=True)
     return np.asarray(functional.center_crop(scaled, [side, side])).transpose(2, 0, 1)

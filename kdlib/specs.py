@@ -190,10 +190,9 @@ class RunSpec(Spec):
                 f"views_per_step = {self.recipe.views_per_step} must be a multiple of the {views} views per image of "
                 f"method {self.method!r} with policy {self.policy.name!r}"
             )
-        if self.images_per_step % self.recipe.micro_batches:
-            raise ValueError(
-                f"micro_batches = {self.recipe.micro_batches} must divide the {self.images_per_step} images of a step"
-            )
+        images = self.recipe.views_per_step // views
+        if images % self.recipe.micro_batches:
+            raise ValueError(f"micro_batches = {self.recipe.micro_batches} must divide the {images} images of a step")
         definition = find_method(self.method)
         taught = self.teacher.method if isinstance(self.teacher, RunSpec) else None
         if definition.taught_by and taught not in definition.taught_by:

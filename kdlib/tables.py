@@ -70,10 +70,8 @@ def curves_frame(study: Study, store: Store) -> pd.DataFrame:
 
 def run_cost(spec: RunSpec) -> Cost:
     """What a run costs, known before it runs."""
-    known, images = facts(spec.data), training_images(spec)
-    steps = images * spec.recipe.views_per_image // spec.recipe.views_per_step
-    shape = (len(known.class_sizes), known.size)
-    return arm_cost(spec.student, _frozen_teacher(spec), *shape, spec.recipe.views_per_step, steps, run_extras(spec))
+    steps = training_images(spec) * spec.recipe.views_per_image // spec.recipe.views_per_step
+    return arm_cost(*_networks(spec), spec.recipe.views_per_step, steps, run_extras(spec))
 
 
 def training_images(spec: RunSpec) -> int:
@@ -83,15 +81,16 @@ def training_images(spec: RunSpec) -> int:
 
 def run_extras(spec: RunSpec) -> Extras:
     """What the run's method adds to its networks."""
-    known = facts(spec.data)
     options = json.dumps(spec.options, sort_keys=True)  # a dict cannot be a key of a cache
-    shape = (len(known.class_sizes), known.size)
-    return _cached_extras(spec.method, options, spec.student, _frozen_teacher(spec), *shape, training_images(spec))
+    return _cached_extras(spec.method, options, *_networks(spec), training_images(spec))
 
 
-def _frozen_teacher(spec: RunSpec) -> str | None:
-    """The teacher beside the student; where a head is trained on the teacher, the student is the teacher."""
-    return spec.teacher_model if find_method(spec.method).trains_student else None
+def _networks(spec: RunSpec) -> tuple[str, str | None, int, int]:
+    """Student, the teacher beside it, classes, pixels of a side. A head is trained on the teacher: then it is the
+    student, and there is none beside it."""
+    known = facts(spec.data)
+    teacher = spec.teacher_model if find_method(spec.method).trains_student else None
+    return spec.student, teacher, len(known.class_sizes), known.size
 
 
 @cache

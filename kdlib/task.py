@@ -57,9 +57,7 @@ class Task:
                 f"teacher has {teacher.num_classes} classes, data {spec.data!r} has {len(data.train.classes)}"
             )
         method = create(spec, teacher, data.train, ids).to(spec.machine.device)
-        policy = spec.view_policy()
-        if data.train.view_size is not None:
-            policy = resized(policy, data.train.view_size)
+        policy = cropped_for(data.train, spec.view_policy())
         order = Order(tuple(ids.tolist()), len(data.train), spec.images_per_step, spec.seed)
         held = validation_ids(data.train.labels) if spec.validation else None
         images, labels = (
@@ -109,11 +107,14 @@ class Task:
     def weak_views(self) -> tuple[Tensor, Tensor]:
         """One crop and flip of up to WEAK_VIEW_IMAGES training images, with labels."""
         ids = self.ids[:: math.ceil(len(self.ids) / WEAK_VIEW_IMAGES)]
-        plain = create_policy("weak1")
-        if self.train.view_size is not None:
-            plain = resized(plain, self.train.view_size)
+        plain = cropped_for(self.train, create_policy("weak1"))
         draws = self.draws(plain.roles, ids, torch.full_like(ids, -1))  # an epoch that training never reaches
         return plain(self.train.images[ids], draws)[:, 0], self.train.labels[ids]
+
+
+def cropped_for(images: ImageSet, policy: ViewPolicy) -> ViewPolicy:
+    """The policy with the crops that a data set asks for: padded, or random resized ones."""
+    return policy if images.view_size is None else resized(policy, images.view_size)
 
 
 def resident(images: Tensor, device: str) -> Tensor:

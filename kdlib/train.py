@@ -74,9 +74,9 @@ def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progre
         for i, part in enumerate(parts):
             with distributed.gradients_kept(module, i + 1 < len(parts)):
                 terms, records = module(part)
-                loss = total(terms) / len(parts)
-                scaler.scale(loss).backward()
-            add(state.sums, {"loss": loss} | scaled({n: t.value for n, t in terms.items()} | records, len(parts)))
+                loss = total(terms)
+                scaler.scale(loss / len(parts)).backward()
+            add(state.sums, {"loss": loss} | {n: t.value for n, t in terms.items()} | records, len(parts))
         if recipe.clip_norm is not None:
             scaler.unscale_(optimiser)
             torch.nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
@@ -94,16 +94,11 @@ def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progre
     return finish(task, state, folder) if distributed.rank() == 0 else None
 
 
-def add(sums: dict[str, Tensor], scalars: dict[str, Tensor]) -> None:
-    """Adds on the device, in float64: nothing waits for the GPU."""
+def add(sums: dict[str, Tensor], scalars: dict[str, Tensor], parts: int) -> None:
+    """Adds one of the equal parts of a step, on the device, in float64: nothing waits for the GPU."""
     for name, value in scalars.items():
-        value = value.detach().double()
+        value = (value.detach() / parts).double()
         sums[name] = sums[name] + value if name in sums else value
-
-
-def scaled(scalars: dict[str, Tensor], parts: int) -> dict[str, Tensor]:
-    """Each scalar divided by the number of parts of a step."""
-    return {name: value.detach() / parts for name, value in scalars.items()}
 
 
 def evaluation(task: Task, state: State) -> dict[str, float]:

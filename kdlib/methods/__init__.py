@@ -15,7 +15,7 @@ from kdlib.methods.base import Batch, Definition, KDOptions, Loss, NoOptions, St
 from kdlib.models import Backbone
 from kdlib.networks import Network
 from kdlib.records import Record
-from kdlib.views.policies import ViewPolicy
+from kdlib.views.policies import POLICIES, ViewPolicy, create_policy
 from kdlib.views.spread import spread
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "method_options",
     "new_head",
     "new_memory",
+    "policies_of",
     "total",
 ]
 
@@ -81,6 +82,17 @@ def check_method(name: str, has_teacher: bool, policy: ViewPolicy) -> ViewPolicy
         return spread(policy, definition.spread)
     except ValueError as error:
         raise ValueError(f"method {name!r} turns every view itself: {error}") from None
+
+
+def policies_of(name: str) -> dict[str, int]:
+    """The policies that a method goes with, and how many views of an image the student then sees."""
+    found = {}
+    for policy in POLICIES:
+        try:
+            found[policy] = check_method(name, find_method(name).needs_teacher, create_policy(policy)).views
+        except ValueError:  # it says why; here it is enough that they do not go together
+            continue
+    return found
 
 
 def new_head(name: str, backbone: Backbone, options: Mapping) -> nn.Module | None:
@@ -168,8 +180,8 @@ def create_method(
     if definition.memory and labels is None:
         raise ValueError(f"labels of the training images must be given: method {name!r} has a memory of them")
     if definition.head:
-        student.head = new_head(name, student.backbone, options).to(memory_format=torch.channels_last)
-    memory = new_memory(name, student.backbone, teacher.backbone, labels, options) if definition.memory else None
+        student.attach(definition.head(student.backbone, checked))
+    memory = definition.memory(student.backbone, teacher.backbone, labels, checked) if definition.memory else None
     return Method(definition, student, teacher, checked, memory)
 
 

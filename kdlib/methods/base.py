@@ -103,6 +103,12 @@ class KDOptions(Record):
     kd_weight: Number = Field(1.0, ge=0)
 
 
+def kd_term(batch: Batch, options: KDOptions) -> Term:
+    """The mean of KL_T(t||s) over all views, with its weight."""
+    kl = losses.kd_loss(batch.student.logits, batch.teacher.logits, options.temperature)
+    return Term(kl, options.kd_weight * options.temperature**2)
+
+
 @dataclass(frozen=True)
 class Definition:
     """A method as data.

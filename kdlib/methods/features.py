@@ -5,7 +5,7 @@ from torch import Tensor
 
 from kdlib import losses
 from kdlib.heads import ContrastiveMemory
-from kdlib.methods.base import Batch, Definition, KDOptions, Loss, Term
+from kdlib.methods.base import Batch, Definition, KDOptions, Loss, Term, kd_term
 from kdlib.models import Backbone
 from kdlib.records import Number, Whole
 
@@ -20,8 +20,7 @@ class SPKDOptions(KDOptions):
 def _labels_and_kd(batch: Batch, options: KDOptions) -> dict[str, Term]:
     terms = {"ce": Term(batch.cross_entropy, options.ce_weight)}
     if options.kd_weight:
-        kl = losses.kd_loss(batch.student.logits, batch.teacher.logits, options.temperature)
-        terms["kl"] = Term(kl, options.kd_weight * options.temperature**2)
+        terms["kl"] = kd_term(batch, options)
     return terms
 
 

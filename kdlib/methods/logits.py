@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kdlib import losses
-from kdlib.methods.base import Batch, Definition, KDOptions, Loss, NoOptions, Term
+from kdlib.methods.base import Batch, Definition, KDOptions, Loss, NoOptions, Term, kd_term
 from kdlib.records import Number, Record
 
 Weight = Annotated[Number, Field(ge=0)]
@@ -16,9 +16,7 @@ def _ce(batch: Batch, options: NoOptions) -> Loss:
 
 
 def _kd(batch: Batch, options: KDOptions) -> Loss:
-    kl = losses.kd_loss(batch.student.logits, batch.teacher.logits, options.temperature)
-    weight = options.kd_weight * options.temperature**2
-    return {"ce": Term(batch.cross_entropy, options.ce_weight), "kl": Term(kl, weight)}, {}
+    return {"ce": Term(batch.cross_entropy, options.ce_weight), "kl": kd_term(batch, options)}, {}
 
 
 class CCDOptions(KDOptions):

@@ -6,26 +6,13 @@ import torch
 
 from kdlib.data import BUNDLED, load_data
 from kdlib.evaluate import with_batch_norm_from
-from kdlib.methods import METHODS, Step, check_method, create_method, new_head, total
+from kdlib.methods import METHODS, Step, check_method, create_method, new_head, policies_of, total
 from kdlib.models import create_model
 from kdlib.networks import Network
 from kdlib.randomness import seeded
-from kdlib.views.policies import POLICIES, ViewPolicy, create_policy
+from kdlib.views.policies import ViewPolicy, create_policy
 
 IMAGES, CLASSES, SIZE, STEPS = 16, 4, 11, 30
-
-
-def accepted() -> list[tuple[str, str]]:
-    """Every method with every policy that it goes with, as `check_method` says."""
-    pairs = []
-    for name, definition in METHODS.items():
-        for policy in POLICIES:
-            try:
-                check_method(name, definition.needs_teacher, create_policy(policy))
-            except ValueError:
-                continue
-            pairs.append((name, policy))
-    return pairs
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +45,7 @@ def steps_of(policy: ViewPolicy, images: torch.Tensor, labels: torch.Tensor) -> 
     return Step(views, labels, keys, torch.arange(IMAGES), **mixed).split(max(2, IMAGES * policy.views // 32))
 
 
-@pytest.mark.parametrize(("name", "policy"), accepted())
+@pytest.mark.parametrize(("name", "policy"), [(name, policy) for name in METHODS for policy in policies_of(name)])
 def test_the_loss_falls(pictures, name: str, policy: str):
     torch.set_num_threads(1)
     definition = METHODS[name]

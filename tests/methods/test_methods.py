@@ -8,7 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib import losses
-from kdlib.methods import METHODS, Term, check_method, create_method, find_method, method_options, new_head, total
+from kdlib.methods import (
+    METHODS,
+    Term,
+    check_method,
+    create_method,
+    find_method,
+    method_options,
+    new_head,
+    policies_of,
+    total,
+)
 from kdlib.models import create_model
 from kdlib.networks import Network
 from kdlib.views.policies import POLICIES, create_policy
@@ -25,23 +35,12 @@ def views_of(name: str) -> int:
     return 4 if definition.spread != "none" else (definition.views or (2,))[0]
 
 
-def accepted() -> list[tuple[str, str]]:
-    """Every method with every policy that it goes with, as `check_method` says."""
-    pairs = []
-    for name, definition in METHODS.items():
-        for policy in POLICIES:
-            try:
-                check_method(name, definition.needs_teacher, create_policy(policy))
-            except ValueError:
-                continue
-            pairs.append((name, policy))
-    return pairs
+ACCEPTED = [(name, policy) for name in METHODS for policy in policies_of(name)]
 
 
 def test_every_method_goes_with_some_policy_and_every_policy_with_some_method():
-    pairs = accepted()
-    assert {name for name, _ in pairs} == set(METHODS)
-    assert {policy for _, policy in pairs} == set(POLICIES)
+    assert {name for name, _ in ACCEPTED} == set(METHODS)
+    assert {policy for _, policy in ACCEPTED} == set(POLICIES)
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -129,7 +128,7 @@ def on_meta(name: str, head_of: str | None = None) -> Network:
         return Network(backbone, (0.5,) * 3, (0.25,) * 3, head=head)
 
 
-STEPS = [(name, {"negatives": 3} if name == "crd" else {}, policy) for name, policy in accepted()]
+STEPS = [(name, {"negatives": 3} if name == "crd" else {}, policy) for name, policy in ACCEPTED]
 STEPS += [("ccd", {"weight": weight}, "jda") for weight in losses.CCD_WEIGHTS[1:]]
 
 
