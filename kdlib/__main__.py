@@ -12,8 +12,9 @@ from tqdm import tqdm
 from kdlib import data, paths, tables
 from kdlib.models.checkpoints import PUBLIC, download_checkpoint
 from kdlib.profiles import PROFILES
+from kdlib.results import RunResult
 from kdlib.runs import missing, needed, run_all
-from kdlib.specs import RunResult, RunSpec, Spec
+from kdlib.specs import RunSpec, Spec
 from kdlib.store import Store
 from kdlib.studies import STUDIES, Setting, Study, create_study
 

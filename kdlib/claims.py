@@ -23,6 +23,7 @@ class Claim:
     contrasts: tuple[str, ...]
 
 
+#: The claims in order.
 CLAIMS = (
     Claim(
         "a",
@@ -36,7 +37,7 @@ CLAIMS = (
     Claim("CCD", "Cosine Confidence Distillation beats HSAKD with less storage.", ("f",)),
 )
 
-# Fixed before any result: name -> (what it compares, the chapter that measures it).
+#: Fixed before any result: name -> (what it compares, the chapter that measures it).
 CONTRASTS: Mapping[str, tuple[str, str]] = {
     "a1": ("JDA - weak2", "03_blind_teacher"),
     "a2": ("JDA - rot4", "03_blind_teacher"),

@@ -9,7 +9,7 @@ from kdlib.randomness import uniforms
 from kdlib.views.ops import OPS, apply_op
 from kdlib.views.policies import JDA
 
-CHANGES = {"photographs": "change on photographs", "data": "change on the data set"}
+CHANGES = {"photographs": "change on photographs", "grey": "change on grey images"}
 
 
 def signs(name: str) -> tuple[int, ...]:
@@ -17,10 +17,10 @@ def signs(name: str) -> tuple[int, ...]:
     return (1, -1) if OPS[name].signed else (1,)
 
 
-def operations(transform: JDA, photographs: Tensor, images: Tensor) -> pd.DataFrame:
+def operations(transform: JDA, photographs: Tensor, grey: Tensor) -> pd.DataFrame:
     """One row per op of the list: magnitude, signed or not, and the mean absolute change in grey levels of 255.
 
-    photographs, images: uint8 [n, 3, H, W], colour images and images of the data set. 0.0 marks an identity.
+    photographs, grey: uint8 [n, 3, H, W], colour and grey images. 0.0 marks an identity.
     """
     rows = []
     for name, magnitude in transform.ops:
@@ -32,7 +32,7 @@ def operations(transform: JDA, photographs: Tensor, images: Tensor) -> pd.DataFr
             "sign": "random" if OPS[name].signed else "fixed",
             "fires with p": transform.p,
         }
-        for column, pictures in zip(CHANGES.values(), (photographs, images), strict=True):
+        for column, pictures in zip(CHANGES.values(), (photographs, grey), strict=True):
             row[column] = round(max(change(pictures, apply_op(name, pictures, magnitude, s)) for s in signs(name)), 1)
         rows.append(row)
     return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="order"))
@@ -44,7 +44,7 @@ def change(before: Tensor, after: Tensor) -> float:
 
 
 def acting(table: pd.DataFrame, images: str) -> int:
-    """Number of ops that change anything; images: "photographs" or "data"."""
+    """Number of ops that change anything; images: a key of CHANGES."""
     return int((table[CHANGES[images]] > 0).sum())
 
 

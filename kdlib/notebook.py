@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from typing import Any
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from kdlib import claims, plots, tables
 from kdlib.data import BUNDLED, Data, available, load_data
 from kdlib.explorers import Examples, gather_examples
-from kdlib.measure import draw_views
+from kdlib.measures.views import draw_views
 from kdlib.records import sentence
 from kdlib.runs import missing, run_all
 from kdlib.stats import Interval
@@ -227,6 +228,14 @@ class Session:
         }
         body = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
         return HTML(f'<dl class="kd-status">{body}</dl>')
+
+
+def open_study(study: Study) -> Session:
+    """A session on a study of your own making. What the store lacks is trained here, in this process: others would not
+    know the methods, networks and operations that a notebook has registered."""
+    with ThreadPoolExecutor(1) as executor:
+        run_all(study.all_specs, study.setting.profile.name, executor)
+    return Session(study, "gap", "")
 
 
 def start(name: str, namespace: Mapping[str, Any], cells: Sequence[str] = ()) -> Session:

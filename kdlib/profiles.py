@@ -16,7 +16,8 @@ class Profile:
     teacher_recipe, teacher_network, teacher_pool, teacher_fraction: how the teachers that we train are trained (the
     network is the pair's unless named; a pair whose teacher is a public checkpoint trains others only for controls).
     few_shot, few_shot_fraction: the fractions of the few-shot study, and the one that decides its claim.
-    measured_images: how many images of each split teacher-only measurements look at.
+    measured_images: how many images of each split teacher-only measurements look at. spread_pool, spread_passes: of how
+    many training images, and how often, T.stddev draws (see kdlib.measurements).
     heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds. trains:
     whether `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a
     claim.
@@ -38,6 +39,8 @@ class Profile:
     teacher_pool: int | None = None
     teacher_fraction: float = 1.0
     measured_images: int = 2000
+    spread_pool: int | None = None
+    spread_passes: int = 10
     trains: bool = False
     verdicts: bool = False
 
@@ -46,6 +49,8 @@ PAPER_PAIRS = {
     f"{teacher}-{student}": (teacher, student)
     for teacher, student in (
         ("wrn_40_2", "wrn_16_2"), ("wrn_40_2", "wrn_40_1"), ("resnet56", "resnet20"), ("resnet32x4", "resnet8x4"),
+        ("vgg13", "vgg8"), ("vgg13", "mobilenetv2"), ("resnet50", "mobilenetv2"), ("wrn_40_2", "shufflenetv1"),
+        ("resnet32x4", "shufflenetv2"),
     )
 }  # fmt: skip
 PAPER_RECIPE = Recipe(
@@ -64,6 +69,7 @@ IMAGENET_RECIPE = Recipe(
     milestones=(0.3, 0.6, 0.9), evaluations=10, clip_norm=20.0, micro_batches=2,
 )  # fmt: skip
 
+#: Profile name -> the profile.
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile(
         name="smoke",
@@ -81,6 +87,8 @@ PROFILES: Mapping[str, Profile] = {
         few_shot_fraction=1 / 600,
         teacher_fraction=1 / 300,
         measured_images=50,
+        spread_pool=640,
+        spread_passes=1,
         trains=True,
     ),
     "quick": Profile(
@@ -98,6 +106,8 @@ PROFILES: Mapping[str, Profile] = {
         few_shot=(1 / 48, 1 / 24),
         few_shot_fraction=1 / 48,
         measured_images=1000,
+        spread_pool=3200,
+        spread_passes=2,
         trains=True,
     ),
     "reference": Profile(
@@ -117,6 +127,7 @@ PROFILES: Mapping[str, Profile] = {
         fraction=0.5,
         few_shot=(0.05, 0.1, 0.25, 0.5, 1.0),
         few_shot_fraction=0.1,
+        spread_pool=10_000,
         verdicts=True,
     ),
     "paper": Profile(

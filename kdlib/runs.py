@@ -13,14 +13,15 @@ import torch
 from filelock import FileLock
 
 from kdlib import distributed, hardware, paths
-from kdlib.measure import measure_views
+from kdlib.measures import measure
 from kdlib.methods import find_method
 from kdlib.networks import Network
-from kdlib.specs import RunResult, RunSpec, Spec
+from kdlib.results import RunResult
+from kdlib.specs import RunSpec, Spec
 from kdlib.store import Store
 from kdlib.train import Progress, train
 
-Report = Callable[[int, int, RunResult], None]  # runs done, runs in all, the newest result
+Report = Callable[[int, int, RunResult], None]  #: runs done, runs in all, the newest result
 
 
 def needed(specs: Iterable[Spec]) -> list[Spec]:
@@ -62,7 +63,7 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
             if isinstance(spec, RunSpec):
                 outcome = train(spec, store.folder(spec), teacher, progress)
             else:
-                outcome = measure_views(spec, teacher)
+                outcome = measure(spec, teacher)
             if distributed.rank() == 0:
                 facts = provenance(spec, outcome.pop("seconds", None))
                 store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))

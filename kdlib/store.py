@@ -14,7 +14,8 @@ from kdlib.methods import new_head
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint
 from kdlib.networks import Network
-from kdlib.specs import Public, RunResult, RunSpec, Spec
+from kdlib.results import RunResult
+from kdlib.specs import Public, RunSpec, Spec
 
 
 class Store:

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from kdlib.data import BUNDLED, load_data
-from kdlib.specs import Machine, Policy, Recipe, RunResult, RunSpec, Spec
+from kdlib.results import RunResult
+from kdlib.specs import Machine, Policy, Recipe, RunSpec, Spec
 
 MACHINE = Machine(device="cpu", precision="float32", threads=1)
 TRAIN_PER_CLASS, TEST_PER_CLASS = 16, 6

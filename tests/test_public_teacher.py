@@ -9,10 +9,11 @@ from kdlib import data as sets
 from kdlib import measure, paths, store, task
 from kdlib.data import Data, available, load_data
 from kdlib.evaluate import logits_on
+from kdlib.measurements import ViewsSpec
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.runs import execute
 from kdlib.sampling import stratified
-from kdlib.specs import Machine, Policy, Public, Recipe, RunSpec, ViewsSpec
+from kdlib.specs import Machine, Policy, Public, Recipe, RunSpec
 from kdlib.store import Store
 
 TEACHER = Public(checkpoint="cifar100_resnet56")

@@ -8,8 +8,9 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import pytest
 
 from kdlib import runs
+from kdlib.measurements import ViewsSpec
 from kdlib.runs import execute, missing, needed, run_all
-from kdlib.specs import Policy, Public, ViewsSpec
+from kdlib.specs import Policy, Public
 from kdlib.store import Store
 
 pytestmark = pytest.mark.usefixtures("isolated")

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from kdlib.hardware import resolve_precision
+from kdlib.measurements import ViewsSpec
 from kdlib.models.checkpoints import PUBLIC
-from kdlib.specs import RECIPE_VERSION, Machine, Policy, Public, Recipe, RunResult, RunSpec, ViewsSpec
+from kdlib.results import RunResult
+from kdlib.specs import RECIPE_VERSION, Machine, Policy, Public, Recipe, RunSpec
 
 RECIPE = {"views_per_step": 256, "views_per_image": 480, "learning_rate": 0.1, "weight_decay": 1e-4}
 MACHINE = {"device": "cpu", "precision": "float32"}

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from kdlib.data import load_data
+from kdlib.measurements import ViewsSpec
+from kdlib.results import RunResult
 from kdlib.runs import execute
-from kdlib.specs import Machine, Policy, Public, RunResult, ViewsSpec
+from kdlib.specs import Machine, Policy, Public
 from kdlib.store import Store, read_result
 from kdlib.train import Task
 

@@ -20,7 +20,7 @@ class Term(NamedTuple):
     weight: float
 
 
-Loss = tuple[dict[str, Term], dict[str, Tensor]]  # terms of the loss, and scalars that are only recorded
+Loss = tuple[dict[str, Term], dict[str, Tensor]]  #: terms of the loss, and scalars that are only recorded
 
 
 class Step(NamedTuple):

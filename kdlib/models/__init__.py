@@ -1,22 +1,19 @@
 """The networks by name: `create_model("resnet20", 100)`."""
 
 import re
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 from kdlib.models import mobilenet, resnet, resnet_four, shufflenetv1, shufflenetv2, vgg, wrn
 from kdlib.models.base import Backbone, Output
 
 __all__ = ["MODELS", "Backbone", "Output", "create_model", "model_names"]
 
-#: Model name -> the function that builds it from a number of classes. A new family is added here.
-MODELS: Mapping[str, Callable[..., Backbone]] = MappingProxyType(
-    {
-        name: build
-        for family in (resnet, wrn, vgg, mobilenet, shufflenetv1, shufflenetv2, resnet_four)
-        for name, build in family.MODELS.items()
-    }
-)
+#: Model name -> the function that builds it from a number of classes. One of your own: `MODELS["mine"] = build`.
+MODELS: dict[str, Callable[..., Backbone]] = {
+    name: build
+    for family in (resnet, wrn, vgg, mobilenet, shufflenetv1, shufflenetv2, resnet_four)
+    for name, build in family.MODELS.items()
+}
 
 _WRN = re.compile(r"wrn_([1-9][0-9]{0,3})_([1-9][0-9]{0,2})")
 

@@ -4,11 +4,13 @@ The ResNets for CIFAR-100 are those of github.com/chenyaofo/pytorch-cifar-models
 torchvision. The first source has trained networks of three further families of `kdlib.models` too, but their weights
 do not fit, because none is built as the network here. For 100 classes and 32x32 pixels (theirs as in their README):
 
-| here                | parameters, MACs | closest there     | parameters, MACs |
-|---------------------|------------------|-------------------|------------------|
-| vgg13               | 9.46 M, 284.94 M | vgg13_bn          | 9.99 M, 228.84 M |
-| mobilenetv2_stride1 | 0.81 M, 25.71 M  | mobilenetv2_x0_5  | 0.82 M, 28.08 M  |
-| shufflenetv2        | 1.36 M, 44.50 M  | shufflenetv2_x1_0 | 1.36 M, 45.09 M  |
+===================  ================  =================  ================
+here                 parameters, MACs  closest there      parameters, MACs
+===================  ================  =================  ================
+vgg13                9.46 M, 284.94 M  vgg13_bn           9.99 M, 228.84 M
+mobilenetv2_stride1  0.81 M, 25.71 M   mobilenetv2_x0_5   0.82 M, 28.08 M
+shufflenetv2         1.36 M, 44.50 M   shufflenetv2_x1_0  1.36 M, 45.09 M
+===================  ================  =================  ================
 
 VGG: the same convolutions, but there is a max-pool after each of the five groups (here after the first three), and
 there are three linear layers (here one). They have no network as shallow as vgg8.
@@ -20,6 +22,7 @@ ShuffleNetV2: their stem is a 3x3 convolution (here 1x1); all else is equal.
 import hashlib
 import http.client
 import io
+import math
 import re
 import shutil
 import textwrap
@@ -28,7 +31,6 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -51,8 +53,9 @@ class Checkpoint:
         reads them from file names. Eight digits tell a damaged or another file from the published one; they
         do not protect from a file that was forged to have them.
     model, num_classes: the arguments of `create_model`.
-    file: its name in the folder of checkpoints.
-    top1: published accuracy, percent, on CIFAR-100's 10,000 test images or ImageNet's 50,000 validation images.
+    file: its name in the folder of checkpoints, or an absolute path.
+    top1: published accuracy, percent, on CIFAR-100's 10,000 test images or ImageNet's 50,000 validation
+        images; nan if there is none.
     mean, std: the channel statistics its input is normalised with, after RGB / 255.
 
     Raises:
@@ -122,20 +125,18 @@ def _imagenet_resnet(depth: int, weights: WeightsEnum) -> Checkpoint:
     )
 
 
-#: The public checkpoints by name.
-PUBLIC: Mapping[str, Checkpoint] = MappingProxyType(
-    {
-        checkpoint.name: checkpoint
-        for checkpoint in (
-            _cifar100_resnet(20, "23dac2f1", 68.83, "fabd66ad23cd65465560a0077e14ee31ceda7fa2fd4b1f8876c391ff5c2e691d"),
-            _cifar100_resnet(32, "84213ce6", 70.16, "427c39a17cbc7c64da82a1ebe0a485630d5c72cce311d73154581eba68973af0"),
-            _cifar100_resnet(44, "ffe32858", 71.63, "ec9699348b97d9b4008b4055542ea6f1759d65a7f882fa0d823bea2183b25e13"),
-            _cifar100_resnet(56, "f2eff4c8", 72.63, "2ca6f9a4e6b74459aa240d7f87b70f0209fb57cc1d6242de8372471d726bbd73"),
-            _imagenet_resnet(34, ResNet34_Weights.IMAGENET1K_V1),
-            _imagenet_resnet(18, ResNet18_Weights.IMAGENET1K_V1),
-        )
-    }
-)
+#: Checkpoints by name: the public ones, and any that you add with `own_checkpoint`.
+PUBLIC: dict[str, Checkpoint] = {
+    checkpoint.name: checkpoint
+    for checkpoint in (
+        _cifar100_resnet(20, "23dac2f1", 68.83, "fabd66ad23cd65465560a0077e14ee31ceda7fa2fd4b1f8876c391ff5c2e691d"),
+        _cifar100_resnet(32, "84213ce6", 70.16, "427c39a17cbc7c64da82a1ebe0a485630d5c72cce311d73154581eba68973af0"),
+        _cifar100_resnet(44, "ffe32858", 71.63, "ec9699348b97d9b4008b4055542ea6f1759d65a7f882fa0d823bea2183b25e13"),
+        _cifar100_resnet(56, "f2eff4c8", 72.63, "2ca6f9a4e6b74459aa240d7f87b70f0209fb57cc1d6242de8372471d726bbd73"),
+        _imagenet_resnet(34, ResNet34_Weights.IMAGENET1K_V1),
+        _imagenet_resnet(18, ResNet18_Weights.IMAGENET1K_V1),
+    )
+}
 
 
 def contents_hash(state: Mapping[str, Tensor]) -> str:
@@ -151,6 +152,21 @@ def contents_hash(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {values.dtype.name} {list(values.shape)}\n".encode())
         digest.update(little.tobytes())
     return digest.hexdigest()
+
+
+def own_checkpoint(
+    name: str, path: Path, model: str, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Checkpoint:
+    """A checkpoint of your own, to be entered as `PUBLIC[name]`; it is identified by what the file holds now.
+
+    path: a state dict of the network `model`, saved by `torch.save`; mean, std: of RGB in [0, 1], what its input was
+    normalised with. Raises FileNotFoundError if there is no such file.
+    """
+    contents = contents_hash(torch.load(path, map_location="cpu", weights_only=True))
+    return Checkpoint(
+        name=name, model=model, num_classes=num_classes, file=str(Path(path).resolve()), url="(your own file)",
+        contents=contents, top1=math.nan, mean=tuple(mean), std=tuple(std), licence="your own",
+    )  # fmt: skip
 
 
 def find_checkpoint(name: str) -> Checkpoint:

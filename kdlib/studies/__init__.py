@@ -14,10 +14,12 @@ from kdlib.studies import (
     compatibility,
     cosine_confidence,
     few_shot,
+    good_views,
     imagenet,
     joint_data_augmentation,
     proportion,
     tour,
+    your_own,
 )  # fmt: skip
 from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
 
@@ -50,7 +52,9 @@ STUDIES: Mapping[str, Callable[..., Study]] = {
     "08_cosine_confidence": cosine_confidence.create,
     "09_ccd_versus_hsakd": ccd_versus_hsakd.create,
     "10_imagenet": imagenet.create,
+    "11_good_views": good_views.create,
     "12_verdicts": _verdicts,
+    "13_your_own": your_own.create,
 }
 
 

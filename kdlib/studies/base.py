@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdlib.data import check_name
+from kdlib.measurements import ScoresSpec, SpreadSpec, ViewsSpec
 from kdlib.methods import find_method
+from kdlib.models import MODELS
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.profiles import Profile, profile
-from kdlib.specs import Machine, Policy, Public, RunSpec, Spec, ViewsSpec, teacher_model
+from kdlib.specs import Machine, Policy, Public, RunSpec, Spec, teacher_model
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,7 @@ class Setting:
         """The setting of a profile; "auto" and None stand for the profile's own. Raises ValueError on a bad field."""
         scale = profile(name)
         pair = next(iter(scale.pairs)) if pair == "auto" else pair
-        if pair not in scale.pairs:
-            raise ValueError(
-                f"pair = {pair!r} is unknown at profile {name!r}; allowed are auto, {', '.join(scale.pairs)}"
-            )
+        check_pair(pair, scale)
         seeds = scale.seeds if not seeds else tuple(seeds)
         if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds) or len(set(seeds)) < len(seeds):
             raise ValueError(f"seeds = {list(seeds)!r} must be a list of different whole numbers from 0 up")
@@ -117,7 +116,7 @@ class Setting:
     @property
     def networks(self) -> tuple[str, str]:
         """Names of the teacher and of the student."""
-        return self.profile.pairs[self.pair]
+        return self.profile.pairs.get(self.pair) or tuple(self.pair.split("-"))
 
     def teacher(self, seed: int = 0) -> RunSpec | Public:
         """The teacher of student seed `seed`: a public checkpoint, or a run that never saw an augmented view.
@@ -182,6 +181,17 @@ class Setting:
             machine=self.machine,
         )  # fmt: skip
 
+    def scores(self, teacher: RunSpec | Public) -> ScoresSpec:
+        """How good a teacher is on the test images."""
+        return ScoresSpec(data=self.data, teacher=teacher, machine=self.machine)
+
+    def spread(self, policy: Policy) -> SpreadSpec:
+        """T.stddev of the teacher under a policy."""
+        return SpreadSpec(
+            data=self.data, teacher=self.teacher(), policy=policy, pool=self.profile.spread_pool,
+            passes=self.profile.spread_passes, seed=0, machine=self.machine,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Study:
@@ -194,7 +204,7 @@ class Study:
     setting: Setting
     arms: Mapping[str, Arm]
     contrasts: tuple[Contrast, ...] = ()
-    measurements: Mapping[str, ViewsSpec] = field(default_factory=dict)
+    measurements: Mapping[str, Spec] = field(default_factory=dict)
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def specs(self, arm: str) -> list[RunSpec]:
@@ -205,6 +215,17 @@ class Study:
     def all_specs(self) -> list[Spec]:
         """Every run and measurement of the study."""
         return [*self.measurements.values(), *(spec for arm in self.arms for spec in self.specs(arm))]
+
+
+def check_pair(pair: str, scale: Profile) -> None:
+    """Raises ValueError for what is neither a pair of the profile nor TEACHER-STUDENT of known names."""
+    names = pair.split("-") if isinstance(pair, str) else []
+    known = len(names) == 2 and names[1] in MODELS and (names[0] in MODELS or names[0] in PUBLIC)
+    if pair not in scale.pairs and not known:
+        raise ValueError(
+            f"pair = {pair!r} is unknown at profile {scale.name!r}; allowed are auto, {', '.join(scale.pairs)}, or "
+            f"TEACHER-STUDENT of kdlib's models ({', '.join(MODELS)}), the teacher also one of {', '.join(PUBLIC)}"
+        )
 
 
 def by_label(*arms: Arm) -> dict[str, Arm]:

@@ -1,6 +1,5 @@
 """Joint Data Augmentation (JDA; Li et al., ACCV 2022): a fixed, ordered list of ops, each of which fires at random."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +7,9 @@ from torch import Tensor
 
 from kdlib.views.ops import OPS, apply_op, is_identity
 
-# Ordered (op, magnitude index) and the firing probability p of each list (the released settings of Li et al., 2022).
-JDA_LISTS: Mapping[str, tuple[float, tuple[tuple[str, int], ...]]] = {
+#: Firing probability p and ordered (op, magnitude index) of each list: the released settings of Li et al. (2022).
+#: One of your own: `JDA_LISTS["mine"] = (0.3, (("rotate", 3), ("mine", 5)))`.
+JDA_LISTS: dict[str, tuple[float, tuple[tuple[str, int], ...]]] = {
     "cifar100": (0.3, (
         ("autocontrast", 2), ("contrast", 3), ("posterize", 0), ("solarize", 4), ("translateY", 8), ("shearX", 5),
         ("brightness", 3), ("shearY", 0), ("translateX", 1), ("sharpness", 5), ("invert", 4), ("color", 4),
@@ -64,7 +64,7 @@ class JDA:
 
 
 def jda(ops: str = "cifar100", p: float | None = None) -> JDA:
-    """JDA with one of the three published op lists; p None takes the list's own. Raises ValueError on a bad field."""
+    """JDA with one of the op lists; p None takes the list's own. Raises ValueError on a bad field."""
     if not isinstance(ops, str) or ops not in JDA_LISTS:
         raise ValueError(f"ops = {ops!r} is unknown; allowed are {', '.join(JDA_LISTS)}")
     default, table = JDA_LISTS[ops]

@@ -7,10 +7,9 @@ at all (tests/views/test_ops.py).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -205,24 +204,23 @@ def _steps(first: float, last: float) -> tuple[float, ...]:
 
 _SHEAR, _TRANSLATE, _ENHANCE = _steps(0, 0.3), _steps(0, 150 / 331), _steps(0, 0.9)
 
-OPS: Mapping[str, Op] = MappingProxyType(
-    {
-        op.name: op
-        for op in (
-            Op("shearX", lambda x, slope: _shear(x, slope, 3), _SHEAR, neutral=0, signed=True),
-            Op("shearY", lambda x, slope: _shear(x, slope, 2), _SHEAR, neutral=0, signed=True),
-            Op("translateX", lambda x, part: _translate(x, part, 3), _TRANSLATE, neutral=0, signed=True),
-            Op("translateY", lambda x, part: _translate(x, part, 2), _TRANSLATE, neutral=0, signed=True),
-            Op("rotate", _rotate, _steps(0, 30), neutral=0),
-            Op("color", _color, _ENHANCE, neutral=0, signed=True),
-            Op("posterize", TF.posterize, tuple(round(bits) for bits in _steps(8, 4)), neutral=8),
-            Op("solarize", _solarize, _steps(256, 0), neutral=256),
-            Op("contrast", _contrast, _ENHANCE, neutral=0, signed=True),
-            Op("sharpness", _sharpness, _ENHANCE, neutral=0, signed=True),
-            Op("brightness", lambda x, value: _to_uint8(x * (1 + value)), _ENHANCE, neutral=0, signed=True),
-            Op("autocontrast", lambda x, _: TF.autocontrast(x)),
-            Op("equalize", lambda x, _: TF.equalize(x)),
-            Op("invert", lambda x, _: TF.invert(x)),
-        )
-    }
-)
+#: Op name -> the op. One of your own: `OPS["mine"] = Op("mine", apply, magnitudes)`.
+OPS: dict[str, Op] = {
+    op.name: op
+    for op in (
+        Op("shearX", lambda x, slope: _shear(x, slope, 3), _SHEAR, neutral=0, signed=True),
+        Op("shearY", lambda x, slope: _shear(x, slope, 2), _SHEAR, neutral=0, signed=True),
+        Op("translateX", lambda x, part: _translate(x, part, 3), _TRANSLATE, neutral=0, signed=True),
+        Op("translateY", lambda x, part: _translate(x, part, 2), _TRANSLATE, neutral=0, signed=True),
+        Op("rotate", _rotate, _steps(0, 30), neutral=0),
+        Op("color", _color, _ENHANCE, neutral=0, signed=True),
+        Op("posterize", TF.posterize, tuple(round(bits) for bits in _steps(8, 4)), neutral=8),
+        Op("solarize", _solarize, _steps(256, 0), neutral=256),
+        Op("contrast", _contrast, _ENHANCE, neutral=0, signed=True),
+        Op("sharpness", _sharpness, _ENHANCE, neutral=0, signed=True),
+        Op("brightness", lambda x, value: _to_uint8(x * (1 + value)), _ENHANCE, neutral=0, signed=True),
+        Op("autocontrast", lambda x, _: TF.autocontrast(x)),
+        Op("equalize", lambda x, _: TF.equalize(x)),
+        Op("invert", lambda x, _: TF.invert(x)),
+    )
+}

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.views import cutmix
@@ -134,6 +135,11 @@ def _weak2() -> ViewPolicy:
     return ViewPolicy("weak2", 2, (ORIGINAL, SECOND), CROP | SECOND_CROP)
 
 
+def _twin() -> ViewPolicy:
+    """One crop twice: no diversity within a pair of views, the "identity" of Wang et al. (NeurIPS 2022)."""
+    return ViewPolicy("twin", 2, (ORIGINAL, ORIGINAL), CROP)
+
+
 def _jda(ops: str = "cifar100", p: float | None = None) -> ViewPolicy:
     """Two views: x, and x~ = JDA(x); each is then cropped and flipped on its own."""
     return _original_and("jda", jda(ops, p))
@@ -199,6 +205,21 @@ def _cutmix() -> ViewPolicy:
     return ViewPolicy("cutmix", 2, sources, CROP | SECOND_CROP | cutmix.ROLES, after=mix, kept=kept)
 
 
+def _cutout() -> ViewPolicy:
+    """Two views: a crop, and another crop with a black square of half its side (DeVries & Taylor, 2017).
+
+    The centre is uniform over the pixels, and the square is clipped at the border. It is the box of CutMix at
+    lambda = 3/4, with a black partner.
+    """
+
+    def blank(crops: list[Tensor], u: Draws) -> list[Tensor]:
+        original, second = crops
+        squares = cutmix.boxes(F.pad(u["cutout"], (1, 0), value=0.75), *second.shape[-2:])
+        return [original, cutmix.paste(second, torch.zeros_like(second), squares)]
+
+    return ViewPolicy("cutout", 2, (ORIGINAL, SECOND), CROP | SECOND_CROP | {"cutout": 2}, after=blank)
+
+
 def _rot2() -> ViewPolicy:
     """Two views: a crop, and the same crop turned by a random 90, 180 or 270 degrees counter-clockwise."""
 
@@ -215,9 +236,10 @@ def _rot4() -> ViewPolicy:
     return ViewPolicy("rot4", 4, (ORIGINAL,), CROP, after=lambda crops, u: quarter_turns(crops[0]))
 
 
+#: Policy name -> the function that makes it from its options.
 POLICIES: Mapping[str, Callable[..., ViewPolicy]] = {
-    "weak1": _weak1, "weak2": _weak2, "jda": _jda, "rot2": _rot2, "rot4": _rot4, "randaugment": _randaugment,
-    "cutmix": _cutmix, "share": _share,
+    "weak1": _weak1, "weak2": _weak2, "twin": _twin, "jda": _jda, "rot2": _rot2, "rot4": _rot4,
+    "randaugment": _randaugment, "cutout": _cutout, "cutmix": _cutmix, "share": _share,
 }  # fmt: skip
 
 

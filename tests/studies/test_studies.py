@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from kdlib.data import FACTS
+from kdlib.measurements import ViewsSpec
 from kdlib.methods import METHODS
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.profiles import PROFILES, profile
 from kdlib.sampling import Order, training_ids
-from kdlib.specs import Public, RunSpec, ViewsSpec
+from kdlib.specs import Public, RunSpec
 from kdlib.studies import STUDIES, Contrast, Setting, create_study
 from kdlib.train import rate
 

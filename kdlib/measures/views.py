@@ -1,4 +1,4 @@
-"""Teacher-only measurements: what a teacher says on original and on augmented views. Nothing is trained."""
+"""What a teacher says on original and on augmented views."""
 
 import numpy as np
 import torch
@@ -7,11 +7,10 @@ from torch import Tensor
 from kdlib.data import ImageSet, load_data
 from kdlib.evaluate import logits_on, scores
 from kdlib.losses import ccd_weights
+from kdlib.measurements import ViewsSpec
 from kdlib.networks import Network
 from kdlib.randomness import uniforms_of
 from kdlib.sampling import stratified
-from kdlib.specs import ViewsSpec
-from kdlib.train import bits
 from kdlib.views.policies import SECOND_CROP, crop_flip
 
 BINS = 40  # of the histograms of w over [0, 2]
@@ -34,13 +33,12 @@ def draw_views(spec: ViewsSpec, images: ImageSet, ids: Tensor) -> tuple[Tensor, 
 def measure_views(spec: ViewsSpec, teacher: Network) -> dict:
     """For train and test images apart: scores and entropy on each view, agreement, and the distribution of w.
 
-    metrics: SPLIT_VIEW_top1, _nll, _ece, _entropy (nats); SPLIT_agreement (percent, same class on x and x~);
+    SPLIT_VIEW_top1, _nll, _ece, _entropy (nats); SPLIT_agreement (percent, same class on x and x~);
     SPLIT_w_mean, _w_std, _w_histogram (counts in 40 bins over [0, 2]); SPLIT_floor_*: the same for x and another plain
     crop of x; SPLIT_lowest, SPLIT_highest: ids of the 8 images with the smallest and the largest w; test_examples: id,
     label, w and both views' logits of up to 8 test images, one of each class in turn.
     """
     data = load_data(spec.data)
-    teacher = teacher.to(spec.machine.device)
     metrics: dict = {}
     for split, images in (("train", data.train), ("test", data.test)):
         ids = measured_ids(spec, images)
@@ -63,12 +61,7 @@ def measure_views(spec: ViewsSpec, teacher: Network) -> dict:
         }
         if split == "test":
             metrics["test_examples"] = examples(ids, labels, w, original, augmented)
-    return {
-        "metrics": metrics,
-        "evaluations": [],
-        "bits": bits({}, metrics),
-        "fingerprint": data.train.fingerprint,
-    }
+    return metrics
 
 
 def examples(ids: Tensor, labels: Tensor, w: Tensor, original: Tensor, augmented: Tensor, count: int = 8) -> list[dict]:

@@ -6,9 +6,11 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 
 from kdlib.data import load_data
-from kdlib.measure import BINS, draw_views, measure_views, measured_ids, weight_summary
+from kdlib.measurements import ViewsSpec
+from kdlib.measures import measure
+from kdlib.measures.views import BINS, draw_views, measured_ids, weight_summary
 from kdlib.randomness import uniforms
-from kdlib.specs import Policy, ViewsSpec
+from kdlib.specs import Policy
 from kdlib.train import Task
 from kdlib.views.policies import create_policy, crop_flip
 
@@ -47,7 +49,7 @@ def cosine_plus_one(a, b):
 @pytest.mark.parametrize("policy", ["jda", "rot2", "weak2"])
 def test_every_number_equals_a_direct_computation(spec, teacher, policy):
     spec = spec(policy)
-    outcome = measure_views(spec, teacher)
+    outcome = measure(spec, teacher)
     metrics, data = outcome["metrics"], load_data(spec.data)
     assert outcome["fingerprint"] == data.train.fingerprint
     made = create_policy(policy)
@@ -88,20 +90,20 @@ def test_every_number_equals_a_direct_computation(spec, teacher, policy):
 
 
 def test_two_plain_crops_are_their_own_floor(spec, teacher):
-    metrics = measure_views(spec("weak2"), teacher)["metrics"]
+    metrics = measure(spec("weak2"), teacher)["metrics"]
     for split in ("train", "test"):
         assert metrics[f"{split}_w_histogram"] == metrics[f"{split}_floor_histogram"]
         assert metrics[f"{split}_w_mean"] == metrics[f"{split}_floor_mean"]
 
 
 def test_the_floor_is_the_same_under_every_policy(spec, teacher):
-    floors = [measure_views(spec(policy), teacher)["metrics"]["test_floor_mean"] for policy in ("weak2", "jda", "rot2")]
+    floors = [measure(spec(policy), teacher)["metrics"]["test_floor_mean"] for policy in ("weak2", "jda", "rot2")]
     assert floors[0] == floors[1] == floors[2]
 
 
 def test_single_images_are_kept_for_the_figures(spec, teacher, tiny):
     spec = spec()
-    metrics = measure_views(spec, teacher)["metrics"]
+    metrics = measure(spec, teacher)["metrics"]
     examples, test = metrics["test_examples"], load_data(tiny).test
     assert 1 <= len(examples) <= 8
     assert len({e["label"] for e in examples}) == len(examples)
@@ -134,7 +136,7 @@ def test_views_of_an_image_do_not_depend_on_which_others_are_looked_at(spec, tin
 
 
 def test_measuring_twice_gives_equal_bits(spec, teacher):
-    one, other, elsewhere = (measure_views(spec(seed=s), teacher) for s in (0, 0, 1))
+    one, other, elsewhere = (measure(spec(seed=s), teacher) for s in (0, 0, 1))
     assert one["bits"] == other["bits"] != elsewhere["bits"]
 
 

@@ -1,0 +1,58 @@
+"""Teacher-only measurements as records, hashed and stored like runs. Nothing is trained."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from kdlib.records import Whole
+from kdlib.specs import Machine, Policy, Spec, Teacher
+
+
+class MeasurementSpec(Spec):
+    """What all measurements have: a data set and a trained teacher."""
+
+    data: str
+    teacher: Teacher
+    machine: Machine
+
+
+class ViewsSpec(MeasurementSpec):
+    """What a teacher says on the original and on the augmented view.
+
+    images: how many images of each split are looked at (a stratified draw by the seed; all if there are fewer).
+    """
+
+    kind: Literal["views"] = "views"
+    policy: Policy
+    images: Whole = Field(ge=1)
+    seed: Whole = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _two_views(self) -> "ViewsSpec":
+        policy = self.policy.create()
+        if policy.views != 2:
+            raise ValueError(f"policy {self.policy.name!r} makes {policy.views} views; this measurement needs 2")
+        if policy.mixes:
+            raise ValueError(f"policy {self.policy.name!r} mixes two images; this measurement needs views of one")
+        return self
+
+
+class ScoresSpec(MeasurementSpec):
+    """How good, and how well calibrated, a teacher is on all test images of a data set."""
+
+    kind: Literal["scores"] = "scores"
+
+
+class SpreadSpec(MeasurementSpec):
+    """T.stddev (Wang et al., NeurIPS 2022): how far a teacher's mean answer varies between draws of images.
+
+    pool: a fixed number of the training images (see kdlib.sampling), or null for all; images: of one draw; passes: how
+    often all of them are drawn.
+    """
+
+    kind: Literal["spread"] = "spread"
+    policy: Policy
+    pool: Whole | None = Field(None, ge=1)
+    images: Whole = Field(320, ge=1)
+    passes: Whole = Field(10, ge=1)
+    seed: Whole = Field(ge=0)

@@ -1,0 +1,95 @@
+"""T.stddev: how far a teacher's mean answer varies between draws of images (Wang et al., NeurIPS 2022)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlib.data import ImageSet, load_data
+from kdlib.evaluate import logits_on
+from kdlib.measurements import SpreadSpec
+from kdlib.networks import Network
+from kdlib.randomness import uniforms, uniforms_of
+from kdlib.sampling import training_ids
+from kdlib.task import cropped_for
+
+
+def measure_spread(spec: SpreadSpec, teacher: Network) -> dict:
+    """t_stddev, its standard error t_stddev_se (None for two draws), draws, images_per_draw, pool.
+
+    A pass deals the images of the pool in random order into draws; what is left over is not used. The policies of one
+    seed share the order and the crops. Raises ValueError for a policy that does not make a clean view and one other,
+    because the share of clean views must be the same for all, and where there are fewer than two draws.
+    """
+    images, policy = load_data(spec.data).train, spec.policy.create()
+    if policy.views != 2 or policy.sources[0].ops is not None:
+        raise ValueError(
+            f"policy {policy.name!r} does not make a clean view and one other, which this measurement needs"
+        )
+    pool = training_ids(images.labels, spec.seed, 1.0, spec.pool, validation=False)
+    count = spec.passes * (len(pool) // spec.images)
+    if count < 2:
+        raise ValueError(
+            f"images = {spec.images} and passes = {spec.passes} make {count} draws of {len(pool)} images; allowed are "
+            "numbers that make at least 2"
+        )
+    views = (drawn_views(spec, images, pool, *draw) for draw in draws(spec, images, pool))
+    value, error = mean_stddev(np.stack([mean_answer(teacher, some) for some in views]))
+    return {
+        "t_stddev": value, "t_stddev_se": error, "draws": count, "images_per_draw": spec.images, "pool": len(pool),
+    }  # fmt: skip
+
+
+def draws(spec: SpreadSpec, images: ImageSet, pool: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(number of the pass, int64 [images] ids) of every complete draw."""
+    for number in range(spec.passes):
+        keys = uniforms(spec.seed, "order of draws", number, len(images), 1).squeeze(1)
+        order = pool[keys[pool].argsort(stable=True)]
+        yield from ((number, ids) for ids in order.split(spec.images) if len(ids) == spec.images)
+
+
+def drawn_views(spec: SpreadSpec, images: ImageSet, pool: Tensor, number: int, ids: Tensor) -> Tensor:
+    """uint8 [2 * images, 3, H, W]: the clean view and the policy's view of each image, drawn for a pass.
+
+    Partners of a policy that mixes come from the pool, as those of a run come from its training images.
+    """
+    policy, epochs = cropped_for(images, spec.policy.create()), torch.full_like(ids, number)
+    drawn = {r: uniforms_of(spec.seed, r, epochs, ids, len(images), n) for r, n in policy.roles.items()}
+    partners = None
+    if policy.mixes:
+        partners = images.images[pool[(drawn["partner"].squeeze(1) * len(pool)).long()]].to(spec.machine.device)
+    return policy(images.images[ids].to(spec.machine.device), drawn, partners).flatten(0, 1)
+
+
+def mean_answer(teacher: Network, views: Tensor) -> np.ndarray:
+    """float64 [classes]: u, the teacher's mean probability vector over views uint8 [n, 3, H, W]."""
+    return logits_on(teacher, views).double().softmax(1).mean(0).numpy()
+
+
+def mean_stddev(answers: np.ndarray) -> tuple[float, float | None]:
+    """The mean over classes of the standard deviation over draws (n - 1), and its standard error.
+
+    answers: float64 [draws, classes]. The error is the jackknife's: whole draws are left out, one at a time, so the
+    dependence between classes is kept, and no random numbers are needed, unlike the bootstrap. It takes the draws as
+    independent. Those of one pass share no image, which correlates them by about -1 / (draws of a pass - 1): no matter
+    for dozens of draws a pass, too rough for two or three. It covers the draws, neither teachers nor pools. None for
+    two draws.
+    """
+    n = len(answers)
+    squares = (answers - answers.mean(0)) ** 2
+    total = squares.sum(0)
+    value = float(np.sqrt(total / (n - 1)).mean())
+    if n < 3:
+        return value, None
+    without = np.sqrt(np.maximum(total - squares * n / (n - 1), 0) / (n - 2)).mean(1)  # [draws], each left out
+    return value, float(np.sqrt((n - 1) * without.var()))
+
+
+def label_spread(classes: int, images: int, pool: int) -> float:
+    """T.stddev of a teacher that gives the label with probability 1 on every view: the spread of the labels alone.
+
+    The count of a class among `images` of `pool` images, of equally many for each class, is hypergeometric.
+    """
+    share = 1 / classes
+    return float(np.sqrt(share * (1 - share) / images * (pool - images) / (pool - 1)))
