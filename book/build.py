@@ -9,6 +9,7 @@ Nothing is written next to the sources except by --in-place, and a page is repla
 
 import argparse
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -190,7 +191,8 @@ def build_pages(site: Path, html: Path) -> None:
     if program is None:
         raise BuildError(f"jupyter-book is not installed beside {sys.executable}: install with `make`.")
     command = [program, "build", str(site), "--path-output", str(output), "-W", "-n", "--keep-going"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "book")}  # for docstrings.py, see _config.yml
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     pages = output / "_build" / "html"
     if done.returncode or not (pages / "index.html").is_file():
         print(done.stdout)

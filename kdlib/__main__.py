@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from kdlib import data, paths, tables
+from kdlib.measurements import TimingSpec
 from kdlib.models.checkpoints import PUBLIC, download_checkpoint
 from kdlib.profiles import PROFILES
 from kdlib.results import RunResult
@@ -20,18 +21,17 @@ from kdlib.studies import STUDIES, Setting, Study, create_study
 
 
 def describe(spec: Spec) -> str:
-    """A run in one line."""
-    teacher = (
-        spec.teacher.key[:6]
-        if isinstance(spec.teacher, RunSpec)
-        else spec.teacher.checkpoint
-        if spec.teacher
-        else "none"
-    )
+    """A spec in a few words."""
+    if isinstance(spec, TimingSpec):
+        return f"seconds of a step of {len(spec.runs)} arms"
+    teacher = "none"
+    if spec.teacher:
+        teacher = spec.teacher.key[:6] if isinstance(spec.teacher, RunSpec) else spec.teacher.checkpoint
     if isinstance(spec, RunSpec):
         weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
         return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}"
-    return f"views of {spec.policy.name}, teacher {teacher}"
+    policy = getattr(spec, "policy", None)
+    return f"{spec.kind}{f' of {policy.name}' if policy else ''}, teacher {teacher}"
 
 
 def chosen(arguments: argparse.Namespace) -> list[Spec]:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from kdlib.profiles import PROFILES
 from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Setting, create_study
-from kdlib.tables import contrast_values, runs_frame, span
+from kdlib.tables import contrast_values, forecast, hours, runs_frame, span
 from kdlib.tables import judge as judge_contrast
 
 NO_VERDICT = "demonstration, no verdict"
@@ -108,6 +109,35 @@ def claims_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).set_index("claim")
+
+
+def profiles_frame(setting: Setting) -> pd.DataFrame:
+    """The verdict on each claim at every profile that gives verdicts, from what the stores hold: a column for each."""
+    columns = {}
+    for name, scale in PROFILES.items():
+        if scale.verdicts:
+            here = setting if name == setting.profile.name else Setting.of(name, device=setting.machine.device)
+            columns[name] = claims_frame(judge(Store(name), here), True).verdict
+    return pd.DataFrame(columns).rename_axis("claim")
+
+
+def gaps_frame(store: Store, setting: Setting) -> pd.DataFrame:
+    """What each primary contrast still lacks: runs there, forecast of the others, and the line that trains them."""
+    rows = []
+    for name, (text, study_name) in CONTRASTS.items():
+        study = create_study(study_name, setting)
+        contrast = next(c for c in study.contrasts if c.name == name)
+        specs = [spec for arm in contrast.weights for spec in study.specs(arm)]
+        lacking = [spec for spec in specs if store.get(spec) is None]
+        rows.append(
+            {
+                "contrast": f"{name}: {text}",
+                "runs": f"{len(specs) - len(lacking)} of {len(specs)}",
+                "the others, on one core": hours(forecast(lacking)) if lacking else "",
+                "command": f"python -m kdlib run {study_name} --profile {setting.profile.name}" if lacking else "",
+            }
+        )
+    return pd.DataFrame(rows).set_index("contrast").rename_axis(None)
 
 
 def _word(word: Verdict, verdicts: bool) -> str:

@@ -68,17 +68,18 @@ def spearman(x: Mapping[str, float], y: Mapping[str, float], level: float = 0.95
 
 
 def points(measured: Mapping[str, Mapping | None], frame: pd.DataFrame, metric: str = "nll") -> pd.DataFrame:
-    """One row per policy: spread, error (its standard error), draws; loss (mean over seeds), low, high, seeds.
+    """One row per policy: spread, error (its standard error), labels (the spread of the labels alone), draws; loss
+    (mean over seeds), low, high (its 95 % interval), seeds. What is missing is nan.
 
     measured: policy -> metrics of its spread, or None; frame: finished runs (see `tables.runs_frame`), arms named as
-    the policies; metric: the loss, a column of it. What is missing is nan.
+    the policies; metric: the loss, a column of it.
     """
     rows = {}
     for name, metrics in measured.items():
-        found, over = metrics or {}, mean_interval(list(by_seed(frame, name, metric).values()))
-        values = (found.get("t_stddev"), found.get("t_stddev_se"), found.get("draws"), over.mean, over.low, over.high)
-        rows[name] = [nan if v is None else float(v) for v in values] + [over.n]
-    columns = ["spread", "error", "draws", "loss", "low", "high", "seeds"]
+        over = mean_interval(list(by_seed(frame, name, metric).values()))
+        found = [(metrics or {}).get(key) for key in ("t_stddev", "t_stddev_se", "label_spread", "draws")]
+        rows[name] = [nan if v is None else float(v) for v in (*found, over.mean, over.low, over.high, over.n)]
+    columns = ["spread", "error", "labels", "draws", "loss", "low", "high", "seeds"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
@@ -99,6 +100,14 @@ def seeds_text(found: Mapping[int, Correlation]) -> str:
     """The range of the correlations of single seeds, in words."""
     values = [c.rho for c in found.values() if not np.isnan(c.rho)]
     return f"{min(values):+.2f} to {max(values):+.2f} (n = {len(values)})" if values else str(Verdict.NOT_MEASURED)
+
+
+def draws_text(measured: Mapping[str, Mapping | None]) -> str:
+    """The draws that all policies share, in words."""
+    found = next((metrics for metrics in measured.values() if metrics), None)
+    if found is None:
+        return "no draws yet"
+    return f"{found['draws']:,} draws of {found['images_per_draw']} images each, from {found['pool']:,} training images"
 
 
 def points_table(found: pd.DataFrame, planned: int) -> pd.DataFrame:

@@ -1,15 +1,15 @@
-"""Teacher-only measurements as records, hashed and stored like runs. Nothing is trained."""
+"""Measurements as records, hashed and stored like runs: what a teacher says, and how long a step takes."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from kdlib.records import Whole
-from kdlib.specs import Machine, Policy, Spec, Teacher
+from kdlib.specs import Machine, Policy, RunSpec, Spec, Teacher
 
 
 class MeasurementSpec(Spec):
-    """What all measurements have: a data set and a trained teacher."""
+    """What all measurements of a teacher have: a data set and the teacher. Nothing is trained."""
 
     data: str
     teacher: Teacher
@@ -56,3 +56,27 @@ class SpreadSpec(MeasurementSpec):
     images: Whole = Field(320, ge=1)
     passes: Whole = Field(10, ge=1)
     seed: Whole = Field(ge=0)
+
+
+class TimingSpec(Spec):
+    """How long an optimiser step of each of several runs takes, measured in turn on one machine. Nothing is kept.
+
+    runs: by what they are called; steps: timed steps of each, after a few that are not.
+    """
+
+    kind: Literal["timing"] = "timing"
+    data: str
+    runs: dict[str, RunSpec] = Field(min_length=1)
+    steps: Whole = Field(ge=1)
+    machine: Machine
+
+    @property
+    def taught(self) -> tuple[Spec, ...]:
+        return tuple(self.runs.values())
+
+    @model_validator(mode="after")
+    def _one_machine(self) -> "TimingSpec":
+        for name, run in self.runs.items():
+            if (run.data, run.machine) != (self.data, self.machine):
+                raise ValueError(f"runs: {name!r} is of another data set or machine; all must have those of the timing")
+        return self

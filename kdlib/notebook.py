@@ -23,7 +23,8 @@ from kdlib.explorers import Examples, gather_examples
 from kdlib.measures.views import draw_views
 from kdlib.records import sentence
 from kdlib.runs import missing, run_all
-from kdlib.stats import Interval
+from kdlib.series import Suitable, gains, points, suitable
+from kdlib.stats import Interval, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Contrast, Setting, Study, create_study, own_options
 
@@ -132,6 +133,31 @@ class Session:
         """One row per contrast, with the computed verdict."""
         return tables.contrasts_table(self.study, self.frame)
 
+    def interval(self, arm: str) -> Interval:
+        """The 95 % interval of top-1 of an arm over seeds."""
+        return mean_interval(list(tables.by_seed(self.frame, arm).values()))
+
+    def paired(self, arm: str, than: str) -> Interval:
+        """The paired 95 % interval of one arm minus another."""
+        return tables.contrast_interval(Contrast.of("", arm, than), self.frame)
+
+    def points(self, series: str) -> dict[float, Interval]:
+        """x -> interval of top-1, for the arms of a curve."""
+        return points(self.study, self.frame, series)
+
+    def gains(self, series: str, than: str) -> dict[float, Interval]:
+        """x -> paired interval of one curve minus another."""
+        return gains(self.study, self.frame, series, than)
+
+    def suitable(self, series: str) -> Suitable | None:
+        """The x of a curve that cannot be told from the best; None where too little is there."""
+        return suitable(self.study, self.frame, series)
+
+    @property
+    def costs(self) -> pd.DataFrame:
+        """By arm: accuracy, bytes, MACs and seconds, as `tables.cost_points` gives them."""
+        return tables.cost_points(self.study, self.frame, self.metrics("timing"))
+
     @property
     def training_parts(self) -> pd.DataFrame:
         """One row per arm: what training keeps beside the two networks."""
@@ -195,7 +221,7 @@ class Session:
 
     def difference(self, arm: str, than: str) -> str:
         """A paired difference with its 95 % interval in words, or "not measured"."""
-        interval = tables.contrast_interval(Contrast.of("", arm, than), self.frame)
+        interval = self.paired(arm, than)
         if not interval.n:
             return "not measured"
         return f"{interval.mean:+.2f} points (95 % interval {tables.span(interval, '+.2f')}, n = {interval.n})"

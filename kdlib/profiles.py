@@ -16,7 +16,8 @@ class Profile:
     teacher_recipe, teacher_network, teacher_pool, teacher_fraction: how the teachers that we train are trained (the
     network is the pair's unless named; a pair whose teacher is a public checkpoint trains others only for controls).
     few_shot, few_shot_fraction: the fractions of the few-shot study, and the one that decides its claim.
-    measured_images: how many images of each split teacher-only measurements look at. spread_pool, spread_passes: of how
+    measured_images: how many images of each split teacher-only measurements look at. timed_steps: see
+    kdlib.measurements.TimingSpec. spread_pool, spread_passes: of how
     many training images, and how often, T.stddev draws (see kdlib.measurements).
     heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds. trains:
     whether `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a
@@ -39,6 +40,7 @@ class Profile:
     teacher_pool: int | None = None
     teacher_fraction: float = 1.0
     measured_images: int = 2000
+    timed_steps: int = 20
     spread_pool: int | None = None
     spread_passes: int = 10
     trains: bool = False
@@ -87,6 +89,7 @@ PROFILES: Mapping[str, Profile] = {
         few_shot_fraction=1 / 600,
         teacher_fraction=1 / 300,
         measured_images=50,
+        timed_steps=2,
         spread_pool=640,
         spread_passes=1,
         trains=True,
@@ -96,7 +99,7 @@ PROFILES: Mapping[str, Profile] = {
         summary="quick: a demonstration on the bundled images, trained live; too small for a verdict",
         data=BUNDLED,
         pairs={"resnet14-resnet8": ("resnet14", "resnet8")},
-        recipe=Recipe(views_per_step=32, views_per_image=16, learning_rate=0.1, weight_decay=5e-4),
+        recipe=Recipe(views_per_step=32, views_per_image=24, learning_rate=0.1, weight_decay=5e-4),
         teacher_recipe=Recipe(
             views_per_step=64, views_per_image=5, learning_rate=0.1, weight_decay=5e-4, evaluations=1
         ),

@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kdlib.measurements import ScoresSpec, SpreadSpec, ViewsSpec
+from kdlib.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
 from kdlib.records import Record
 from kdlib.specs import RunSpec
 
-AnySpec = Annotated[RunSpec | ViewsSpec | ScoresSpec | SpreadSpec, Field(discriminator="kind")]
+AnySpec = Annotated[RunSpec | ViewsSpec | ScoresSpec | SpreadSpec | TimingSpec, Field(discriminator="kind")]
 
 
 class RunResult(Record):

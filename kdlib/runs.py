@@ -28,8 +28,7 @@ def needed(specs: Iterable[Spec]) -> list[Spec]:
     """The specs and the runs of their teachers, each once, teachers before students."""
     ordered: dict[str, Spec] = {}
     for spec in specs:
-        if isinstance(spec.teacher, RunSpec):
-            ordered |= {s.key: s for s in needed([spec.teacher])}
+        ordered |= {s.key: s for s in needed(spec.prerequisites)}
         ordered[spec.key] = spec
     return list(ordered.values())
 
@@ -42,7 +41,7 @@ def missing(specs: Iterable[Spec], store: Store) -> list[Spec]:
 
 def _lacks_weights(spec: Spec, wanted: list[Spec], store: Store) -> bool:
     """A published teacher whose weights a student needs is trained again: results/ holds no weights."""
-    teaches = any(w.teacher == spec for w in wanted)
+    teaches = any(spec in w.prerequisites for w in wanted)
     return teaches and not (store.folder(spec) / "weights.safetensors").exists()
 
 
@@ -59,11 +58,11 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
             return store.get(spec)
         torch.set_num_threads(spec.machine.threads)
         with distributed.process_group(spec.machine.device):
-            teacher = load_teacher(spec, store)
+            teachers = [load_teacher(taught, store) for taught in spec.taught]
             if isinstance(spec, RunSpec):
-                outcome = train(spec, store.folder(spec), teacher, progress)
+                outcome = train(spec, store.folder(spec), *teachers, progress)
             else:
-                outcome = measure(spec, teacher)
+                outcome = measure(spec, *teachers)
             if distributed.rank() == 0:
                 facts = provenance(spec, outcome.pop("seconds", None))
                 store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
@@ -146,7 +145,7 @@ def default_executor(specs: list[Spec]) -> Executor:
 def _run(todo: list[Spec], profile: str, pool: Executor, report: Report | None) -> None:
     keys, done = {spec.key for spec in todo}, 0
     while todo:
-        ready = [s for s in todo if not (isinstance(s.teacher, RunSpec) and s.teacher.key in keys)]
+        ready = [s for s in todo if not any(run.key in keys for run in s.prerequisites)]
         for future in as_completed([pool.submit(execute, spec, profile) for spec in ready]):
             result = future.result()
             keys.discard(result.key)

@@ -119,6 +119,16 @@ class Spec(Record):
         return _hash(self.model_dump(mode="json"))
 
     @property
+    def taught(self) -> "tuple[Spec, ...]":
+        """The specs that name the teachers this one needs: itself."""
+        return (self,)
+
+    @property
+    def prerequisites(self) -> "list[RunSpec]":
+        """The runs whose weights this spec needs."""
+        return [spec.teacher for spec in self.taught if isinstance(spec.teacher, RunSpec)]
+
+    @property
     def experiment(self) -> str:
         """The same without the machine, also of the teacher: what is asked, whoever answers it."""
         return _hash(_without_machine(self.model_dump(mode="json")))

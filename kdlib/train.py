@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlib import distributed
 from kdlib.cache import replacing
 from kdlib.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
-from kdlib.methods import total
+from kdlib.methods import Step, total
 from kdlib.networks import Network
 from kdlib.specs import Recipe, RunSpec
 from kdlib.task import Task
@@ -36,6 +36,47 @@ def rate(recipe: Recipe, done: float) -> float:
     if done < warm_up:
         return recipe.learning_rate * (0.04 + 0.96 * done / warm_up)
     return recipe.learning_rate * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """SGD as the recipe says, and the scaler of float16."""
+
+    recipe: Recipe
+    weights: list[Tensor]
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+    @classmethod
+    def of(cls, task: Task) -> "Optimisation":
+        """For all weights of a task that are trained."""
+        recipe, machine = task.spec.recipe, task.spec.machine
+        weights = [p for p in task.method.parameters() if p.requires_grad]
+        optimiser = torch.optim.SGD(
+            weights, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+        )  # fmt: skip
+        scaler = torch.amp.GradScaler(machine.device, enabled=machine.precision == "float16")
+        return cls(recipe, weights, optimiser, scaler)
+
+    def step(self, module: nn.Module, batch: Step, done: float) -> list[dict[str, Tensor]]:
+        """One step when the share `done` of the run is behind; the loss, its terms and the records of each part."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(self.recipe, done)
+        self.optimiser.zero_grad(set_to_none=True)
+        parts, scalars = batch.split(self.recipe.micro_batches), []
+        for i, part in enumerate(parts):
+            with distributed.gradients_kept(module, i + 1 < len(parts)):
+                terms, records = module(part)
+                loss = total(terms)
+                self.scaler.scale(loss / len(parts)).backward()
+            scalars.append({"loss": loss} | {n: t.value for n, t in terms.items()} | records)
+        if self.recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimiser)
+            torch.nn.utils.clip_grad_norm_(self.weights, self.recipe.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return scalars
 
 
 @dataclass
@@ -55,40 +96,21 @@ def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progre
     other processes of torchrun. Raises ValueError if the checkpoint belongs to other data or another spec.
     """
     task = Task.of(spec, teacher)
-    recipe = spec.recipe
-    weights = [p for p in task.method.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(
-        weights, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )  # fmt: skip
-    scaler = torch.amp.GradScaler(spec.machine.device, enabled=spec.machine.precision == "float16")
-    state = resume(task, optimiser, scaler, folder)
+    recipe, optimisation = spec.recipe, Optimisation.of(task)
+    state = resume(task, optimisation, folder)
     module = distributed.parallel(task.method).train()
     stops = {task.steps * (i + 1) // recipe.evaluations for i in range(recipe.evaluations)}
     started, saved = time.monotonic() - state.seconds, time.monotonic()
     while state.step < task.steps:
-        for group in optimiser.param_groups:
-            group["lr"] = rate(recipe, state.step / task.steps)
-        optimiser.zero_grad(set_to_none=True)
-        parts = task.batch(state.step).split(recipe.micro_batches)
-        for i, part in enumerate(parts):
-            with distributed.gradients_kept(module, i + 1 < len(parts)):
-                terms, records = module(part)
-                loss = total(terms)
-                scaler.scale(loss / len(parts)).backward()
-            add(state.sums, {"loss": loss} | {n: t.value for n, t in terms.items()} | records, len(parts))
-        if recipe.clip_norm is not None:
-            scaler.unscale_(optimiser)
-            torch.nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
-        scaler.step(optimiser)
-        scaler.update()
+        for scalars in optimisation.step(module, task.batch(state.step), state.step / task.steps):
+            add(state.sums, scalars, recipe.micro_batches)
         task.method.after_step()
         state.step += 1
         if state.step in stops and distributed.rank() == 0:
             state.evaluations.append(evaluation(task, state))
         if (state.step in stops or time.monotonic() - saved > CHECKPOINT_SECONDS) and distributed.rank() == 0:
             state.seconds, saved = time.monotonic() - started, time.monotonic()
-            save(task, optimiser, scaler, state, folder)
+            save(task, optimisation, state, folder)
         if progress:
             progress(state.step, task.steps)
     return finish(task, state, folder) if distributed.rank() == 0 else None
@@ -112,17 +134,18 @@ def evaluation(task: Task, state: State) -> dict[str, float]:
     return {"step": state.step, "loss": loss, **scores(logits, task.labels)}
 
 
-def save(task: Task, optimiser, scaler, state: State, folder: Path) -> None:
+def save(task: Task, optimisation: Optimisation, state: State, folder: Path) -> None:
     """A complete checkpoint, moved into place when whole."""
     content = {
         "key": task.spec.key, "fingerprint": task.train.fingerprint, "method": task.method.own_state(),
-        "optimiser": optimiser.state_dict(), "scaler": scaler.state_dict(), "state": vars(state),
+        "optimiser": optimisation.optimiser.state_dict(), "scaler": optimisation.scaler.state_dict(),
+        "state": vars(state),
     }  # fmt: skip
     with replacing(folder / "checkpoint.pt") as temporary:
         torch.save(content, temporary)
 
 
-def resume(task: Task, optimiser, scaler, folder: Path) -> State:
+def resume(task: Task, optimisation: Optimisation, folder: Path) -> State:
     """The state to go on from: the checkpoint's, if there is one. Refuses one of another spec or of other data."""
     path = folder / "checkpoint.pt"
     if not path.exists():
@@ -138,8 +161,8 @@ def resume(task: Task, optimiser, scaler, folder: Path) -> State:
                 f"{name} of the checkpoint {path} is {content[name]}, the run's is {value}: delete it to start anew"
             )
     task.method.load_own_state(content["method"])
-    optimiser.load_state_dict(content["optimiser"])
-    scaler.load_state_dict(content["scaler"])
+    optimisation.optimiser.load_state_dict(content["optimiser"])
+    optimisation.scaler.load_state_dict(content["scaler"])
     return State(**content["state"])
 
 

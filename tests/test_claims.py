@@ -5,6 +5,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from kdlib import claims
+from kdlib.profiles import PROFILES
 from kdlib.stats import PRIMARY_LEVEL, Verdict
 from kdlib.store import Store
 from kdlib.studies import STUDIES, Setting, create_study
@@ -141,3 +142,21 @@ def test_the_readme_shows_each_claim_and_its_verdict(judged):
     assert lines[2].endswith(" | supported |")
     assert all(line.endswith(" | not measured yet |") for line in lines[3:])
     assert all(line.count("|") == 5 for line in lines)
+
+
+def test_every_profile_with_verdicts_has_a_column(judged):
+    _, setting = judged(2 + NOISE, 1 + NOISE)
+    frame = claims.profiles_frame(setting)
+    assert list(frame.columns) == [name for name, scale in PROFILES.items() if scale.verdicts]
+    assert list(frame.index) == [claim.name for claim in claims.CLAIMS]
+    assert frame.reference["a"] == "supported"
+    assert set(frame.paper) == {"not measured"}
+
+
+def test_gaps_count_what_is_missing_and_how_to_get_it(judged):
+    _, setting = judged(2 + NOISE, 1 + NOISE)
+    frame = claims.gaps_frame(Store("reference"), setting)
+    first, last = frame.iloc[0], frame.iloc[-1]
+    assert first.tolist() == ["10 of 10", "", ""]  # JDA and weak2, five seeds each
+    assert last.runs == "0 of 10" and last.command.endswith("09_ccd_versus_hsakd --profile reference")
+    assert last["the others, on one core"].split()[1] in ("min", "h")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kdlib.hardware import resolve_precision
-from kdlib.measurements import ViewsSpec
+from kdlib.measurements import ScoresSpec, SpreadSpec, ViewsSpec
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.results import RunResult
 from kdlib.specs import RECIPE_VERSION, Machine, Policy, Public, Recipe, RunSpec
@@ -23,6 +23,7 @@ VIEWS = {
     "data": "cifar100", "teacher": PUBLIC_TEACHER, "policy": {"name": "jda"}, "images": 100, "seed": 0,
     "machine": MACHINE,
 }  # fmt: skip
+SPREAD = VIEWS | {"pool": 1000, "passes": 3}
 
 
 def changed(base: dict, path: str, value: Any) -> dict:
@@ -62,7 +63,8 @@ def test_defaults_are_written_out_and_do_not_change_the_key():
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [(RunSpec, STUDENT), (RunSpec, TEACHER), (RunSpec, with_run_teacher()), (ViewsSpec, VIEWS),
-     (ViewsSpec, VIEWS | {"teacher": TEACHER}), (RunSpec, changed(STUDENT, "recipe.milestones", (0.5, 0.75)))],
+     (ViewsSpec, VIEWS | {"teacher": TEACHER}), (SpreadSpec, SPREAD),
+     (RunSpec, changed(STUDENT, "recipe.milestones", (0.5, 0.75)))],
 )  # fmt: skip
 def test_round_trip_through_json(kind: type, fields: dict):
     spec = kind(**fields)
@@ -72,7 +74,7 @@ def test_round_trip_through_json(kind: type, fields: dict):
     assert kind(**json.loads(spec.model_dump_json())) == spec
 
 
-@pytest.mark.parametrize(("kind", "fields"), [(RunSpec, with_run_teacher()), (ViewsSpec, VIEWS)])
+@pytest.mark.parametrize(("kind", "fields"), [(RunSpec, with_run_teacher()), (ViewsSpec, VIEWS), (SpreadSpec, SPREAD)])
 def test_a_result_keeps_its_spec(kind: type, fields: dict):
     spec = kind(**fields)
     result = RunResult(
@@ -119,6 +121,24 @@ def test_no_field_is_forgotten():
 def test_every_field_of_a_views_spec_changes_the_key(path: str, value: Any):
     old, new = ViewsSpec(**VIEWS), ViewsSpec(**changed(VIEWS, path, value))
     assert new.key != old.key and (new.experiment == old.experiment) == path.startswith("machine")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("data", "cifar10"), ("teacher.checkpoint", "cifar100_resnet20"), ("policy.name", "weak2"), ("pool", None),
+     ("images", 99), ("passes", 4), ("seed", 1), ("machine.threads", 2), ("version", 9)],
+)  # fmt: skip
+def test_every_field_of_a_spread_spec_changes_the_key(path: str, value: Any):
+    old, new = SpreadSpec(**SPREAD), SpreadSpec(**changed(SPREAD, path, value))
+    assert new.key != old.key and (new.experiment == old.experiment) == path.startswith("machine")
+
+
+@pytest.mark.parametrize("field", ["pool", "images", "passes"])
+def test_bad_spread_specs_are_named_in_one_sentence(field: str):
+    for value in (0, 1.5):
+        with pytest.raises(ValueError, match=f"^{field} = {value} is not allowed") as caught:
+            SpreadSpec(**SPREAD | {field: value})
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("path", "value"), [("seed", 1), ("recipe.momentum", 0.5), ("machine.threads", 2)])
@@ -234,6 +254,22 @@ def test_missing_fields_are_named(field: str):
 def test_bad_views_specs_are_named_in_one_sentence(path: str, value: Any, words: str):
     with pytest.raises(ValueError, match=words) as caught:
         ViewsSpec(**changed(VIEWS, path, value))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("teacher", None, "teacher.* = None .*"),
+        ("machine", "cpu", "machine = 'cpu' .*"),
+        ("policy", {"name": "jda"}, "policy is not a field of ScoresSpec; allowed are version, data, teacher, machine"),
+    ],
+)
+def test_bad_scores_specs_are_named_in_one_sentence(path: str, value: Any, words: str):
+    fields = {"data": "cifar100", "teacher": PUBLIC_TEACHER, "machine": MACHINE}
+    assert ScoresSpec(**fields).experiment == ScoresSpec(**changed(fields, "machine.precision", "bfloat16")).experiment
+    with pytest.raises(ValueError, match=words) as caught:
+        ScoresSpec(**changed(fields, path, value))
     assert "\n" not in str(caught.value)
 
 

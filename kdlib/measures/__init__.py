@@ -1,23 +1,32 @@
-"""Teacher-only measurements: each kind of spec has one function from (spec, teacher) to metrics. Nothing is trained."""
+"""Measurements: each kind of spec has one function from (spec, its teachers) to metrics."""
 
 from collections.abc import Callable, Mapping
 
 from kdlib.data import load_data
-from kdlib.measurements import MeasurementSpec, SpreadSpec, ViewsSpec
+from kdlib.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
+from kdlib.measures.scores import measure_scores
 from kdlib.measures.spread import measure_spread
+from kdlib.measures.timing import measure_timing
 from kdlib.measures.views import measure_views
 from kdlib.networks import Network
+from kdlib.specs import Spec
 from kdlib.train import bits
 
-#: Kind of spec -> its measurement. The teacher is on the spec's device.
-MEASURES: Mapping[type[MeasurementSpec], Callable[..., dict]] = {
+#: Kind of spec -> its measurement. Teachers are on the spec's device.
+MEASURES: Mapping[type[Spec], Callable[..., dict]] = {
     ViewsSpec: measure_views,
+    ScoresSpec: measure_scores,
     SpreadSpec: measure_spread,
+    TimingSpec: measure_timing,
 }
 
 
-def measure(spec: MeasurementSpec, teacher: Network) -> dict:
-    """{"metrics", "evaluations", "bits", "fingerprint"} of a measurement, as a run has them."""
-    metrics = MEASURES[type(spec)](spec, teacher.to(spec.machine.device))
+def measure(spec: Spec, *teachers: Network | None) -> dict:
+    """{"metrics", "evaluations", "bits", "fingerprint"} of a measurement, as a run has them.
+
+    teachers: of each of `spec.taught`. Times are no part of the bits.
+    """
+    metrics = MEASURES[type(spec)](spec, *(t.to(spec.machine.device) if t is not None else None for t in teachers))
+    repeatable = {} if isinstance(spec, TimingSpec) else metrics
     fingerprint = load_data(spec.data).train.fingerprint
-    return {"metrics": metrics, "evaluations": [], "bits": bits({}, metrics), "fingerprint": fingerprint}
+    return {"metrics": metrics, "evaluations": [], "bits": bits({}, repeatable), "fingerprint": fingerprint}

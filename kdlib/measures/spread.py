@@ -16,7 +16,7 @@ from kdlib.task import cropped_for
 
 
 def measure_spread(spec: SpreadSpec, teacher: Network) -> dict:
-    """t_stddev, its standard error t_stddev_se (None for two draws), draws, images_per_draw, pool.
+    """t_stddev, its standard error t_stddev_se (None for two draws), label_spread, draws, images_per_draw, pool.
 
     A pass deals the images of the pool in random order into draws; what is left over is not used. The policies of one
     seed share the order and the crops. Raises ValueError for a policy that does not make a clean view and one other,
@@ -37,8 +37,13 @@ def measure_spread(spec: SpreadSpec, teacher: Network) -> dict:
     views = (drawn_views(spec, images, pool, *draw) for draw in draws(spec, images, pool))
     value, error = mean_stddev(np.stack([mean_answer(teacher, some) for some in views]))
     return {
-        "t_stddev": value, "t_stddev_se": error, "draws": count, "images_per_draw": spec.images, "pool": len(pool),
-    }  # fmt: skip
+        "t_stddev": value,
+        "t_stddev_se": error,
+        "label_spread": label_spread(images.labels[pool], spec.images),
+        "draws": count,
+        "images_per_draw": spec.images,
+        "pool": len(pool),
+    }
 
 
 def draws(spec: SpreadSpec, images: ImageSet, pool: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -86,10 +91,11 @@ def mean_stddev(answers: np.ndarray) -> tuple[float, float | None]:
     return value, float(np.sqrt((n - 1) * without.var()))
 
 
-def label_spread(classes: int, images: int, pool: int) -> float:
+def label_spread(labels: Tensor, images: int) -> float:
     """T.stddev of a teacher that gives the label with probability 1 on every view: the spread of the labels alone.
 
-    The count of a class among `images` of `pool` images, of equally many for each class, is hypergeometric.
+    labels: int64 [N], of the pool; the count of a class among `images` of them is hypergeometric.
     """
-    share = 1 / classes
-    return float(np.sqrt(share * (1 - share) / images * (pool - images) / (pool - 1)))
+    shares = labels.bincount().double() / len(labels)
+    left = (len(labels) - images) / max(1, len(labels) - 1)
+    return (shares * (1 - shares) / images * left).sqrt().mean().item()

@@ -141,28 +141,28 @@ def weight_histograms(metrics: Mapping[str, list] | None, split: str = "test") -
 
 
 @styled
-def teacher_on_views(measured: Mapping[str, Mapping | None]) -> Figure:
-    """Top-1 and entropy of the teacher on original and augmented views of test images, one group per policy."""
-    figure, panels = plt.subplots(1, 2, figsize=(7.2, 0.55 * len(measured) + 1.4), sharey=True)
-    first = next((y for y, metrics in enumerate(measured.values()) if metrics is not None), None)
-    for panel, (metric, label) in zip(panels, (("top1", "top-1, %"), ("entropy", "entropy, nats")), strict=True):
+def teacher_on_views(measured: Mapping[str, Mapping | None], split: str = "test") -> Figure:
+    """Top-1, entropy and cosine to the original: the teacher on original and augmented views, a group per policy.
+
+    In the panel of cosines the grey bar is the cosine between two plain crops of one image.
+    """
+    figure, panels = plt.subplots(1, 3, figsize=(8.6, 0.55 * len(measured) + 1.4), sharey=True)
+    names = {"top-1, %": "{view}_top1", "entropy, nats": "{view}_entropy", "cosine of logits": "{cosine}_mean"}
+    views = ((-0.18, "original", "floor", GREY), (0.18, "augmented", "w", BLUE))
+    for panel, (label, name) in zip(panels, names.items(), strict=True):
         for y, metrics in enumerate(measured.values()):
             if metrics is None:
                 panel.annotate("not run", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
                 continue
-            for offset, view, colour in ((-0.18, "original", GREY), (0.18, "augmented", BLUE)):
-                panel.barh(
-                    y + offset,
-                    metrics[f"test_{view}_{metric}"],
-                    0.34,
-                    color=colour,
-                    label=view if y == first else None,
-                )
+            for offset, view, cosine, colour in views:
+                value = metrics[f"{split}_{name.format(view=view, cosine=cosine)}"] - (name == "{cosine}_mean")
+                panel.barh(y + offset, value, 0.34, color=colour, label=view)
         panel.set(xlabel=label, ylim=(len(measured) - 0.4, -0.6))
         panel.grid(axis="y", visible=False)
     panels[0].set_yticks(range(len(measured)), list(measured))
-    if panels[0].get_legend_handles_labels()[0]:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+    bars = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))  # one of each label
+    if bars:
+        figure.legend(bars.values(), bars, loc="outside upper center", ncols=2, fontsize=8)
     return figure
 
 

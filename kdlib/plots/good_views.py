@@ -25,31 +25,30 @@ LOSS = "test NLL of the students, nats"
 
 @styled
 def policy_views(specs: Mapping[str, SpreadSpec], images: ImageSet, count: int = 10) -> Figure:
-    """The clean view of the first images, which all policies share, and below it the second view of each policy."""
-    pool = torch.arange(len(images))
-    pairs = [drawn_views(spec, images, pool, 0, pool[:count]).cpu().unflatten(0, (-1, 2)) for spec in specs.values()]
+    """The clean view of some images, which all policies share, and below it the second view of each policy."""
+    pool, some = torch.arange(len(images)), torch.linspace(0, len(images) - 1, count).long()
+    pairs = [drawn_views(spec, images, pool, 0, some).cpu().unflatten(0, (-1, 2)) for spec in specs.values()]
     return tiles.__wrapped__([pairs[0][:, 0], *(views[:, 1] for views in pairs)], ["clean view", *specs], scale=0.62)
 
 
 @styled
-def spread_and_loss(
-    points: pd.DataFrame, line: Sequence[str] = (), certain: float | None = None, label: str = LOSS
-) -> Figure:
+def spread_and_loss(points: pd.DataFrame, line: Sequence[str] = (), label: str = LOSS) -> Figure:
     """Each policy at its T.stddev (line: one standard error each way) and its students' mean loss (line: 95 % interval,
     from three seeds on).
 
-    points: see `correlation.points`; line: policies to join, in order; certain: T.stddev of a teacher that always gives
-    the label. Policies without students stand on the axis; those without a measurement are listed.
+    points: see `correlation.points`; line: policies to join, in order. Policies without students stand on the axis,
+    those without a measurement are listed.
     """
     figure, axis = plt.subplots(figsize=(6.8, 4.4))
-    here = points[points.spread.notna()]
+    here = points[points.spread.notna()].copy()
+    here.loc[here.seeds < 3, ["low", "high"]] = np.nan  # with two seeds the interval is wider than any picture
     run, waiting = here[here.loss.notna()], here[here.loss.isna()]
     joined = run.loc[[name for name in line if name in run.index]]
     axis.plot(joined.spread, joined.loss, color=BLUE, lw=1, alpha=0.5)
     for name, row in run.iterrows():
         _point(axis, row, BLUE if name in line else ORANGE)
-    if certain is not None and len(here):
-        axis.axvline(certain, color=GREY, lw=1, ls=":", label="a teacher that always gives the label")
+    if len(here):
+        axis.axvline(here.labels.iloc[0], color=GREY, lw=1, ls=":", label="a teacher that always gives the label")
         figure.legend(loc="outside lower right", fontsize=8)
     axis.margins(0.12)
     bottom = axis.get_ylim()[0]
@@ -57,13 +56,10 @@ def spread_and_loss(
     axis.scatter(waiting.spread, [bottom] * len(waiting), s=30, color=GREY, marker="^", zorder=3, clip_on=False)
     if not len(run):
         axis.set_yticks([])
-    gaps = {"not run": points.index.difference(here.index, sort=False), "students not run": waiting.index}
-    words = [
-        f"{text}: {', '.join(names) if len(names) < len(points) else 'all'}"
-        for text, names in gaps.items()
-        if len(names)
-    ]
-    axis.set_title("; ".join(words), color=GREY, fontsize=8, loc="left")
+    if not len(here):
+        axis.set_xticks([])
+        axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+    axis.set_title(_gaps(points) if len(here) else "", color=GREY, fontsize=8, loc="left")
     _name(axis, here.fillna({"loss": bottom}))
     return figure
 
@@ -82,23 +78,38 @@ def by_measure(measured: Mapping[str, Mapping | None], frame: pd.DataFrame, line
 def _point(axis: Axes, row: pd.Series, colour: str) -> None:
     """A policy, with its standard error and its interval."""
     axis.errorbar(row.spread, row.loss, xerr=np.nan_to_num(row.error), color=colour, lw=1.4)
-    if row.seeds > 2:
-        axis.plot([row.spread] * 2, [row.low, row.high], color=colour, lw=1.4)
+    axis.plot([row.spread] * 2, [row.low, row.high], color=colour, lw=1.4)
     axis.scatter([row.spread], [row.loss], s=30, color=colour, zorder=3)
+
+
+def _gaps(points: pd.DataFrame) -> str:
+    """What is missing, in words."""
+    none = {"not run": points.spread.isna(), "students not run": points.spread.notna() & points.loss.isna()}
+    return "; ".join(
+        f"{text}: {'all' if m.all() else ', '.join(points.index[m])}" for text, m in none.items() if m.any()
+    )
 
 
 def _name(axis: Axes, points: pd.DataFrame) -> None:
     """Writes each name near its point, where it covers the least of other names, of points, lines and the frame."""
     axis.figure.canvas.draw()
     frame, taken = axis.get_window_extent(), []
-    for x, error, y, low, high in points[["spread", "error", "loss", "low", "high"]].fillna(0).to_numpy():
-        for bar in (((x - error, y), (x + error, y)), ((x, low or y), (x, high or y))):
+    widths, lows, highs = points.error.fillna(0), points.low.fillna(points.loss), points.high.fillna(points.loss)
+    for x, y, width, low, high in zip(points.spread, points.loss, widths, lows, highs, strict=True):
+        for bar in (((x - width, y), (x + width, y)), ((x, low), (x, high))):
             taken.append(Bbox(axis.transData.transform(bar)).padded(4))
+    path = axis.lines[0].get_path()  # the one that joins policies
+    joined = axis.transData.transform(path.interpolated(30).vertices if len(path) else np.empty((0, 2)))
+    taken += [Bbox((place, place)).padded(2) for place in joined]
     for name, row in points.iterrows():
         place = row.spread, row.loss
         text = axis.annotate(name, place, textcoords="offset points", xytext=(0, 0), fontsize=8, annotation_clip=False)
         costs = {around: _cost(text, around, taken, frame) for around in AROUND}
-        _move(text, min(costs, key=costs.get))
+        best = min(costs, key=costs.get)
+        _move(text, best)
+        if best[0] > 12:
+            leader = {"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
+            axis.annotate("", place, text.get_position(), textcoords="offset points", arrowprops=leader)
         taken.append(text.get_window_extent())
 
 

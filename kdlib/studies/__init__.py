@@ -13,6 +13,7 @@ from kdlib.studies import (
     ccd_versus_hsakd,
     compatibility,
     cosine_confidence,
+    data_and_teachers,
     few_shot,
     good_views,
     imagenet,
@@ -43,6 +44,7 @@ def _verdicts(setting: Setting) -> Study:
 #: Chapter name -> the function that builds its study from a setting and the chapter's own options.
 STUDIES: Mapping[str, Callable[..., Study]] = {
     "00_tour": tour.create,
+    "01_data_and_teachers": data_and_teachers.create,
     "02_joint_data_augmentation": joint_data_augmentation.create,
     "03_blind_teacher": blind_teacher.create,
     "04_augmented_teacher": augmented_teacher.create,

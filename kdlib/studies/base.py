@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdlib.data import check_name
-from kdlib.measurements import ScoresSpec, SpreadSpec, ViewsSpec
+from kdlib.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
 from kdlib.methods import find_method
 from kdlib.models import MODELS
 from kdlib.models.checkpoints import PUBLIC
@@ -182,8 +182,14 @@ class Setting:
         )  # fmt: skip
 
     def scores(self, teacher: RunSpec | Public) -> ScoresSpec:
-        """How good a teacher is on the test images."""
-        return ScoresSpec(data=self.data, teacher=teacher, machine=self.machine)
+        """How good a teacher is on the test images, in float32: bfloat16 moves top-1 by more than a published digit."""
+        exact = self.machine.model_copy(update={"precision": "float32"})
+        return ScoresSpec(data=self.data, teacher=teacher, machine=exact)
+
+    def timing(self, arms: Iterable[Arm]) -> TimingSpec:
+        """How long a step of each arm takes here."""
+        runs = {arm.label: self.run(self.seeds[0], arm) for arm in arms}
+        return TimingSpec(data=self.data, runs=runs, steps=self.profile.timed_steps, machine=self.machine)
 
     def spread(self, policy: Policy) -> SpreadSpec:
         """T.stddev of the teacher under a policy."""
@@ -224,7 +230,7 @@ def check_pair(pair: str, scale: Profile) -> None:
     if pair not in scale.pairs and not known:
         raise ValueError(
             f"pair = {pair!r} is unknown at profile {scale.name!r}; allowed are auto, {', '.join(scale.pairs)}, or "
-            f"TEACHER-STUDENT of kdlib's models ({', '.join(MODELS)}), the teacher also one of {', '.join(PUBLIC)}"
+            "TEACHER-STUDENT of any two names of kdlib.models.MODELS (the teacher: also of a public checkpoint)"
         )
 
 

@@ -33,7 +33,11 @@ def create(setting: Setting, ops: str = "cifar100", p: float | None = None) -> S
         *(Contrast.of(f"gain on {part} images", *gains[part]) for part in gains),
         Contrast.interaction("interaction", gains[UNSEEN], gains[SEEN], "gain on unseen - gain on seen images"),
     )
-    measured = {"JDA": setting.views(jda), "rot2": setting.views(Policy(name="rot2"))}
+    measured = {
+        "JDA": setting.views(jda),
+        "rot2": setting.views(Policy(name="rot2")),
+        "RandAugment": setting.views(Policy(name="randaugment")),
+    }
     return Study("03_blind_teacher", setting, arms, contrasts, measured)
 
 

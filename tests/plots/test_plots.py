@@ -87,11 +87,13 @@ def test_weights_are_shares():
 
 def test_teachers_on_views():
     one = {f"test_{view}_{m}": 1.0 for view in ("original", "augmented") for m in ("top1", "entropy")}
+    one |= {"test_w_mean": 1.75, "test_floor_mean": 1.9}
     figure = drawn(plots.teacher_on_views({"JDA": one, "rot2": None}))
-    assert texts(figure) == ["not run", "not run"]
+    assert texts(figure) == ["not run"] * 3
+    assert [bar.get_width() for bar in figure.axes[2].patches] == pytest.approx([0.9, 0.75])  # cosines: w - 1
     figure = drawn(plots.teacher_on_views({"JDA": None, "rot2": one}))
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["original", "augmented"]
-    assert texts(drawn(plots.teacher_on_views({"JDA": None}))) == ["not run"] * 2
+    assert texts(drawn(plots.teacher_on_views({"JDA": None}))) == ["not run"] * 3
 
 
 def test_pictures_are_drawn():

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from kdlib.data import FACTS
-from kdlib.measurements import ViewsSpec
+from kdlib.measurements import ScoresSpec, SpreadSpec, ViewsSpec
 from kdlib.methods import METHODS
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.profiles import PROFILES, profile
+from kdlib.runs import needed
 from kdlib.sampling import Order, training_ids
 from kdlib.specs import Public, RunSpec
 from kdlib.studies import STUDIES, Contrast, Setting, create_study
@@ -131,7 +132,7 @@ def test_blind_teachers_never_see_an_augmented_view(scale, name):
     """All teachers but those of chapter 04, and what heads are trained on."""
     study, specs = built(scale, name)
     runs = [*study.measurements.values(), *(spec for arm in specs.values() for spec in arm)]
-    teachers = [s.teacher for s in runs if s.teacher is not None]
+    teachers = [taught.teacher for s in runs for taught in s.taught if taught.teacher is not None]
     while teachers:
         teacher = teachers.pop()
         if isinstance(teacher, RunSpec):
@@ -155,7 +156,9 @@ def test_reference_learns_from_the_public_resnet56():
     assert setting.data == "cifar100"
     for name in set(STUDIES) - {"04_augmented_teacher", "10_imagenet", "12_verdicts"}:
         study, specs = built("reference", name)
-        for spec in [*study.measurements.values(), *(spec for arm in specs.values() for spec in arm)]:
+        measured = [t for s in study.measurements.values() if not isinstance(s, ScoresSpec) for t in s.taught]
+        arms = [spec for label, arm in specs.items() if label != "HSAKD, joint teacher" for spec in arm]
+        for spec in [*(s for s in measured if s not in specs.get("HSAKD, joint teacher", ())), *arms]:
             if getattr(spec, "part", "all") == "all":  # the control for memorisation trains its own
                 assert trained_teacher(spec) == repr(Public(checkpoint="cifar100_resnet56")) or spec.teacher is None
     assert setting.teacher().sha256 == PUBLIC["cifar100_resnet56"].contents
@@ -215,9 +218,16 @@ def test_measurements_use_the_teacher_of_the_students():
     for scale, name in ALL:
         study, _ = built(scale, name)
         for spec in study.measurements.values():
-            assert isinstance(spec, ViewsSpec)
-            assert spec.teacher == study.setting.teacher()
             assert spec.data == study.setting.data
+            if isinstance(spec, ViewsSpec | SpreadSpec):
+                assert spec.teacher == study.setting.teacher()
+
+
+def test_what_is_timed_are_the_arms_themselves():
+    study, specs = built("quick", "09_ccd_versus_hsakd")
+    timing = study.measurements["timing"]
+    assert timing.runs == {arm: runs[0] for arm, runs in specs.items()}
+    assert {run.key for run in timing.prerequisites} <= {run.key for run in needed(study.all_specs)}
 
 
 def test_contrasts_of_several_arms():
@@ -240,7 +250,8 @@ def test_imagenet_has_a_chapter_of_its_own():
         ({"name": "huge"}, "profile = 'huge' is unknown; allowed are smoke, quick, reference, paper, imagenet"),
         (
             {"name": "smoke", "pair": "x-y"},
-            "pair = 'x-y' is unknown at profile 'smoke'; allowed are auto, resnet8-resnet8",
+            "pair = 'x-y' is unknown at profile 'smoke'; allowed are auto, resnet8-resnet8, or "
+            "TEACHER-STUDENT of any two names of kdlib.models.MODELS (the teacher: also of a public checkpoint)",
         ),
         ({"name": "smoke", "seeds": [0, 0]}, "seeds = [0, 0] must be a list of different whole numbers from 0 up"),
         ({"name": "smoke", "seeds": [-1]}, "seeds = [-1] must be a list of different whole numbers from 0 up"),

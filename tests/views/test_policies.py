@@ -17,7 +17,10 @@ from kdlib.views.policies import POLICIES, ViewPolicy, create_policy, policy_opt
 from kdlib.views.randaugment import randaugment
 
 RATE = 1e-6  # of false alarms, of each statistical test as a whole
-VIEWS = {"weak1": 1, "weak2": 2, "jda": 2, "rot2": 2, "rot4": 4, "randaugment": 2, "cutmix": 2, "share": 2}
+VIEWS = {
+    "weak1": 1, "weak2": 2, "twin": 2, "jda": 2, "rot2": 2, "rot4": 4, "randaugment": 2, "cutout": 2, "cutmix": 2,
+    "share": 2,
+}  # fmt: skip
 
 
 def draws_of(policy: ViewPolicy, count: int, seed: int = 0, epoch: int = 0) -> dict[str, Tensor]:
@@ -51,10 +54,11 @@ def test_policies_of_one_seed_share_the_original_crops(tiles: Tensor):
     assert not torch.equal(originals[0], make("weak1", tiles, seed=10)[:, 0])
 
 
-def test_views_of_an_image_do_not_depend_on_its_batch(tiles: Tensor):
-    policy, ids = create_policy("jda"), torch.tensor([31, 2, 17])
+@pytest.mark.parametrize("name", ["jda", "cutout"])
+def test_views_of_an_image_do_not_depend_on_its_batch(tiles: Tensor, name: str):
+    policy, ids = create_policy(name), torch.tensor([31, 2, 17])
     few = {r: uniforms_of(0, r, torch.zeros(3, dtype=torch.int64), ids, len(tiles), n) for r, n in policy.roles.items()}
-    assert torch.equal(policy(tiles[ids], few), make("jda", tiles)[ids])
+    assert torch.equal(policy(tiles[ids], few), make(name, tiles)[ids])
 
 
 # --- RandAugment
@@ -123,6 +127,49 @@ def test_first_and_second_views_are_augmented_alike_and_independently():
         assert 2 * min(law.cdf(value), law.sf(value - 1)) > RATE / 2
 
 
+# --- twin, cutout
+
+
+def test_twin_is_one_crop_twice(tiles: Tensor):
+    views = make("twin", tiles, seed=4)
+    assert torch.equal(views[:, 0], make("weak1", tiles, seed=4)[:, 0])
+    assert torch.equal(views[:, 1], views[:, 0])
+    assert create_policy("twin").roles == create_policy("weak1").roles
+
+
+@pytest.mark.parametrize("side", [32, 33, 24])
+def test_cutout_is_the_square_of_devries_and_taylor(tiles: Tensor, side: int):
+    """mask[clip(y - s/2) : clip(y + s/2), clip(x - s/2) : clip(x + s/2)] = 0 about a pixel (y, x), s half the side."""
+    policy, images = create_policy("cutout"), torch.nn.functional.interpolate(tiles, (side, side))
+    draws = draws_of(policy, len(tiles), seed=5)
+    draws["cutout"] = draws["cutout"].clone()
+    draws["cutout"][:2] = torch.tensor([[0, 1 - 2**-24], [1 - 2**-24, 0]])  # corners
+    views, plain = policy(images, draws), create_policy("weak2")(images, draws)
+    assert torch.equal(views[:, 0], plain[:, 0])
+    for k, centre in enumerate(draws["cutout"].double().numpy()):
+        y, x = (int(u * side) for u in centre)
+        half = side // 4
+        expected = plain[k, 1].numpy().copy()
+        expected[:, max(0, y - half) : min(side, y + half), max(0, x - half) : min(side, x + half)] = 0
+        assert np.array_equal(views[k, 1].numpy(), expected)
+    assert draws["cutout"].shape == (len(tiles), 2)
+
+
+def test_centres_of_cutout_are_uniform_over_the_pixels():
+    """Rows and columns are told from where the square begins and ends, in white crops from the middle of the frame;
+    chi-square over 32 of each, error rate 1e-6 in all."""
+    policy, count = create_policy("cutout"), 8_000
+    draws = draws_of(policy, count, seed=6)
+    draws["augmented crop"] = torch.full((count, 3), 0.5)
+    black = policy(torch.full((count, 3, 32, 32), 255, dtype=torch.uint8), draws)[:, 1, 0] == 0
+    for axis in (1, 2):
+        inside = black.any(3 - axis).int()
+        first, last = inside.argmax(1), 31 - inside.flip(1).argmax(1)
+        centres = torch.where(first > 0, first + 8, last - 7)
+        assert (inside.sum(1) == torch.minimum(centres + 8, torch.tensor(32)) - (centres - 8).clamp(min=0)).all()
+        assert stats.chisquare(centres.bincount(minlength=32).numpy()).pvalue > RATE / 2
+
+
 # --- turns
 
 
@@ -177,7 +224,9 @@ def test_options_are_written_out_with_the_lists_own_p():
     assert policy_options("jda", {}) == {"ops": "cifar100", "p": 0.3}
     assert policy_options("jda", {"p": 1}) == {"ops": "cifar100", "p": 1.0}
     assert isinstance(policy_options("jda", {"p": 1})["p"], float)
-    assert all(policy_options(name, {}) == {} for name in ("weak1", "weak2", "rot2", "rot4", "cutmix"))
+    assert all(
+        policy_options(name, {}) == {} for name in ("weak1", "weak2", "twin", "rot2", "rot4", "cutout", "cutmix")
+    )
 
 
 def test_options_of_the_other_policies_are_written_out():
@@ -211,6 +260,7 @@ BAD: Mapping[str, tuple[str, dict, str]] = {
     "num_ops": ("randaugment", {"num_ops": 0}, "num_ops = 0.*1 to 14"),
     "magnitude": ("randaugment", {"magnitude": 31}, "magnitude = 31.*0 to 30"),
     "option of randaugment": ("randaugment", {"p": 1}, "'randaugment' has no option 'p'.*num_ops, magnitude"),
+    "option of cutout": ("cutout", {"length": 16}, "'cutout' has no option 'length'.*none"),
     "option of cutmix": ("cutmix", {"alpha": 1}, "'cutmix' has no option 'alpha'.*none"),
 }
 

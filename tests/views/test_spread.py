@@ -14,7 +14,8 @@ from kdlib.views.randaugment import randaugment
 from kdlib.views.spread import SPREADS, spread
 
 SPREADABLE: dict[str, dict[str, Any]] = {
-    "weak1": {}, "weak2": {}, "jda": {"p": 0.7}, "randaugment": {"magnitude": 9}, "share": {"p": 0.7, "share": 0.3},
+    "weak1": {}, "weak2": {}, "twin": {}, "jda": {"p": 0.7}, "randaugment": {"magnitude": 9},
+    "share": {"p": 0.7, "share": 0.3},
 }  # fmt: skip
 
 

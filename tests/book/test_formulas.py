@@ -1,0 +1,83 @@
+"""Every formula that the book displays is tested against kdlib: a page cannot print one that no test stands for."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from kdlib.methods import METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+LOSSES, JDA, STATS = "tests/test_losses.py", "tests/views/test_jda.py", "tests/test_stats.py"
+
+# A piece of a formula that no other has -> the test that compares kdlib with a slow version of it.
+TESTED = {
+    r"[L, U] = \bar d": f"{STATS}::test_paired_interval_is_scipys",
+    r"\mathrm{KL}_T(t\,\|\,s) = \frac{1}{S}": f"{LOSSES}::test_kl_is_the_slow_sum",
+    r"L_{\mathrm{KD}}": "tests/methods/test_logits.py::test_kd_is_the_mean_of_the_divergence_of_each_view",
+    r"p_c = \frac": f"{LOSSES}::test_kl_is_scipys",
+    r"\mathrm{KL}\big(\mathrm{softmax}(z_t/T)": f"{LOSSES}::test_kl_is_scipys",
+    r"L = \frac{1}{|V|}": "tests/methods/test_logits.py::test_kd_is_the_mean_of_the_divergence_of_each_view",
+    r"\tilde x = T_K": f"{JDA}::test_equals_the_ops_one_after_another",
+    r"\tilde x_k = \begin{cases}": f"{JDA}::test_equals_the_ops_one_after_another",
+    r"w_i = \cos": f"{LOSSES}::test_weights_are_the_slow_reference",
+    r"L_{\mathrm{CCD}}": f"{LOSSES}::test_ccd_is_the_slow_sum",
+    r"T^2\,\tfrac12\Big[": f"{LOSSES}::test_ccd_is_the_slow_sum",
+    r"w_0 \mathrm{CE}_x": "tests/methods/test_logits.py::test_four_terms_are_those_of_each_view",
+    r"L_{\mathrm{HSAKD}}": "tests/methods/test_rotations.py::test_hsakd_terms",
+    r"\mathrm{ECE} =": f"{STATS}::test_ece_is_the_slow_one",
+    r"\rho_1 \ge": "tests/measures/test_twins.py::test_nearest_is_that_of_a_computation_in_double",
+    r"u_r = ": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
+    r"\text{T.stddev} =": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
+    r"\mathrm{KL}_T(s\,\|\,t)": f"{LOSSES}::test_direction_is_from_the_teacher_to_the_student",
+}
+# The formulas of the page of methods are those of the definitions: method -> its test.
+OF_METHODS = {
+    "ce": "tests/methods/test_logits.py::test_cross_entropy_is_the_mean_over_all_views",
+    "kd": "tests/methods/test_logits.py::test_kd_is_the_mean_of_the_divergence_of_each_view",
+    "ccd": "tests/methods/test_logits.py::test_ccd_weighs_the_augmented_view",
+    "four_term": "tests/methods/test_logits.py::test_four_terms_are_those_of_each_view",
+    "dkd": "tests/methods/test_logits.py::test_dkd_parts_are_those_of_the_two_way_and_of_the_other_distribution",
+    "spkd": "tests/methods/test_features.py::test_spkd_compares_the_last_maps_before_pooling",
+    "crd": "tests/methods/test_features.py::test_crd_scores_the_pooled_features_of_every_view",
+    "sskd_teacher": "tests/methods/test_rotations.py::test_sskd_teacher_finds_the_image_that_a_turned_view_came_from",
+    "sskd": "tests/methods/test_rotations.py::test_sskd_terms",
+    "hsakd_teacher": "tests/methods/test_rotations.py::test_hsakd_teachers_learn_class_and_turn",
+    "hsakd_joint_teacher": "tests/methods/test_rotations.py::test_hsakd_teachers_learn_class_and_turn",
+    "hsakd": "tests/methods/test_rotations.py::test_hsakd_terms",
+}
+
+
+def pages() -> dict[str, str]:
+    """Name -> the Markdown of a page or of a notebook."""
+    found = {path.name: path.read_text() for path in (ROOT / "book").glob("*.md")}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, 4).cells
+        found[path.name] = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return found
+
+
+FORMULAS = [
+    (name, " ".join(formula.split()))
+    for name, text in sorted(pages().items())
+    for formula in re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("page", "formula"), FORMULAS)
+def test_a_displayed_formula_has_one_test(page: str, formula: str) -> None:
+    assert len({TESTED[piece] for piece in TESTED if piece in formula}) == 1
+
+
+def test_no_test_stands_for_a_formula_that_is_gone() -> None:
+    assert all(any(piece in formula for _, formula in FORMULAS) for piece in TESTED)
+    assert set(OF_METHODS) == set(METHODS)
+
+
+@pytest.mark.parametrize("test", sorted({*TESTED.values(), *OF_METHODS.values()}))
+def test_the_named_tests_exist(test: str) -> None:
+    file, function = test.split("::")
+    names = [node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)]
+    assert function in names
