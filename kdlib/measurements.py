@@ -57,6 +57,16 @@ class SpreadSpec(MeasurementSpec):
     passes: Whole = Field(10, ge=1)
     seed: Whole = Field(ge=0)
 
+    @model_validator(mode="after")
+    def _clean_and_one_other(self) -> "SpreadSpec":
+        """The share of clean views must be the same for all policies."""
+        policy = self.policy.create()
+        if policy.views != 2 or policy.sources[0].ops is not None:
+            raise ValueError(
+                f"policy {policy.name!r} does not make a clean view and one other, which this measurement needs"
+            )
+        return self
+
 
 class TimingSpec(Spec):
     """How long an optimiser step of each of several runs takes, measured in turn on one machine. Nothing is kept.

@@ -13,7 +13,7 @@ from kdlib.data import BUNDLED, CIFAR, FACTS, available, load_data
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.profiles import PROFILES
 
-GAP = "not measured"
+GAP, ECE = "not measured", "ECE {:.3f}"
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,8 @@ ORIGINS: Mapping[str, Origin] = {
 
 
 def data_sets() -> pd.DataFrame:
-    """One row per data set that has a name, from what the code knows, wherever the data are.
-
-    Mean and standard deviation are those that inputs are normalised with, of red, green and blue in [0, 1].
-    """
+    """One row per data set that has a name, from what the code knows, wherever the data are: classes, images of both
+    splits, size of a view, and what inputs are normalised with: mean and std of red, green and blue in [0, 1]."""
     rows = []
     for name, facts in FACTS.items():
         mean, std = statistics(name)
@@ -49,16 +47,20 @@ def data_sets() -> pd.DataFrame:
             {
                 "data set": name,
                 "classes": len(facts.class_sizes),
-                "training images": f"{sum(facts.class_sizes):,}",
-                "test images": f"{ORIGINS[name].test_images:,}",
-                "pixels of a view": f"{facts.size}x{facts.size}",
+                "training": f"{sum(facts.class_sizes):,}",
+                "test": f"{ORIGINS[name].test_images:,}",
+                "pixels": f"{facts.size}x{facts.size}",
                 "mean": " ".join(f"{v:.4g}" for v in mean),
                 "std": " ".join(f"{v:.4g}" for v in std),
-                "source": ORIGINS[name].source,
-                "licence": ORIGINS[name].licence,
             }
         )
     return pd.DataFrame(rows).set_index("data set").rename_axis(None)
+
+
+def origins() -> pd.DataFrame:
+    """One row per data set: source and licence."""
+    rows = {name: {"source": origin.source, "licence": origin.licence} for name, origin in ORIGINS.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -74,38 +76,34 @@ def on_this_machine() -> pd.DataFrame:
     here = {name: available(name) for name in FACTS} | {
         name: (paths.checkpoint_root() / known.file).is_file() for name, known in PUBLIC.items()
     }
-    how = {name: origin.fetch for name, origin in ORIGINS.items()}
-    rows = [
-        {"": name, "on this machine": "yes" if found else "no",
-         "how to get it": how.get(name) or f"python -m kdlib fetch {name.removeprefix('cifar100_')}"}
-        for name, found in here.items()
-    ]  # fmt: skip
-    return pd.DataFrame(rows).set_index("").rename_axis(None)
+    how = {name: f"python -m kdlib fetch {name.removeprefix('cifar100_')}" for name in PUBLIC}
+    how |= {name: origin.fetch for name, origin in ORIGINS.items()}
+    rows = {
+        name: {"on this machine": "yes" if found else "no", "how to get it": how[name]} for name, found in here.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def pairs() -> pd.DataFrame:
-    """One row per pair of each profile: size of the teacher, of the student, and how many times smaller this is."""
+    """One row per pair of each profile: the size of the teacher, that of the student, and how many times smaller this
+    is; in millions of parameters, and of multiply-accumulates (MACs) for one image forward."""
     rows = []
     for scale in PROFILES.values():
         facts = FACTS[scale.data]
         for teacher, student in scale.pairs.values():
             model = PUBLIC[teacher].model if teacher in PUBLIC else teacher
             large, small = (model_size(name, len(facts.class_sizes), facts.size) for name in (model, student))
-            rows.append(
-                {
-                    "profile": scale.name,
-                    "data": scale.data,
-                    "teacher": teacher,
-                    "student": student,
-                    "teacher's parameters": f"{large[0]:,}",
-                    "student's parameters": f"{small[0]:,}",
-                    "ratio": f"{large[0] / small[0]:.1f}",
-                    "teacher's MMACs": f"{large[1] / 1e6:.2f}",
-                    "student's MMACs": f"{small[1] / 1e6:.2f}",
-                    "ratio of MACs": f"{large[1] / small[1]:.1f}",
-                }
-            )
+            row = {"profile": scale.name}
+            row |= {"teacher": model.removesuffix("_imagenet"), "student": student.removesuffix("_imagenet")}
+            for unit, t, s in zip(("parameters", "MACs"), large, small, strict=True):
+                row[f"{unit}, millions"] = f"{millions(t)} → {millions(s)} (1 / {t / s:.1f})"
+            rows.append(row)
     return pd.DataFrame(rows).set_index("profile").rename_axis(None)
+
+
+def millions(count: int) -> str:
+    """A count in millions with three digits."""
+    return f"{count / 1e6:,.0f}" if count >= 1e8 else f"{count / 1e6:.3g}"
 
 
 def published(name: str) -> float:
@@ -114,7 +112,7 @@ def published(name: str) -> float:
 
 
 def teachers(measured: Mapping[str, Mapping | None]) -> pd.DataFrame:
-    """One row per teacher, from the metrics of kdlib.measures.scores, or None where they are missing."""
+    """One column per teacher, from the metrics of kdlib.measures.scores, or None where they are missing."""
     rows = []
     for name, metrics in measured.items():
         found, top1 = metrics or {}, published(name)
@@ -124,7 +122,7 @@ def teachers(measured: Mapping[str, Mapping | None]) -> pd.DataFrame:
                 "teacher": name,
                 "top-1 %": text(found, "test_top1", ".2f") or GAP,
                 "published": f"{top1:.2f}" if known else "",
-                "difference": f"{found['test_top1'] - top1:+.2f}" if known and found else "",
+                "measured - published": f"{found['test_top1'] - top1:+.2f}" if known and found else "",
                 "without exact twins": text(found, "unique_top1", ".2f"),
                 "without near twins": text(found, "distinct_top1", ".2f"),
                 "top-5 %": text(found, "test_top5", ".2f"),
@@ -134,21 +132,23 @@ def teachers(measured: Mapping[str, Mapping | None]) -> pd.DataFrame:
                 "NLL on training images": text(found, "train_nll", ".3f"),
             }
         )
-    return pd.DataFrame(rows).set_index("teacher").rename_axis(None)
+    return pd.DataFrame(rows).set_index("teacher").rename_axis(None).T
 
 
 def words(name: str, metrics: Mapping | None) -> dict[str, str]:
-    """What the prose of the chapter says of one teacher, by the name of each number."""
+    """What the prose of the chapter says of one teacher, by the name of each number.
+
+    MyST-NB reads a glued text as Python if it can ("5,000" becomes a tuple), so numbers come with their unit or name.
+    """
     top1 = published(name)
     said = {"teacher": name, "published": f"{top1:.2f} %" if not isnan(top1) else "nothing"}
-    for key, metric, spec, unit in (
-        ("top1", "test_top1", ".2f", " %"), ("unique-top1", "unique_top1", ".2f", " %"),
-        ("distinct-top1", "distinct_top1", ".2f", " %"), ("train-top1", "train_top1", ".2f", " %"),
-        ("test-images", "test_images", ",", ""), ("train-images", "train_images", ",", ""),
-        ("nll", "test_nll", ".3f", ""), ("train-nll", "train_nll", ".3f", ""), ("ece", "test_ece", ".3f", ""),
+    for key, metric, sentence in (
+        ("top1", "test_top1", "{:.2f} %"), ("unique-top1", "unique_top1", "{:.2f} %"),
+        ("distinct-top1", "distinct_top1", "{:.2f} %"), ("train-top1", "train_top1", "{:.2f} %"),
+        ("images", "test_images", "{:,} test images"), ("train-images", "train_images", "{:,} training images"),
+        ("nll", "test_nll", "{:.3f} nats"), ("train-nll", "train_nll", "{:.3f} nats"), ("ece", "test_ece", ECE),
     ):  # fmt: skip
-        value = text(metrics, metric, spec)
-        said[key] = value + unit if value else GAP
+        said[key] = sentence.format(metrics[metric]) if metrics and metric in metrics else GAP
     found = metrics or {}
     counted = [found.get(f"{part}_images") for part in ("test", "unique", "distinct")]
     for key, (whole, part) in zip(("exact-twins", "near-twins"), pairwise(counted), strict=True):
@@ -165,9 +165,9 @@ def _temperature_words(stored: list[Mapping] | None) -> dict[str, str]:
     return {
         "confidence": f"{100 * total / sum(plain['counts']):.1f} %",
         "best-temperature": f"{best['temperature']:g}",
-        "best-ece": f"{best['ece']:.3f}",
+        "best-ece": ECE.format(best["ece"]),
         "soft-temperature": f"{soft['temperature']:g}",
-        "soft-ece": f"{soft['ece']:.3f}",
+        "soft-ece": ECE.format(soft["ece"]),
     }
 
 

@@ -182,7 +182,7 @@ def finish(task: Task, state: State, folder: Path) -> dict:
         "train_top1": scores(logits_on(student, views), labels)["top1"],
         "bn_top1": scores(logits_on(with_batch_norm_from(student, views), task.images), task.labels)["top1"],
         "images": len(task.ids), "steps": task.steps, "epochs": task.epochs,
-        "views": task.steps * spec.recipe.views_per_step, "distinct_views": round(task.epochs * task.policy.views),
+        "views": task.steps * spec.recipe.views_per_step, "distinct_views": round(task.epochs * task.policy.distinct),
         "correct": correctness_bits(logits, task.labels),
         **{f"mean_{name}": (value / task.steps).item() for name, value in state.sums.items()},
     }  # fmt: skip

@@ -1,6 +1,7 @@
 """Tables of data sets, pairs and teachers: they follow from the code, and gaps are visible."""
 
 import pytest
+from myst_nb.core.variables import format_plain_text
 
 from kdlib import teacher_tables
 from kdlib.cost import parameters
@@ -25,13 +26,12 @@ def test_a_data_set_is_described_as_it_is(name):
         pytest.skip(f"{name} is not on this machine")
     data = load_data(name)
     assert row["classes"] == len(data.train.classes)
-    assert row["training images"] == f"{len(data.train):,}"
-    assert row["test images"] == f"{len(data.test):,}"
+    assert row["training"] == f"{len(data.train):,}"
+    assert row["test"] == f"{len(data.test):,}"
     side = data.train.view_size or data.train.size[0]
-    assert row["pixels of a view"] == f"{side}x{side}"
+    assert row["pixels"] == f"{side}x{side}"
     for column, values in (("mean", data.train.mean), ("std", data.train.std)):
         assert [float(v) for v in row[column].split()] == pytest.approx(values, abs=1e-4)
-    assert row["source"] and row["licence"]
 
 
 def test_the_table_of_data_sets_does_not_depend_on_the_machine(tmp_path, monkeypatch):
@@ -39,10 +39,11 @@ def test_the_table_of_data_sets_does_not_depend_on_the_machine(tmp_path, monkeyp
     for variable in ("KDLIB_DATA", "KDLIB_CHECKPOINTS", "KDLIB_CACHE"):
         monkeypatch.setenv(variable, str(tmp_path))
     assert teacher_tables.data_sets().equals(before)
+    assert teacher_tables.origins().index.tolist() == list(FACTS)
     here = teacher_tables.on_this_machine()
+    assert here.loc["cifar100_resnet56", "how to get it"] == "python -m kdlib fetch resnet56"
     assert here.index.tolist() == [*FACTS, *PUBLIC]
     assert here[here["on this machine"] == "yes"].index.tolist() == [BUNDLED]
-    assert here.loc["cifar100_resnet56", "how to get it"] == "python -m kdlib fetch resnet56"
 
 
 def test_a_fetched_checkpoint_is_seen(tmp_path, monkeypatch):
@@ -58,32 +59,33 @@ def test_every_pair_of_every_profile_has_its_size():
     assert set(table.index) == set(PROFILES)
     row = table.loc["reference"]
     teacher, student = (parameters(create_model(name, 100)) for name in ("resnet56", "resnet8"))
-    assert row["teacher's parameters"] == f"{teacher:,}" == "861,620"
-    assert row["student's parameters"] == f"{student:,}"
-    assert row["ratio"] == f"{teacher / student:.1f}"
-    assert row["teacher's MMACs"] == "125.75"  # as published for this network
+    sizes = f"{teacher / 1e6:.3f} → {student / 1e6:.4f}"
+    assert row["parameters, millions"] == f"{sizes} (1 / {teacher / student:.1f})" == "0.862 → 0.0839 (1 / 10.3)"
+    assert row["MACs, millions"].startswith("126 → 12.5 ")  # 125.75 is published for the first
+    assert "1,298 → 6.52 (1 / 199.0)" in table["MACs, millions"].tolist()  # ResNet50 and MobileNetV2
 
 
 def test_teachers_stand_beside_what_is_published():
-    table = teacher_tables.teachers({"cifar100_resnet56": METRICS, "cifar100_resnet20": None, "own": METRICS})
+    table = teacher_tables.teachers({"cifar100_resnet56": METRICS, "cifar100_resnet20": None, "own": METRICS}).T
     row = table.loc["cifar100_resnet56"]
-    assert (row["top-1 %"], row["published"], row["difference"]) == ("72.53", "72.63", "-0.10")
+    assert (row["top-1 %"], row["published"], row["measured - published"]) == ("72.53", "72.63", "-0.10")
     assert (row["without exact twins"], row["without near twins"]) == ("72.60", "72.40")
     assert (row["ECE"], row["NLL, nats"], row["top-1 % on training images"]) == ("0.123", "1.250", "99.90")
     gap = table.loc["cifar100_resnet20"]
     assert (gap["top-1 %"], gap["published"]) == ("not measured", "68.83")
     assert not any(gap.drop(["top-1 %", "published"]))
-    assert (table.loc["own", "published"], table.loc["own", "difference"]) == ("", "")
+    assert (table.loc["own", "published"], table.loc["own", "measured - published"]) == ("", "")
 
 
 def test_words_of_the_prose():
     said = teacher_tables.words("cifar100_resnet56", METRICS)
     assert said["published"] == "72.63 %"
-    assert (said["top1"], said["distinct-top1"], said["test-images"]) == ("72.53 %", "72.40 %", "10,000")
+    assert (said["top1"], said["distinct-top1"], said["images"]) == ("72.53 %", "72.40 %", "10,000 test images")
     assert (said["exact-twins"], said["near-twins"]) == ("10", "90")
     assert said["confidence"] == "70.0 %"  # six times .5 and four times 1
-    assert (said["best-temperature"], said["best-ece"]) == ("1.5", "0.100")
-    assert (said["soft-temperature"], said["soft-ece"]) == ("4", "0.400")
+    assert (said["best-temperature"], said["best-ece"]) == ("1.5", "ECE 0.100")
+    assert (said["soft-temperature"], said["soft-ece"]) == ("4", "ECE 0.400")
+    assert {key: format_plain_text(text, "s") for key, text in said.items()} == said  # as the page prints them
     gaps = teacher_tables.words("own", None)
     assert set(gaps) == set(said)
     assert gaps.pop("teacher") == "own" and gaps.pop("published") == "nothing"
@@ -94,4 +96,4 @@ def test_photographs_have_no_near_twins_in_words():
     without = {name: value for name, value in METRICS.items() if not name.startswith("distinct")}
     said = teacher_tables.words("own", without)
     assert (said["exact-twins"], said["near-twins"], said["distinct-top1"]) == ("10", "not measured", "not measured")
-    assert teacher_tables.teachers({"own": without}).loc["own", "without near twins"] == ""
+    assert teacher_tables.teachers({"own": without}).loc["without near twins", "own"] == ""

@@ -69,6 +69,11 @@ class ViewPolicy:
     spread: str = "none"
 
     @property
+    def distinct(self) -> int:
+        """How many of the V views differ: sources that are the same in all give the same view."""
+        return self.views * len(set(self.sources)) // len(self.sources)
+
+    @property
     def mixes(self) -> bool:
         """Whether views show a part of another image, the partner."""
         return self.kept is not None

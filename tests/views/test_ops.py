@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from kdlib.views.ops import MAGNITUDE_STEPS, OPS, apply_op, is_identity
+from kdlib.views.ops import MAGNITUDE_STEPS, OPS, Op, apply_op, is_identity
 
 GREY = (128, 128, 128)
 UNIT = np.linspace(0, 1, 10)  # a magnitude index as a part of its range
@@ -113,8 +113,15 @@ def test_table_has_the_fourteen_ops_with_ten_magnitudes_each():
     assert {name for name, op in OPS.items() if op.magnitudes is None} == WITHOUT_MAGNITUDE
     assert all(len(op.magnitudes) == 10 for op in OPS.values() if op.magnitudes is not None)
     assert all(name == op.name for name, op in OPS.items())
-    with pytest.raises(TypeError):
-        OPS["invert"] = OPS["rotate"]
+
+
+def test_an_op_of_ones_own_is_applied_at_its_magnitude_and_sign(monkeypatch: pytest.MonkeyPatch):
+    brighter = Op("brighter", lambda x, by: (x + by).to(torch.uint8), tuple(range(10)), neutral=0, signed=True)
+    monkeypatch.setitem(OPS, "brighter", brighter)
+    images = torch.full((2, 3, 4, 4), 100, dtype=torch.uint8)
+    assert apply_op("brighter", images, 7).unique().tolist() == [107]
+    assert apply_op("brighter", images, 7, -1).unique().tolist() == [93]
+    assert is_identity("brighter", 0) and not is_identity("brighter", 7)
 
 
 @pytest.mark.parametrize("name", OPS)

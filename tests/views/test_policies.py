@@ -15,6 +15,7 @@ from kdlib.views.crops import crop_flip
 from kdlib.views.jda import JDA_LISTS, jda
 from kdlib.views.policies import POLICIES, ViewPolicy, create_policy, policy_options, smallest
 from kdlib.views.randaugment import randaugment
+from kdlib.views.spread import spread
 
 RATE = 1e-6  # of false alarms, of each statistical test as a whole
 VIEWS = {
@@ -135,6 +136,8 @@ def test_twin_is_one_crop_twice(tiles: Tensor):
     assert torch.equal(views[:, 0], make("weak1", tiles, seed=4)[:, 0])
     assert torch.equal(views[:, 1], views[:, 0])
     assert create_policy("twin").roles == create_policy("weak1").roles
+    assert create_policy("twin").distinct == 1 and create_policy("weak2").distinct == 2
+    assert spread(create_policy("twin"), "turns").distinct == spread(create_policy("weak1"), "turns").distinct == 4
 
 
 @pytest.mark.parametrize("side", [32, 33, 24])
