@@ -82,12 +82,6 @@ def assigned_names(source: str) -> list[str]:
     return names
 
 
-class Words(str):
-    """Text whose plain representation has no quotes: what prose shows of it."""
-
-    __repr__ = str.__str__
-
-
 class Session:
     """A study at a setting, with its results: what a chapter's cells call."""
 
@@ -233,7 +227,7 @@ class Session:
 
     def glue(self, name: str, text: str) -> None:
         """Makes a computed text available to the prose of the page as {glue:text}`name`."""
-        glue(name, Words(text), display=False)
+        glue(name, text, display=False)
 
     def status(self) -> HTML:
         """The status box of the chapter: profile, data, networks, seeds, hardware, dates, commits."""

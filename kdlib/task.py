@@ -87,7 +87,7 @@ class Task:
             views=views,
             labels=self.targets[ids.to(device)],
             keys=draws["method"].squeeze(1).to(device),
-            index=torch.searchsorted(self.ids, ids),
+            index=torch.searchsorted(self.ids, ids.contiguous()),
             seed=stream_seed(self.spec.seed, f"method step of process {distributed.rank()}", step),
             epoch=first,
             epochs=self.epochs,

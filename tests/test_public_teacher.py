@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from kdlib import data as sets
-from kdlib import measure, paths, store, task
+from kdlib import measures, paths, store, task
 from kdlib.data import Data, available, load_data
 from kdlib.evaluate import logits_on
 from kdlib.measurements import ViewsSpec
+from kdlib.measures import views
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.runs import execute
 from kdlib.sampling import stratified
@@ -34,7 +35,7 @@ def fewer_tests() -> Data:
 @pytest.fixture
 def small(fewer_tests, monkeypatch):
     """The same, wherever the modules load data."""
-    for module in (sets, task, store, measure):
+    for module in (sets, task, store, measures, views):
         monkeypatch.setattr(module, "load_data", lambda name: {"cifar100": fewer_tests}[name])
 
 
