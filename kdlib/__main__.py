@@ -1,15 +1,17 @@
-"""python -m kdlib plan | run | status | fetch | publish"""
+"""python -m kdlib plan | run | status | fetch | publish | bench"""
 
 import argparse
 import json
 import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from kdlib import data, paths, tables
+from kdlib.bench import report
 from kdlib.measurements import TimingSpec
 from kdlib.models.checkpoints import PUBLIC, download_checkpoint
 from kdlib.profiles import PROFILES
@@ -80,7 +82,7 @@ def shard(specs: list[Spec], part: str) -> list[Spec]:
 
 
 def plan(arguments: argparse.Namespace) -> None:
-    """Runs, views, MACs, and hours of what is planned."""
+    """Runs, views, MACs, bytes, and hours of what is planned."""
     if arguments.tflops is not None and not arguments.tflops > 0:
         raise ValueError(f"tflops = {arguments.tflops} must be above 0")
     specs = [s for s in chosen(arguments) if isinstance(s, RunSpec)]
@@ -88,10 +90,13 @@ def plan(arguments: argparse.Namespace) -> None:
     total = sum(c.run_macs for c in costs)
     rate = arguments.tflops * 1e12 / 2 if arguments.tflops else tables.CORE_MACS_PER_SECOND
     for spec, cost in zip(specs, costs, strict=True):
-        print(f"{spec.key}  {describe(spec):70s} {cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs")
+        size = f"{cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs {cost.training_bytes / 1e6:>8.1f} MB"
+        print(f"{spec.key}  {describe(spec):70s} {size}")
     where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core (float32, AVX2)"
     views, time = sum(c.views for c in costs), tables.hours(total / rate / 3600)
-    print(f"{len(specs)} runs, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}")
+    most = max((c.training_bytes for c in costs), default=0)
+    memory = f"up to {most / 1e6:.1f} MB in a run beside activations"
+    print(f"{len(specs)} runs, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -152,6 +157,15 @@ def publish(arguments: argparse.Namespace) -> None:
         print(path.name)
 
 
+def benchmark(arguments: argparse.Namespace) -> None:
+    """Measures ratios of speed on this machine, prints them and writes JSON."""
+    if arguments.rounds < 1:
+        raise ValueError(f"rounds = {arguments.rounds} must be at least 1")
+    found = report.measure(arguments.rounds)
+    report.write(found, arguments.out)
+    print(report.table(found).to_string())
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m kdlib", description="Runs of the studies behind the book.")
@@ -171,6 +185,10 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--tflops", type=float, help="sustained TFLOP/s, for the hours")
     publishing = commands.add_parser("publish", help=publish.__doc__)
     publishing.set_defaults(function=publish)
+    timing = commands.add_parser("bench", help=benchmark.__doc__)
+    timing.set_defaults(function=benchmark)
+    timing.add_argument("--rounds", type=int, default=5, help="of each comparison")
+    timing.add_argument("--out", type=Path, default=paths.runs_root() / "benchmark.json", help="the JSON to write")
     fetching = commands.add_parser("fetch", help=fetch.__doc__)
     fetching.add_argument("names", nargs="+")
     fetching.set_defaults(function=fetch)

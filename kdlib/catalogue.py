@@ -16,7 +16,7 @@ under it, and the number behind the policy is how many views of an image the stu
 
 Costs are those of {teacher} teaching {student} on {data} ({images:,} training images, {views} views in a step), beside
 teacher and student themselves. *Extra parameters* are heads of both networks, trained or frozen; *extra in training*
-also has gradients and momentum of what is trained, and the memory bank (1 MB is 10^6 bytes). What is deployed is the
+also has gradients and momentum of what is trained, and the memory bank (1 MB is $10^6$ bytes). What is deployed is the
 student alone, whatever the method. $x$ is the original view, $\\tilde x$ the augmented view, $z_t$ and $z_s$ are the
 logits, $T$ is the temperature; the losses themselves are on the page {{doc}}`methods`.
 """

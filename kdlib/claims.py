@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from kdlib.profiles import PROFILES
+from kdlib.runs import needed
 from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Setting, create_study
@@ -32,7 +33,7 @@ CLAIMS = (
         ("a1", "a2"),
     ),
     Claim("b", "Training the teacher with augmentation improves the teacher, but not the student.", ("b1", "b2")),
-    Claim("c", "The share of augmented samples has a suitable range.", ("c1", "c2")),
+    Claim("c", "The proportion of augmented samples has a suitable range.", ("c1", "c2")),
     Claim("d", "Augmentation helps few-shot distillation.", ("d",)),
     Claim("e", "Augmentation is compatible with other distillation methods.", ("e",)),
     Claim("CCD", "Cosine Confidence Distillation beats HSAKD with less storage.", ("f",)),
@@ -127,14 +128,14 @@ def gaps_frame(store: Store, setting: Setting) -> pd.DataFrame:
     for name, (text, study_name) in CONTRASTS.items():
         study = create_study(study_name, setting)
         contrast = next(c for c in study.contrasts if c.name == name)
-        specs = [spec for arm in contrast.weights for spec in study.specs(arm)]
+        specs = needed(spec for arm in contrast.weights for spec in study.specs(arm))
         lacking = [spec for spec in specs if store.get(spec) is None]
         rows.append(
             {
                 "contrast": f"{name}: {text}",
                 "runs": f"{len(specs) - len(lacking)} of {len(specs)}",
-                "the others, on one core": hours(forecast(lacking)) if lacking else "",
-                "command": f"python -m kdlib run {study_name} --profile {setting.profile.name}" if lacking else "",
+                "missing ones, on one core": hours(forecast(lacking)) if lacking else "nothing is missing",
+                "command": f"python -m kdlib run {study_name} --profile {setting.profile.name}" if lacking else "–",
             }
         )
     return pd.DataFrame(rows).set_index("contrast").rename_axis(None)

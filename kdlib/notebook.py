@@ -21,9 +21,11 @@ from kdlib import claims, plots, tables
 from kdlib.data import BUNDLED, Data, available, load_data
 from kdlib.explorers import Examples, gather_examples
 from kdlib.measures.views import draw_views
+from kdlib.methods import find_method
 from kdlib.records import sentence
-from kdlib.runs import missing, run_all
+from kdlib.runs import missing, needed, run_all
 from kdlib.series import Suitable, gains, points, suitable
+from kdlib.specs import RunSpec
 from kdlib.stats import Interval, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Contrast, Setting, Study, create_study, own_options
@@ -90,10 +92,11 @@ class Session:
         self.command = command  # the line that trains what this chapter lacks
         self.profile = study.setting.profile
         self.store = Store(self.profile.name)
+        self.specs = needed(study.all_specs)  # each once, with the teachers and heads that they need
 
     def run(self) -> "Session":
         """Brings the results: trains what is missing, leaves gaps, or raises FileNotFoundError, as `missing` says."""
-        specs = self.study.all_specs
+        specs = self.specs
         todo = missing(specs, self.store)
         if todo and self.mode == "error":
             raise FileNotFoundError(
@@ -215,10 +218,12 @@ class Session:
 
     def difference(self, arm: str, than: str) -> str:
         """A paired difference with its 95 % interval in words, or "not measured"."""
-        interval = self.paired(arm, than)
-        if not interval.n:
-            return "not measured"
-        return f"{interval.mean:+.2f} points (95 % interval {tables.span(interval, '+.2f')}, n = {interval.n})"
+        return tables.in_words(self.paired(arm, than))
+
+    def contrast(self, name: str) -> str:
+        """A contrast of the study in words, at its own level: primary ones have that of the verdict rule."""
+        (contrast,) = (c for c in self.study.contrasts if c.name == name)
+        return tables.in_words(tables.contrast_interval(contrast, self.frame))
 
     def value(self, arm: str, metric: str, spec: str = ".3f") -> str:
         """The mean of a metric over the finished seeds of an arm, or "not measured"."""
@@ -229,9 +234,17 @@ class Session:
         """Makes a computed text available to the prose of the page as {glue:text}`name`."""
         glue(name, text, display=False)
 
+    def _pairs(self) -> list[str]:
+        """The networks that teach and learn in this study; those of the setting where nothing is distilled."""
+        taught = [
+            s for s in self.specs if isinstance(s, RunSpec) and s.teacher and find_method(s.method).trains_student
+        ]
+        pairs = [(getattr(s.teacher, "checkpoint", None) or s.teacher.student, s.student) for s in taught]
+        return [" → ".join(pair) for pair in dict.fromkeys(pairs or [self.setting.networks])]
+
     def status(self) -> HTML:
         """The status box of the chapter: profile, data, networks, seeds, hardware, dates, commits."""
-        found = [r for s in self.study.all_specs if (r := self.store.get(s)) is not None]
+        found = [r for s in self.specs if (r := self.store.get(s)) is not None]
         said = {
             key: sorted({r.provenance[key] or "not in git" for r in found}) for key in ("hardware", "date", "commit")
         }
@@ -239,9 +252,9 @@ class Session:
         rows = {
             "profile": self.profile.summary,
             "data": self.setting.data,
-            "teacher → student": " → ".join(self.setting.networks),
+            "teacher → student": ", ".join(self._pairs()),
             "seeds": ", ".join(map(str, self.setting.seeds)),
-            "runs": f"{len(found)} of {len(self.study.all_specs)} there",
+            "runs": f"{len(found)} of {len(self.specs)} there",
             "hardware": ", ".join(said["hardware"] + precision) or "nothing run yet",
             "date": " to ".join(said["date"][:: max(1, len(said["date"]) - 1)]) or "nothing run yet",
             "commit": ", ".join(said["commit"]) or "nothing run yet",
@@ -274,4 +287,4 @@ def start(name: str, namespace: Mapping[str, Any], cells: Sequence[str] = ()) ->
         raise ValueError(f"KDLIB_MISSING = {mode!r} is unknown; allowed are {', '.join(MISSING)}")
     if mode == "auto":
         mode = "train" if setting.profile.trains and available(study.setting.data) else "gap"
-    return Session(study, mode, command_line(name, given))
+    return Session(study, mode, command_line(name, given | {"profile": study.setting.profile.name}))

@@ -151,9 +151,10 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
             "95 % interval": span(interval),
             "best": f"{mine.best_top1.mean():.2f}" if interval.n else "",
             "n": f"{interval.n} of {len(specs)}",
-            "views per image, step": f"{spec.recipe.views_per_image}, {spec.recipe.views_per_step}",
+            "views of an image": spec.recipe.views_per_image,
+            "views in a step": spec.recipe.views_per_step,
             "steps": f"{int(mine.steps.iloc[0]) if interval.n else cost.steps:,}",
-            "TMACs": f"{cost.run_macs / 1e12:.3g}",
+            "TMACs": digits(cost.run_macs / 1e12),
             "training MB": f"{cost.training_bytes / 1e6:.2f}",
         }
         rows.append(row)
@@ -173,8 +174,8 @@ def parts_table(study: Study) -> pd.DataFrame:
                 "extra parameters": f"{cost.extra_parameters:,}",
                 "bank MB": f"{run_extras(spec).bank_bytes / 1e6:.2f}",
                 "training MB": f"{cost.training_bytes / 1e6:.2f}",
-                "student's TMACs": f"{cost.run_macs / 1e12:.3g}",
-                "first stage TMACs": f"{run_cost(first).run_macs / 1e12:.3g}" if first else "",
+                "student's TMACs": digits(cost.run_macs / 1e12),
+                "first stage TMACs": digits(run_cost(first).run_macs / 1e12) if first else "–",
                 "deployed MB": f"{cost.deployed_bytes / 1e6:.2f}",
             }
         )
@@ -238,14 +239,28 @@ def judge(study: Study, contrast: Contrast, interval: Interval) -> Verdict:
 
 
 def span(interval: Interval, spec: str = ".2f") -> str:
-    """ "[low, high]", or why there is none."""
-    if interval.n == 0:
-        return ""
-    if math.isnan(interval.low):
-        return "one seed"
+    """ "[low, high]", or why there is none: from two seeds an interval is wider than any claim."""
+    if interval.n < 3:
+        return ("", "one seed", "two seeds")[interval.n]
     return f"[{interval.low:{spec}}, {interval.high:{spec}}]"
 
 
+def in_words(interval: Interval) -> str:
+    """A difference with its interval, for prose."""
+    if not interval.n:
+        return "not measured"
+    level = f"{100 * interval.level:.1f}".removesuffix(".0")
+    spread = f"{level} % interval {span(interval, '+.2f')}, n = {interval.n}" if interval.n > 2 else span(interval)
+    return f"{interval.mean:+.2f} points ({spread})"
+
+
 def hours(value: float) -> str:
-    """A duration in words: minutes below two hours."""
+    """A duration in words: minutes below two hours, years from five years on."""
+    if value >= 5 * 8766:
+        return f"{value / 8766:,.0f} years"
     return f"{max(1, round(value * 60))} min" if value < 2 else f"{value:,.0f} h"
+
+
+def digits(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

@@ -45,9 +45,11 @@ def test_a_plan_adds_up(capsys):
     views = [int(re.search(r"([\d,]+) views", row)[1].replace(",", "")) for row in rows]
     assert sum(views) == sum(c.views for c in costs)
     macs = sum(c.run_macs for c in costs)
-    found = re.fullmatch(r"60 runs, ([\d,]+) views, ([\d.e+]+) TMACs, ([\d,]+) h of one CPU core.*", total)
+    numbers = r"60 runs, ([\d,]+) views, ([\d.e+]+) TMACs, ([\d,]+) h of one CPU core.* up to ([\d.]+) MB .*"
+    found = re.fullmatch(numbers, total)
     assert int(found[1].replace(",", "")) == sum(views)
     assert float(found[2]) == pytest.approx(macs / 1e12, rel=1e-3)
+    assert float(found[4]) == pytest.approx(max(c.training_bytes for c in costs) / 1e6, abs=0.05)
     assert float(found[3].replace(",", "")) == pytest.approx(macs / tables.CORE_MACS_PER_SECOND / 3600, abs=0.51)
 
 

@@ -87,7 +87,7 @@ def test_arms_print_their_interval_and_cost(study, filled):
     assert row["95 % interval"] == f"[{low:.2f}, {high:.2f}]"
     assert row["n"] == "5 of 5"
     assert row["best"] == "62.50"
-    assert row["views per image, step"] == "60, 128"
+    assert (row["views of an image"], row["views in a step"]) == (60, 128)
     assert float(row["TMACs"]) > 0
     assert float(row["training MB"]) > 0
 
@@ -192,10 +192,17 @@ def test_spans_and_durations_in_words():
     nan = float("nan")
     assert tables.span(Interval(nan, nan, nan, 0, 0.95)) == ""
     assert tables.span(Interval(1, nan, nan, 1, 0.95)) == "one seed"
-    assert tables.span(Interval(1, 0.5, 1.5, 2, 0.95), "+.1f") == "[+0.5, +1.5]"
+    assert tables.span(Interval(1, 0.5, 1.5, 2, 0.95), "+.1f") == "two seeds"
+    assert tables.span(Interval(1, 0.5, 1.5, 3, 0.95), "+.1f") == "[+0.5, +1.5]"
+    assert tables.in_words(Interval(nan, nan, nan, 0, 0.95)) == "not measured"
+    assert tables.in_words(Interval(1, nan, nan, 1, 0.95)) == "+1.00 points (one seed)"
+    assert tables.in_words(Interval(1, 0.5, 1.5, 3, 0.95)) == "+1.00 points (95 % interval [+0.50, +1.50], n = 3)"
+    assert "(99.4 % interval" in tables.in_words(Interval(1, 0.5, 1.5, 5, PRIMARY_LEVEL))
     assert tables.hours(0) == "1 min"
     assert tables.hours(1.5) == "90 min"
     assert tables.hours(1234.4) == "1,234 h"
+    assert tables.hours(10 * 365.25 * 24) == "10 years"
+    assert [tables.digits(x) for x in (0.012345, 12.345, 1234.5, 4.6712e6)] == ["0.0123", "12.3", "1,234", "4,671,200"]
 
 
 def test_cost_points_stand_beside_accuracy_and_leave_gaps(invented):

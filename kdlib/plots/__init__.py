@@ -88,7 +88,10 @@ def arms(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label:
 
 @styled
 def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "difference, points of top-1") -> Figure:
-    """One paired difference per line with its interval; the line at zero and the band of the margin."""
+    """One paired difference per line with its interval (from three seeds on); the line at zero, the band of the margin.
+
+    An arrow at the frame says that the interval goes on.
+    """
     figure, axis = plt.subplots(figsize=(6.8, 0.42 * len(rows) + 0.9))
     spread = [abs(i.mean) for i in rows.values() if i.n] or [1.0]
     limit = max([*spread, *(max(abs(i.low), abs(i.high)) for i in rows.values() if i.n > 2), 1.0]) * 1.15
@@ -98,9 +101,11 @@ def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "d
         if not interval.n:
             axis.annotate("not measured", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
             continue
-        if interval.n > 1:
-            low, high = max(interval.low, -2 * limit), min(interval.high, 2 * limit)
-            axis.plot([low, high], [y, y], color=BLUE, lw=1.8)
+        if interval.n > 2:  # with two seeds the interval is wider than any picture
+            axis.plot([max(interval.low, -limit), min(interval.high, limit)], [y, y], color=BLUE, lw=1.8)
+            for end, arrow, goes_on in ((-limit, "<", interval.low < -limit), (limit, ">", interval.high > limit)):
+                if goes_on:
+                    axis.plot([end], [y], marker=arrow, color=BLUE, ms=7, clip_on=False)
         axis.scatter([interval.mean], [y], color=BLUE, s=34, zorder=3)
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6), xlim=(-limit, limit))
@@ -110,13 +115,13 @@ def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "d
 @styled
 def curves(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label: str = "test top-1, %") -> Figure:
     """The metric against student views, mean over seeds, one line per arm."""
-    figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    figure, axis = plt.subplots(figsize=(7.6, 3.8))
     looks = [(colour, style) for style in ("-", "--", ":") for colour in CYCLE]
     for (colour, style), arm in zip(looks, [a for a in order if (frame.arm == a).any()], strict=False):
         mean = frame[frame.arm == arm].groupby("views")[metric].mean()
         axis.plot(mean.index, mean, marker="o", ms=3.5, color=colour, ls=style, label=arm)
     if len(frame):
-        axis.legend(loc="lower right", fontsize=8)
+        figure.legend(loc="outside right upper", fontsize=8, handlelength=3)
     else:
         axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
     axis.set(xlabel="views seen by the student", ylabel=label)
@@ -169,10 +174,12 @@ def teacher_on_views(measured: Mapping[str, Mapping | None], split: str = "test"
 @styled
 def answers(images: Tensor, hard: Sequence[str], soft: np.ndarray, classes: Sequence[str]) -> Figure:
     """Images [n, 3, H, W] above what a teacher says about each: probabilities float [n, classes] as bars."""
-    figure, axes = plt.subplots(2, len(images), figsize=(1.75 * len(images) + 1, 3.9), height_ratios=(1, 1.25))
+    shape = (max(1.75 * len(images) + 1, 5.6), 3.9)
+    figure, axes = plt.subplots(2, len(images), figsize=shape, height_ratios=(1, 1.25))
     for c, image in enumerate(images):
         axes[0, c].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes[0, c].set(xticks=[], yticks=[], title=hard[c])
+        axes[0, c].set(xticks=[], yticks=[])
+        axes[0, c].set_title(hard[c], fontsize=9)
         axes[0, c].grid(False)
         axes[1, c].barh(range(len(classes)), soft[c], color=BLUE)
         axes[1, c].set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6), xticks=(0, 1))

@@ -43,18 +43,18 @@ def sweeps(
 
 @styled
 def lines(
-    curves: Mapping[str, Mapping[float, Interval]], xlabel: str, ylabel: str, zero: bool = False, log: bool = False
+    curves: Mapping[str, Mapping[float, Interval]], xlabel: str, ylabel: str, zero: bool = False, shares: bool = False
 ) -> Figure:
-    """Several curves over one x. zero: a line at 0, for gains; log: x on a logarithmic scale."""
+    """Several curves over one x. zero: a line at 0, for gains; shares: x are fractions, logarithmic and in percent."""
     figure, axis = plt.subplots(figsize=(6.4, 3.4))
     if zero:
         axis.axhline(0, color="black", lw=0.8)
     for colour, (name, points) in zip(cycle(CYCLE), curves.items(), strict=False):
         _line(axis, points, colour, name)
-    if log:
+    if shares:
         axis.set_xscale("log")
         ticks = sorted({x for points in curves.values() for x in points})
-        axis.set_xticks(ticks, [f"{x:.2g}" for x in ticks], minor=False)
+        axis.set_xticks(ticks, [f"{100 * x:.3g} %" for x in ticks], minor=False)
         axis.minorticks_off()
     if any(curves.values()):
         axis.legend(fontsize=8)
@@ -94,5 +94,5 @@ def grid(
 def _gain(interval: Interval) -> str:
     if not interval.n:
         return "not measured"
-    spread = f" [{interval.low:+.1f}, {interval.high:+.1f}]" if interval.n > 1 else ""
+    spread = f" [{interval.low:+.1f}, {interval.high:+.1f}]" if interval.n > 2 else ""
     return f"{interval.mean:+.2f}{spread}"

@@ -60,7 +60,7 @@ def reliability(measured: Measured, temperature: float = 1.0) -> Figure:
     temperature: one of kdlib.measures.scores.TEMPERATURES, by which the logits are divided.
     """
     shown = {name: metrics and at(metrics, temperature) for name, metrics in measured.items()}
-    shape = (max(2.2 * len(measured) + 0.8, 3.4), 3.9)
+    shape = (max(2.2 * len(measured) + 0.8, 5.0), 3.9)
     figure, axes = plt.subplots(
         2, len(measured), figsize=shape, sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1)
     )

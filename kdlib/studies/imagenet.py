@@ -21,7 +21,8 @@ def create(setting: Setting) -> Study:
     if setting.profile.trains:
         setting = exercise(setting)
     elif setting.profile.name != "imagenet":
-        setting = Setting.of("imagenet", seeds=list(setting.seeds), device=setting.machine.device)
+        chosen = list(setting.seeds) if setting.seeds != setting.profile.seeds else None
+        setting = Setting.of("imagenet", seeds=chosen, device=setting.machine.device)
     jda = Policy(name="jda", options={"ops": "imagenet"})
     arms = by_label(
         Arm("KD + weak2", Policy(name="weak2")), Arm("KD + JDA", jda), Arm("CCD", jda, "ccd"),
@@ -39,6 +40,7 @@ def exercise(setting: Setting) -> Setting:
     scale = replace(
         scale, pairs={"resnet18-resnet18": NETWORKS}, recipe=recipe, fraction=share, teacher_recipe=recipe,
         teacher_fraction=share,
+        summary=f"{scale.name}: some steps on small photographs, to exercise the program; the numbers mean nothing",
     )  # fmt: skip
     data = EXERCISE if setting.data == BUNDLED else setting.data
     return replace(setting, profile=scale, pair="resnet18-resnet18", seeds=setting.seeds[:1], data=data)

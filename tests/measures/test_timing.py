@@ -5,7 +5,7 @@ import time
 import pytest
 
 from kdlib.measurements import TimingSpec
-from kdlib.measures import measure, timing
+from kdlib.measures import measure
 from kdlib.methods import METHODS, Definition, NoOptions, Term
 from kdlib.runs import load_teacher, missing, needed, run_all
 from kdlib.specs import Machine
@@ -34,24 +34,6 @@ def test_a_slower_arm_is_slower_by_what_it_waits(spec):
         first, third = metrics[f"{name}_quartiles"]
         assert 0 < first <= metrics[f"{name}_seconds"] <= third
     assert metrics["slow_seconds"] >= 0.05
-
-
-def test_arms_take_steps_in_turn_and_the_first_are_not_counted(spec, monkeypatch):
-    order = []
-
-    class Arm:
-        def __init__(self, run, teacher):
-            self.name = run.method
-
-        def step(self, number):
-            order.append((self.name, number))
-            return 100.0 if number < timing.WARM_UP else float(number)
-
-    monkeypatch.setattr(timing, "_Arm", Arm)
-    metrics = timing.measure_timing(spec, None, None)
-    turns = range(timing.WARM_UP + 5)
-    assert order == [(name, turn) for turn in turns for name in ("ce", "slow")]
-    assert metrics["plain_seconds"] == timing.WARM_UP + 2  # the median of the last five
 
 
 def test_teachers_come_first_and_times_are_no_bits(make_spec, immediate):

@@ -28,17 +28,19 @@ def test_sweeps_ring_the_suitable_points():
 
 
 def test_lines_have_a_legend_and_a_logarithmic_axis():
-    figure = series.lines({"JDA": {0.1: FULL, 1.0: FULL}, "CCD": {0.1: TWO}}, "fraction", "gain", zero=True, log=True)
+    figure = series.lines(
+        {"JDA": {0.1: FULL, 1.0: FULL}, "CCD": {0.1: TWO}}, "fraction", "gain", zero=True, shares=True
+    )
     (axis,) = figure.axes
     assert not texts(figure) and axis.get_xscale() == "log"
     assert [t.get_text() for t in axis.get_legend().get_texts()] == ["JDA", "CCD"]
-    assert [t.get_text() for t in axis.get_xticklabels()] == ["0.1", "1"]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["10 %", "100 %"]
     assert texts(series.lines({"JDA": {}}, "x", "y")) == ["not run"]
 
 
 def test_the_grid_prints_means_and_gains():
     cells = {("KD", "weak2"): FULL, ("KD", "JDA"): TWO, ("CRD", "weak2"): NONE, ("CRD", "JDA"): NONE}
-    figure = series.grid(["KD", "CRD"], ["weak2", "JDA"], cells, {"KD": mean_interval([1, 2]), "CRD": NONE})
+    figure = series.grid(["KD", "CRD"], ["weak2", "JDA"], cells, {"KD": mean_interval([1, 2, 1.5]), "CRD": NONE})
     assert texts(figure) == ["51.3", "51.0", "not run", "not run"]
     beside = figure.axes[0].child_axes[0]
     shown = [t.get_text() for t in beside.get_yticklabels()]
