@@ -30,7 +30,7 @@ def _shear(image: Image.Image, x: float, y: float) -> Image.Image:
 
 
 def _move(image: Image.Image, x: float, y: float) -> Image.Image:
-    return TF.affine(image, 0, [round(x * image.width), round(y * image.height)], 1, [0, 0], fill=FILL)
+    return TF.affine(image, 0, [-round(x * image.width), -round(y * image.height)], 1, [0, 0], fill=FILL)
 
 
 PIL_OPS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
