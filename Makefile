@@ -10,12 +10,13 @@ STAMP := .venv/.installed
 RUNS := $(or $(KDLIB_RUNS),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book html notebooks test lab clean
+.PHONY: help install book html notebooks test bench lab clean
 
 help:
 	@echo "make book [PROFILE=quick] [DEVICE=auto]  run every notebook and build the book: _build/html/index.html"
 	@echo "make html                                build the published notebooks as they are, nothing is run"
 	@echo "make test                                check the style and run all tests"
+	@echo "make bench                               ratios of speed on this machine, and JSON: runs/benchmark.json"
 	@echo "make lab                                 open the notebooks in JupyterLab"
 	@echo "make notebooks [MISSING=gap]             run notebooks/ in place at profile reference (maintainers)"
 	@echo "make install                             only make .venv and install; the others do it when needed"
@@ -45,6 +46,9 @@ notebooks: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest -n 2 --dist loadscope
+
+bench: $(STAMP)
+	@$(BIN)/python -m kdlib bench
 
 lab: $(STAMP)
 	@$(BIN)/jupyter lab notebooks

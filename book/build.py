@@ -28,17 +28,12 @@ from normalise import normalise
 from papermill.exceptions import PapermillExecutionError
 
 from kdlib.catalogue import methods_page
+from kdlib.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 
-BANNERS = {
-    "smoke": "Profile smoke: a few training steps on the bundled set. The numbers here mean nothing.",
-    "quick": "Profile quick: demonstration on a bundled set, no verdict.",
-    "reference": "Profile reference: CIFAR-100 at the scale that two CPU cores can afford.",
-    "paper": "Profile paper: CIFAR-100 with the pairs and the 240-epoch recipe of the paper.",
-    "imagenet": "Profile imagenet: ImageNet-1k, ResNet-34 to ResNet-18, on several GPUs.",
-}
+BANNERS = {name: f"Profile {scale.summary}" for name, scale in PROFILES.items()}
 
 TYPES = {"str": str, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict}
 
@@ -175,7 +170,7 @@ def execute_all(notebooks: list[Path], parameters: dict[str, Any], tidy: bool) -
         try:
             for i, future in enumerate(as_completed(futures), 1):
                 print(f"[{i}/{len(notebooks)}] {futures[future].name}: {future.result():.1f} s", flush=True)
-        except BuildError:
+        except BaseException:  # also Ctrl-C: what has not begun does not begin
             pool.shutdown(cancel_futures=True)
             raise
 

@@ -9,7 +9,7 @@ from kdlib.profiles import PROFILES
 from kdlib.runs import needed
 from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval
 from kdlib.store import Store
-from kdlib.studies import Setting, create_study
+from kdlib.studies import Setting, command_line, create_study
 from kdlib.tables import contrast_values, forecast, hours, runs_frame, span
 from kdlib.tables import judge as judge_contrast
 
@@ -135,7 +135,7 @@ def gaps_frame(store: Store, setting: Setting) -> pd.DataFrame:
                 "contrast": f"{name}: {text}",
                 "runs": f"{len(specs) - len(lacking)} of {len(specs)}",
                 "missing ones, on one core": hours(forecast(lacking)) if lacking else "nothing is missing",
-                "command": f"python -m kdlib run {study_name} --profile {setting.profile.name}" if lacking else "–",
+                "command": command_line(study_name, setting.choices) if lacking else "–",
             }
         )
     return pd.DataFrame(rows).set_index("contrast").rename_axis(None)

@@ -1,9 +1,7 @@
 """The one object a chapter talks to: `study = kdlib.start("03_blind_teacher", globals(), In)`."""
 
 import ast
-import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
@@ -28,27 +26,13 @@ from kdlib.series import Suitable, gains, points, suitable
 from kdlib.specs import RunSpec
 from kdlib.stats import Interval, mean_interval
 from kdlib.store import Store
-from kdlib.studies import Contrast, Setting, Study, create_study, own_options
+from kdlib.studies import Contrast, Setting, Study, command_line, create_study, own_options
 
 COMMON = {
     "profile": (str, ...), "pair": (str, "auto"), "seeds": (list[int], []), "device": (str, "auto"),
     "data": (str, "auto"), "missing": (str, "auto"),
 }  # fmt: skip
 MISSING = ("auto", "train", "gap", "error")
-
-
-def command_line(name: str, given: Mapping[str, Any]) -> str:
-    """The shell command that trains what a chapter needs at these parameters; defaults are left out."""
-    words = ["python", "-m", "kdlib", "run", name, "--profile", given["profile"]]
-    for field in ("pair", "device", "data"):
-        if given[field] != "auto":
-            words += [f"--{field}", given[field]]
-    if given["seeds"]:
-        words += ["--seeds", *map(str, given["seeds"])]
-    for option, (_, default) in own_options(name).items():
-        if given[option] not in (None, [], default):
-            words += ["--option", f"{option}={json.dumps(given[option])}"]
-    return shlex.join(words)
 
 
 def check_parameters(name: str, values: Mapping[str, Any], cells: Sequence[str] = ()) -> dict[str, Any]:

@@ -14,7 +14,8 @@ class Profile:
     summary: for the banner of every page; data: default data set; pairs: "TEACHER-STUDENT" -> (teacher, student), the
     first is the default; pool, fraction: which training images students see (see kdlib.sampling).
     teacher_recipe, teacher_network, teacher_pool, teacher_fraction: how the teachers that we train are trained (the
-    network is the pair's unless named; a pair whose teacher is a public checkpoint trains others only for controls).
+    network is the pair's; a pair whose teacher is a public checkpoint trains others only for controls, of the network
+    named here). joint_recipe: for a teacher that is trained together with HSAKD's branches, where it differs.
     few_shot, few_shot_fraction: the fractions of the few-shot study, and the one that decides its claim.
     measured_images: how many images of each split teacher-only measurements look at. timed_steps: see
     kdlib.measurements.TimingSpec. spread_pool, spread_passes: of how
@@ -37,6 +38,7 @@ class Profile:
     few_shot: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     few_shot_fraction: float = 0.25
     teacher_network: str | None = None
+    joint_recipe: Recipe | None = None
     teacher_pool: int | None = None
     teacher_fraction: float = 1.0
     measured_images: int = 2000
@@ -140,6 +142,7 @@ PROFILES: Mapping[str, Profile] = {
         pairs=PAPER_PAIRS,
         recipe=PAPER_RECIPE,
         teacher_recipe=PAPER_RECIPE.model_copy(update={"views_per_image": 240}),
+        joint_recipe=PAPER_RECIPE.model_copy(update={"views_per_image": 960}),  # 240 epochs of four views
         heads_recipe=PAPER_HEADS,
         seeds=(0, 1, 2, 3, 4),
         verdicts=True,

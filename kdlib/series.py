@@ -38,7 +38,7 @@ class Suitable:
 
 
 def suitable(study: Study, frame: pd.DataFrame, name: str, level: float = 0.95) -> Suitable | None:
-    """All x whose simultaneous paired interval against the best x contains 0; None below two points or two seeds.
+    """All x whose simultaneous paired interval against the best x contains 0; None below two points or three seeds.
 
     The best x has the largest mean. The k - 1 intervals hold together at `level` (Bonferroni). The best is chosen from
     the same data, which makes it look better than it is: the range errs on the narrow side.
@@ -46,9 +46,10 @@ def suitable(study: Study, frame: pd.DataFrame, name: str, level: float = 0.95) 
     values = {x: by_seed(frame, arm) for arm, x in study.series[name].items()}
     values = {x: seeds for x, seeds in values.items() if seeds}
     common = set.intersection(*map(set, values.values())) if values else set()
-    if len(values) < 2 or len(common) < 2:
+    if len(values) < 2 or len(common) < 3:
         return None
-    best = max(values, key=lambda x: sum(values[x][seed] for seed in common))
+    values = {x: {seed: seeds[seed] for seed in common} for x, seeds in values.items()}
+    best = max(values, key=lambda x: sum(values[x].values()))
     each = 1 - (1 - level) / (len(values) - 1)
     behind = {x: paired_interval(values[best], values[x], each) for x in sorted(values) if x != best}
     return Suitable(best, tuple(sorted([best, *(x for x, i in behind.items() if i.low <= 0)])), behind)

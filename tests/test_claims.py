@@ -158,5 +158,20 @@ def test_gaps_count_what_is_missing_and_how_to_get_it(judged):
     frame = claims.gaps_frame(Store("reference"), setting)
     first, last = frame.iloc[0], frame.iloc[-1]
     assert first.tolist() == ["10 of 10", "nothing is missing", "–"]  # JDA and weak2, five seeds each
-    assert last.runs == "0 of 11" and last.command.endswith("09_ccd_versus_hsakd --profile reference")
+    assert last.runs == "0 of 15" and last.command.endswith("09_ccd_versus_hsakd --profile reference")
     assert last["missing ones, on one core"].split()[1] in ("min", "h")
+
+
+def test_the_printed_line_names_every_choice():
+    setting = Setting.of("paper", "vgg13-vgg8", seeds=[7, 8], device="cpu")
+    line = claims.gaps_frame(Store("paper"), setting).iloc[0].command
+    assert line == "python -m kdlib run 03_blind_teacher --profile paper --pair vgg13-vgg8 --seeds 7 8"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("03_blind_teacher", {"p": 1.0}), ("07_compatibility", {"methods": ["dkd"]})]
+)
+def test_a_contrast_that_was_not_fixed_beforehand_decides_nothing(name, options):
+    setting = Setting.of("reference", device="cpu")
+    assert any(c.primary for c in create_study(name, setting).contrasts)
+    assert not any(c.primary for c in create_study(name, setting, **options).contrasts)

@@ -215,3 +215,21 @@ def test_provenance_says_with_what_and_when(make_spec):
     assert result.provenance["seconds"] >= 0
     assert len(result.provenance["date"].split("-")) == 3
     assert result.profile == "smoke"
+
+
+def test_a_chain_of_published_teachers_is_trained_again_from_its_beginning(make_spec, invented, monkeypatch, tmp_path):
+    """teacher -> head -> student: the first two are published without weights."""
+    teacher = make_spec()
+    head = make_spec(method="sskd_teacher", teacher=teacher, student="resnet8")
+    student = make_spec(method="sskd", teacher=head)
+    results = tmp_path / "published"
+    results.mkdir()
+    for spec in (teacher, head):
+        (results / f"{spec.key}.json").write_text(invented(spec, "smoke").model_dump_json())
+    store = Store("smoke", results=results)
+    assert missing([student], store) == [teacher, head, student]
+    assert missing([teacher, head], store) == []
+    folder = store.folder(head)
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").touch()  # they hold the backbone too
+    assert missing([student], store) == [student]

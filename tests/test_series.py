@@ -47,7 +47,14 @@ def test_the_suitable_range_is_all_that_cannot_be_told_from_the_best(study):
 def test_too_little_gives_no_range(study):
     assert suitable(study, frame(study, {}), "p") is None
     assert suitable(study, frame(study, {0.3: (50, 51)}), "p") is None
-    assert suitable(study, frame(study, {0.3: (50,), 0.0: (51,)}), "p") is None
+    assert suitable(study, frame(study, {0.3: (50, 51), 0.0: (51, 50)}), "p") is None
+    assert suitable(study, frame(study, {0.3: (50, 51, 52), 0.0: (51, 50)}), "p") is None
+
+
+def test_only_seeds_that_all_points_have_count(study):
+    values = {0.0: (50, 51, 52), 0.3: (54, 55, 57), 1.0: (53.5, 55, 56, 99)}  # the fourth seed is of one point alone
+    found = suitable(study, frame(study, values), "p")
+    assert found.best == 0.3 and {i.n for i in found.behind.values()} == {3}
 
 
 def test_few_comparisons_rarely_exclude_equals(study, generator):

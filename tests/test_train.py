@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -411,3 +412,48 @@ def test_policies_of_a_spec_are_used(make_spec, tmp_path):
     assert one["bits"] == other["bits"]  # JDA with p = 0 is two plain crops
     full = train(make_spec(policy="jda"), tmp_path / "jda", None)
     assert full["bits"] != one["bits"]
+
+
+def test_crd_moves_exactly_the_rows_of_the_images_that_it_has_seen(make_spec, teacher, tmp_path):
+    """Two steps of eight images out of forty; the banks are read from the last checkpoint."""
+    spec = student(make_spec, "crd", "weak2", options={"negatives": 8}, recipe={"views_per_image": 1})
+    task = Task.of(spec, teacher)
+    before = {name: getattr(task.method.memory, name).clone() for name in ("student_bank", "teacher_bank")}
+    visited = torch.cat([task.batch(step).index for step in range(2)]).sort().values
+    assert len(visited.unique()) == 16
+    assert train(spec, tmp_path, teacher)["metrics"]["steps"] == 2
+    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["method"]
+    for name, bank in before.items():
+        now = stored[f"memory.{name}"]
+        assert torch.equal((now != bank).any(1).nonzero().squeeze(1), visited)
+        torch.testing.assert_close(now[visited].norm(dim=1), torch.ones(16))
+
+
+def test_the_epoch_counts_the_passes_over_the_images_from_one(make_spec):
+    """The first image of a step has been seen once in each epoch before."""
+    task = Task.of(make_spec(recipe={"views_per_image": 5}), None)
+    assert task.batch(0).epoch == 1
+    ids = torch.cat([task.order.at(step)[0] for step in range(task.steps)])
+    firsts = range(0, len(ids), 16)
+    assert [task.batch(step).epoch for step in range(task.steps)] == [
+        1 + (ids[:first] == ids[first]).sum().item() for first in firsts
+    ]
+    assert {task.batch(step).epoch for step in range(task.steps)} == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("fields", [{"validation": True, "fraction": 1.0}, {"validation": True}, {"pool": 60}])
+def test_partners_are_training_images_of_the_run(make_spec, fields):
+    """Told apart by pixels and labels that say which image it is: image i is plain, of value and of label i + 1."""
+    task = Task.of(make_spec(policy="cutmix", **fields), None)
+    names = torch.arange(1, len(task.train) + 1)
+    plain = names.to(torch.uint8)[:, None, None, None].expand_as(task.pixels).contiguous()
+    task = replace(task, pixels=plain, targets=names)
+    allowed, seen = set((task.ids + 1).tolist()), set()
+    for number in range(task.steps):
+        step = task.batch(number)
+        for views, own, partner in zip(step.views, step.labels.tolist(), step.partners.tolist(), strict=True):
+            original, mixed = (set(view.unique().tolist()) - {0} for view in views)  # the border is black
+            assert original == {own} and own in allowed
+            assert mixed <= {own, partner} and partner in allowed
+            seen |= mixed - {own}
+    assert len(seen) > len(allowed) / 2  # of all that may be partners, not only of the same batch

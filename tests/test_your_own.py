@@ -8,7 +8,7 @@ from kdlib.models import MODELS, create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint, own_checkpoint
 from kdlib.notebook import open_study
 from kdlib.specs import Policy
-from kdlib.studies import Arm, Contrast, Setting, Study, by_label
+from kdlib.studies import Arm, Contrast, OwnTeacher, Setting, Study, by_label
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -72,3 +72,29 @@ def test_an_own_method_network_and_teacher_meet_in_a_study(saved, tiny, monkeypa
     assert session.contrasts.n.tolist() == [2]
     steps = int(session.frame.steps.iloc[0])
     assert seen == [(32, 10)] * (2 * steps)  # here, and not in another process
+
+
+def test_what_is_no_state_dict_is_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "other.pth"
+    for content in ({"state_dict": {}, "epoch": 3}, [1, 2], create_model("resnet8", 10)):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match="must be a file that torch.save made of a state dict") as refusal:
+            own(path)
+        assert "\n" not in str(refusal.value)
+    path.write_bytes(b"junk")
+    with pytest.raises(ValueError, match="must be a file"):
+        own(path)
+
+
+def test_nobody_is_told_to_download_what_is_their_own(saved, tmp_path, monkeypatch):
+    monkeypatch.setitem(PUBLIC, "mine", own(saved))
+    saved.unlink()
+    with pytest.raises(FileNotFoundError, match="does not exist.$"):
+        load_checkpoint("mine", tmp_path)
+
+
+def test_a_pair_of_ones_own_has_its_own_teacher_at_reference():
+    assert Setting.of("reference", "wrn_16_2-resnet8", device="cpu").teacher().student == "wrn_16_2"
+    public = Setting.of("reference", device="cpu")
+    study_teacher = public.own_teacher(0, OwnTeacher(Policy(name="weak1")))
+    assert study_teacher.student == public.profile.teacher_network

@@ -11,7 +11,8 @@ from kdlib.measurements import ViewsSpec
 from kdlib.networks import Network
 from kdlib.randomness import uniforms_of
 from kdlib.sampling import stratified
-from kdlib.views.policies import SECOND_CROP, crop_flip
+from kdlib.task import cropped_for
+from kdlib.views.policies import create_policy
 
 BINS = 40  # of the histograms of w over [0, 2]
 
@@ -24,10 +25,10 @@ def measured_ids(spec: ViewsSpec, images: ImageSet) -> Tensor:
 
 def draw_views(spec: ViewsSpec, images: ImageSet, ids: Tensor) -> tuple[Tensor, Tensor]:
     """(views uint8 [n, 2, 3, H, W], a second crop of the originals [n, 3, H, W]) of images `ids` of one split."""
-    policy = spec.policy.create()
-    roles = policy.roles | SECOND_CROP
+    policy, plain = (cropped_for(images, p) for p in (spec.policy.create(), create_policy("weak2")))
+    roles = policy.roles | plain.roles
     draws = {r: uniforms_of(spec.seed, r, torch.zeros_like(ids), ids, len(images), n) for r, n in roles.items()}
-    return policy(images.images[ids], draws), crop_flip(images.images[ids], draws["augmented crop"])
+    return policy(images.images[ids], draws), plain(images.images[ids], draws)[:, 1]
 
 
 def measure_views(spec: ViewsSpec, teacher: Network) -> dict:

@@ -160,11 +160,17 @@ def own_checkpoint(
     """A checkpoint of your own, to be entered as `PUBLIC[name]`; it is identified by what the file holds now.
 
     path: a state dict of the network `model`, saved by `torch.save`; mean, std: of RGB in [0, 1], what its input was
-    normalised with. Raises FileNotFoundError if there is no such file.
+    normalised with. Raises FileNotFoundError if there is no such file, ValueError if it holds something else.
     """
-    contents = contents_hash(torch.load(path, map_location="cpu", weights_only=True))
+    raw = Path(path).read_bytes()
+    try:
+        contents = contents_hash(torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True))
+    except Exception as error:  # as in `_read_verified`
+        raise ValueError(
+            f"path = {str(path)!r} must be a file that torch.save made of a state dict alone: names and tensors"
+        ) from error
     return Checkpoint(
-        name=name, model=model, num_classes=num_classes, file=str(Path(path).resolve()), url="(your own file)",
+        name=name, model=model, num_classes=num_classes, file=str(Path(path).resolve()), url="",
         contents=contents, top1=math.nan, mean=tuple(mean), std=tuple(std), licence="your own",
     )  # fmt: skip
 
@@ -186,8 +192,7 @@ def _read_verified(checkpoint: Checkpoint, path: Path) -> dict[str, Tensor]:
         contents = contents_hash(state)  # fails for anything but a dict of tensors
     except Exception as error:  # damaged bytes make the unpickler raise almost any exception
         raise ValueError(
-            f"checkpoint {checkpoint.name}: {path} cannot be read as a dict of tensors; "
-            f"`python -m kdlib fetch {checkpoint.name}` replaces it."
+            f"checkpoint {checkpoint.name}: {path} cannot be read as a dict of tensors{_remedy(checkpoint)}."
         ) from error
     if checkpoint.contents:
         _require(checkpoint, path, "contents hash", contents, checkpoint.contents)
@@ -198,9 +203,13 @@ def _require(checkpoint: Checkpoint, path: Path, kind: str, found: str, expected
     if not found.startswith(expected):
         raise ValueError(
             f"checkpoint {checkpoint.name}: {path} does not hold the published weights "
-            f"({kind} {found}, expected {expected}{'...' if len(expected) < len(found) else ''}); "
-            f"`python -m kdlib fetch {checkpoint.name}` replaces it."
+            f"({kind} {found}, expected {expected}{'...' if len(expected) < len(found) else ''}){_remedy(checkpoint)}."
         )
+
+
+def _remedy(checkpoint: Checkpoint) -> str:
+    """How to get the file, where it can be had."""
+    return f"; `python -m kdlib fetch {checkpoint.name}` downloads it from {checkpoint.url}" if checkpoint.url else ""
 
 
 def load_checkpoint(name: str, folder: Path) -> Backbone:
@@ -214,10 +223,7 @@ def load_checkpoint(name: str, folder: Path) -> Backbone:
     checkpoint = find_checkpoint(name)
     path = Path(folder) / checkpoint.file
     if not path.is_file():
-        raise FileNotFoundError(
-            f"checkpoint {name} is missing: {path} does not exist; "
-            f"`python -m kdlib fetch {name}` downloads it from {checkpoint.url}."
-        )
+        raise FileNotFoundError(f"checkpoint {name} is missing: {path} does not exist{_remedy(checkpoint)}.")
     state = _read_verified(checkpoint, path)
     model = create_model(checkpoint.model, checkpoint.num_classes)
     try:

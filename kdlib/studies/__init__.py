@@ -4,6 +4,8 @@ One file per chapter says what is compared; `create_study` builds it for a setti
 """
 
 import inspect
+import json
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +27,8 @@ from kdlib.studies import (
 from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
 
 __all__ = [
-    "STUDIES", "Arm", "Contrast", "OwnTeacher", "Setting", "Study", "by_label", "create_study", "own_options",
+    "STUDIES", "Arm", "Contrast", "OwnTeacher", "Setting", "Study", "by_label", "command_line",
+    "create_study", "own_options",
 ]  # fmt: skip
 
 
@@ -77,3 +80,17 @@ def create_study(name: str, setting: Setting, **options: Any) -> Study:
     if setting.profile.name == "imagenet" and name != "10_imagenet":
         raise ValueError(f"profile = 'imagenet' belongs to chapter 10_imagenet; {name} has the other profiles")
     return STUDIES[name](setting, **options)
+
+
+def command_line(name: str, given: Mapping[str, Any]) -> str:
+    """The shell command that trains what a study needs at these choices; defaults ("auto", none) may be left out."""
+    words = ["python", "-m", "kdlib", "run", name, "--profile", given["profile"]]
+    for field in ("pair", "device", "data"):
+        if given.get(field, "auto") != "auto":
+            words += [f"--{field}", given[field]]
+    if given.get("seeds"):
+        words += ["--seeds", *map(str, given["seeds"])]
+    for option, (_, default) in own_options(name).items():
+        if given.get(option) not in (None, [], default):
+            words += ["--option", f"{option}={json.dumps(given[option])}"]
+    return shlex.join(words)

@@ -114,6 +114,13 @@ class Setting:
         return cls(scale, pair, seeds, Machine.of(device), data)
 
     @property
+    def choices(self) -> dict[str, Any]:
+        """What differs from the profile's own, as `kdlib.studies.command_line` takes it."""
+        own = Setting.of(self.profile.name, device=self.machine.device)
+        fields = [f for f in ("pair", "data", "seeds") if getattr(self, f) != getattr(own, f)]
+        return {"profile": self.profile.name} | {f: getattr(self, f) for f in fields}
+
+    @property
     def networks(self) -> tuple[str, str]:
         """Names of the teacher and of the student."""
         return self.profile.pairs.get(self.pair) or tuple(self.pair.split("-"))
@@ -130,17 +137,20 @@ class Setting:
         return self.own_teacher(self.shared_seed(seed), OwnTeacher(Policy(name="weak1")))
 
     def own_teacher(self, seed: int, own: OwnTeacher, method: str = "ce") -> RunSpec:
-        """The run that trains a teacher of our own."""
-        scale = self.profile
+        """The run that trains a teacher of our own: the pair's network, or one in place of a public checkpoint."""
+        scale, name = self.profile, self.networks[0]
+        network = (scale.teacher_network or PUBLIC[name].model) if name in PUBLIC else name
+        joint = find_method(method).head is not None
         return RunSpec(
             data=self.data, part=own.part, pool=scale.teacher_pool, fraction=scale.teacher_fraction,
-            student=scale.teacher_network or self.networks[0], method=method, policy=own.policy,
-            recipe=scale.teacher_recipe, seed=seed, machine=self.machine,
+            student=network, method=method, policy=own.policy,
+            recipe=scale.joint_recipe or scale.teacher_recipe if joint else scale.teacher_recipe, seed=seed,
+            machine=self.machine,
         )  # fmt: skip
 
     def shared_seed(self, seed: int) -> int:
-        """The seed of what is trained once for several students: 0 at smoke and quick, and for a public teacher."""
-        return 0 if self.profile.trains or self.networks[0] in PUBLIC else seed
+        """The seed of the teacher, or of its head, of a student seed: 0 at smoke and quick, where one serves all."""
+        return 0 if self.profile.trains else seed
 
     def teacher_of(self, seed: int, arm: Arm) -> RunSpec | Public | None:
         """What a student of an arm learns from: nothing, a teacher, or a teacher with the head that it needs."""
@@ -152,10 +162,11 @@ class Setting:
             return base
         method = arm.head or definition.taught_by[0]
         if not find_method(method).needs_teacher:  # backbone and head are trained together
-            plain = OwnTeacher(Policy(name="weak1"))
-            return self.own_teacher(self.shared_seed(seed), plain, method)
+            own = arm.teacher or OwnTeacher(Policy(name="weak1"))
+            return self.own_teacher(self.shared_seed(seed), own, method)
         return RunSpec(
-            data=self.data, pool=self.profile.pool, fraction=self.profile.teacher_fraction,
+            data=self.data, part=arm.teacher.part if arm.teacher else "all", pool=self.profile.pool,
+            fraction=self.profile.teacher_fraction,
             student=teacher_model(base), teacher=base, method=method, policy=Policy(name="weak1"),
             recipe=self.profile.heads_recipe, seed=self.shared_seed(seed), machine=self.machine,
         )  # fmt: skip
@@ -230,7 +241,8 @@ def check_pair(pair: str, scale: Profile) -> None:
     if pair not in scale.pairs and not known:
         raise ValueError(
             f"pair = {pair!r} is unknown at profile {scale.name!r}; allowed are auto, {', '.join(scale.pairs)}, or "
-            "TEACHER-STUDENT of any two names of kdlib.models.MODELS (the teacher: also of a public checkpoint)"
+            "TEACHER-STUDENT of any two names of kdlib.models.MODELS (the teacher: also of a public checkpoint), "
+            "which hold no hyphen"
         )
 
 

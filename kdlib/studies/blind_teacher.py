@@ -14,6 +14,7 @@ def create(setting: Setting, ops: str = "cifar100", p: float | None = None) -> S
     """
     jda = Policy(name="jda", options={"ops": ops, "p": p})
     weak2 = Policy(name="weak2")
+    fixed = jda == Policy(name="jda")  # with another JDA the contrasts are not those that were fixed beforehand
     arms = by_label(
         Arm("one view", Policy(name="weak1")),
         Arm("weak2", weak2),
@@ -26,8 +27,8 @@ def create(setting: Setting, ops: str = "cifar100", p: float | None = None) -> S
     )
     gains = {part: (f"{part}: JDA", f"{part}: weak2") for part in (SEEN, UNSEEN)}
     contrasts = (
-        Contrast.of("a1", "JDA", "weak2", primary=True),
-        Contrast.of("a2", "JDA", "rot4", primary=True),
+        Contrast.of("a1", "JDA", "weak2", primary=fixed),
+        Contrast.of("a2", "JDA", "rot4", primary=fixed),
         Contrast.of("weak2 - one view", "weak2", "one view"),
         *(Contrast.of(f"JDA - {other}", "JDA", other) for other in ("rot2", "RandAugment", "CutMix")),
         *(Contrast.of(f"gain on {part} images", *gains[part]) for part in gains),

@@ -34,7 +34,7 @@ def create(setting: Setting, methods: list | None = None) -> Study:
     )
     gains = [(f"{names[m]} + JDA", f"{names[m]} + weak2") for m in others]
     contrasts = (
-        Contrast.mean_of("e", gains, "mean gain from JDA over the other methods", primary=True),
+        Contrast.mean_of("e", gains, "mean gain from JDA over the other methods", primary=set(others) == set(OTHERS)),
         *(Contrast.of(f"gain of {name}", f"{name} + JDA", f"{name} + weak2") for name in names.values()),
     )
     return Study("07_compatibility", setting, arms, contrasts)

@@ -251,7 +251,8 @@ def test_imagenet_has_a_chapter_of_its_own():
         (
             {"name": "smoke", "pair": "x-y"},
             "pair = 'x-y' is unknown at profile 'smoke'; allowed are auto, resnet8-resnet8, or "
-            "TEACHER-STUDENT of any two names of kdlib.models.MODELS (the teacher: also of a public checkpoint)",
+            "TEACHER-STUDENT of any two names of kdlib.models.MODELS (the teacher: also of a public checkpoint), "
+            "which hold no hyphen",
         ),
         ({"name": "smoke", "seeds": [0, 0]}, "seeds = [0, 0] must be a list of different whole numbers from 0 up"),
         ({"name": "smoke", "seeds": [-1]}, "seeds = [-1] must be a list of different whole numbers from 0 up"),
