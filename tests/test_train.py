@@ -448,7 +448,7 @@ def test_partners_are_training_images_of_the_run(make_spec, fields):
     names = torch.arange(1, len(task.train) + 1)
     plain = names.to(torch.uint8)[:, None, None, None].expand_as(task.pixels).contiguous()
     task = replace(task, pixels=plain, targets=names)
-    allowed, seen = set((task.ids + 1).tolist()), set()
+    allowed, seen, strangers = set((task.ids + 1).tolist()), set(), 0
     for number in range(task.steps):
         step = task.batch(number)
         for views, own, partner in zip(step.views, step.labels.tolist(), step.partners.tolist(), strict=True):
@@ -456,4 +456,6 @@ def test_partners_are_training_images_of_the_run(make_spec, fields):
             assert original == {own} and own in allowed
             assert mixed <= {own, partner} and partner in allowed
             seen |= mixed - {own}
-    assert len(seen) > len(allowed) / 2  # of all that may be partners, not only of the same batch
+            strangers += partner not in step.labels
+    assert len(seen) > len(allowed) / 2
+    assert strangers > task.steps * 8 / 2  # most are not of the same batch

@@ -28,7 +28,7 @@ TESTED = {
     r"w_0 \mathrm{CE}_x": "tests/methods/test_logits.py::test_four_terms_are_those_of_each_view",
     r"L_{\mathrm{HSAKD}}": "tests/methods/test_rotations.py::test_hsakd_terms",
     r"\mathrm{ECE} =": f"{STATS}::test_ece_is_the_slow_one",
-    r"\rho_1 \ge": "tests/measures/test_twins.py::test_other_pictures_are_no_near_twins",
+    r"\rho_1 \ge": "tests/measures/test_twins.py::test_near_twins_are_those_of_the_rule",
     r"u_r = ": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
     r"\text{T.stddev} =": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
     r"\mathrm{KL}_T(s\,\|\,t)": f"{LOSSES}::test_direction_is_from_the_teacher_to_the_student",

@@ -17,7 +17,6 @@ from kdlib.measures import scores as module
 from kdlib.measures.scores import BINS, TEMPERATURES, calibration, seen_ids
 from kdlib.sampling import training_ids
 from kdlib.specs import Public
-from kdlib.train import Task
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -26,16 +25,6 @@ pytestmark = pytest.mark.usefixtures("isolated")
 def spec(make_spec, tiny) -> ScoresSpec:
     run = make_spec(seed=7)
     return ScoresSpec(data=tiny, teacher=run, machine=run.machine)
-
-
-@pytest.fixture
-def teacher(make_spec):
-    """Fixed weights, and BatchNorm that has seen some images, so that answers differ between images."""
-    network = Task.of(make_spec(seed=7), None).method.student
-    with torch.no_grad():
-        for _ in range(5):
-            network(load_data(make_spec().data).train.images)
-    return network.eval()
 
 
 @pytest.fixture

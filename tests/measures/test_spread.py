@@ -17,21 +17,10 @@ from kdlib.measures.spread import draws as drawn
 from kdlib.randomness import uniforms
 from kdlib.sampling import training_ids
 from kdlib.specs import Policy
-from kdlib.task import Task
 
 pytestmark = pytest.mark.usefixtures("isolated")
 TWO_VIEWS = ("twin", "weak2", "cutout", "rot2", "jda", "randaugment", "cutmix")
 SIMULATIONS = 19_999
-
-
-@pytest.fixture
-def teacher(make_spec):
-    """Fixed weights, and BatchNorm that has seen some images, so that answers differ between images."""
-    network = Task.of(make_spec(seed=7), None).method.student
-    with torch.no_grad():
-        for _ in range(5):
-            network(load_data(make_spec().data).train.images)
-    return network.eval()
 
 
 @pytest.fixture

@@ -71,7 +71,9 @@ def test_other_pictures_are_no_near_twins(train):
     assert found.double().mean() < 0.02
 
 
-def test_nearest_is_that_of_a_computation_in_double(train):
+def ranked_correlations(test: torch.Tensor, train: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation of the detail of every pair in double precision, and the same with the largest of each row first."""
+
     def reference(images: torch.Tensor) -> np.ndarray:
         x = images.numpy().astype(float)
         fine = x.reshape(len(x), 3, 16, 2, 16, 2).mean((3, 5))
@@ -82,13 +84,36 @@ def test_nearest_is_that_of_a_computation_in_double(train):
         flat = rest.reshape(len(x), -1)
         return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
-    test = load_data(BUNDLED).test.images[:20]
     every = reference(test) @ reference(train).T
-    ranked = np.sort(every, axis=1)[:, ::-1]
+    return every, np.sort(every, axis=1)[:, ::-1]
+
+
+def test_nearest_is_that_of_a_computation_in_double(train):
+    test = load_data(BUNDLED).test.images[:20]
+    every, ranked = ranked_correlations(test, train)
     correlation, tenth, ids = nearest(test, train)
     assert np.allclose(correlation, ranked[:, 0], atol=1e-5)
     assert np.allclose(tenth, ranked[:, 9], atol=1e-5)
     assert np.allclose(every[np.arange(20), ids], ranked[:, 0], atol=1e-5)
+
+
+def test_near_twins_are_those_of_the_rule():
+    """rho_1 >= 0.95 and 4 (1 - rho_1) < 1 - rho_10, in double precision, on images that meet both, one or none of the
+    two: garments, and photographs under more and more noise. Some are close to each bound, none within rounding."""
+    garments, photos = load_data(BUNDLED), photographs(8).double()
+    noise = torch.randn(5, *photos.shape, generator=torch.Generator().manual_seed(0))
+    strength = torch.tensor([4, 20, 40, 60, 90]).view(5, 1, 1, 1, 1)
+    noisy = (photos + strength * noise).clamp(0, 255).byte().flatten(0, 1)
+    test = torch.cat([garments.test.images[:300], noisy])
+    train = torch.cat([garments.train.images[:1500], photographs(8)])
+    _, ranked = ranked_correlations(test, train)
+    first, tenth = ranked[:, 0], ranked[:, 9]
+    closer = (1 - tenth) / (1 - first)
+    alike, close = first >= 0.95, closer > 4
+    assert min((alike & close).sum(), (alike & ~close).sum(), (~alike & close).sum(), (~alike & ~close).sum()) >= 5
+    assert ((first > 0.93) & ~alike & close).any() and (alike & (closer > 3.5) & (closer < 5)).any()
+    assert min(np.abs(first - 0.95).min(), np.abs(closer - 4).min() / 100) > 1e-5
+    assert near_twins(split(test), split(train)).tolist() == (alike & close).tolist()
 
 
 def test_few_and_empty_pictures(train):

@@ -11,20 +11,9 @@ from kdlib.measures import measure
 from kdlib.measures.views import BINS, draw_views, measured_ids, weight_summary
 from kdlib.randomness import uniforms
 from kdlib.specs import Policy
-from kdlib.train import Task
 from kdlib.views.policies import create_policy, crop_flip
 
 pytestmark = pytest.mark.usefixtures("isolated")
-
-
-@pytest.fixture
-def teacher(make_spec):
-    """Fixed weights, and BatchNorm that has seen some images, so that answers differ between images."""
-    network = Task.of(make_spec(seed=7), None).method.student
-    with torch.no_grad():
-        for _ in range(5):
-            network(load_data(make_spec().data).train.images)
-    return network.eval()
 
 
 @pytest.fixture
