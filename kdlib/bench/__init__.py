@@ -5,12 +5,12 @@ are what is compared.
 """
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -86,11 +86,10 @@ def _subset(count: int) -> ImageSet:
     return replace(train, images=train.images[:count], labels=train.labels[:count])
 
 
-def run_of(pair: str, precision: str | None = None, threads: int = 1, images: int = IMAGES) -> RunSpec:
+def run_of(pair: str, threads: int = 1, images: int = IMAGES) -> RunSpec:
     """KD + JDA of a pair of networks: the run whose steps are timed. Its teacher is never trained."""
     teacher, student = PAIRS[pair]
     machine = Machine.of("cpu", threads)
-    machine = machine.model_copy(update={"precision": precision or machine.precision})
     recipe = Recipe(views_per_step=2 * images, views_per_image=2, learning_rate=0.01, weight_decay=1e-4)
     shared = {"data": data_name(), "recipe": recipe, "seed": 0, "machine": machine}
     first = RunSpec(student=teacher, method="ce", policy=Policy(name="weak1"), **shared)
@@ -164,16 +163,19 @@ def memory() -> dict[str, float]:
     return {"after import": before, "at most in a run": after}
 
 
-def _memory_of_a_run() -> tuple[float, float]:
-    def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000  # Linux counts kilobytes
+def peak_megabytes() -> float:
+    """The most memory that this process has held. Linux only: `getrusage` would count that of its parent too."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 1e6
 
-    before = peak()
+
+def _memory_of_a_run() -> tuple[float, float]:
+    before = peak_megabytes()
     torch.set_num_threads(1)
     run = steps_of(run_of("resnet"))
     for number in range(10):
         run.take(number)
-    return before, peak()
+    return before, peak_megabytes()
 
 
 def batch_sizes(rounds: int, sizes: tuple[int, ...] = (16, 32, 64, 128, 256)) -> Rates:

@@ -1,7 +1,10 @@
 """What the benchmark says: ratios, targets met or not, JSON that reads back; every comparison runs."""
 
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,3 +58,13 @@ def test_the_small_comparisons_run(monkeypatch):
     assert run.view_policy().views == 2 and run.images_per_step == 4
     assert bench.flops_of_a_pair("resnet") > 0
     assert all(torch.isfinite(p).all() for p in steps.method.student.parameters())
+
+
+def test_memory_is_that_of_the_process_itself():
+    """A child of a process that has held 300 MB more does not count them; what it holds itself it does."""
+    held = np.ones(300_000_000, dtype=np.uint8)
+    code = "from kdlib.bench import peak_megabytes as p; a = p(); b = bytearray(b'x') * 200_000_000; print(a, p())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(float, done.stdout.split())
+    assert 190 < after - before < 230
+    assert held[-1] == 1 and bench.peak_megabytes() > before + 200
