@@ -31,6 +31,11 @@ class Interval:
     n: int
     level: float
 
+    @property
+    def shown(self) -> bool:
+        """Whether tables and figures show it: from two values it is wider than any claim and any picture."""
+        return self.n > 2
+
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Student's t interval for the mean of independent values.

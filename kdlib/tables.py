@@ -190,7 +190,7 @@ def cost_points(study: Study, frame: pd.DataFrame, timing: Mapping | None) -> pd
     rows = {}
     for arm, interval in arm_intervals(study, frame).items():
         cost = run_cost(study.specs(arm)[0])
-        low, high = (interval.low, interval.high) if interval.n > 2 else (math.nan, math.nan)
+        low, high = (interval.low, interval.high) if interval.shown else (math.nan, math.nan)
         rows[arm] = {
             "top1": interval.mean, "low": low, "high": high,
             "megabytes": cost.training_bytes / 1e6, "gigamacs": cost.step_macs / 1e9,
@@ -239,8 +239,8 @@ def judge(study: Study, contrast: Contrast, interval: Interval) -> Verdict:
 
 
 def span(interval: Interval, spec: str = ".2f") -> str:
-    """ "[low, high]", or why there is none: from two seeds an interval is wider than any claim."""
-    if interval.n < 3:
+    """ "[low, high]", or why none is shown."""
+    if not interval.shown:
         return ("", "one seed", "two seeds")[interval.n]
     return f"[{interval.low:{spec}}, {interval.high:{spec}}]"
 
@@ -250,7 +250,7 @@ def in_words(interval: Interval) -> str:
     if not interval.n:
         return "not measured"
     level = f"{100 * interval.level:.1f}".removesuffix(".0")
-    spread = f"{level} % interval {span(interval, '+.2f')}, n = {interval.n}" if interval.n > 2 else span(interval)
+    spread = f"{level} % interval {span(interval, '+.2f')}, n = {interval.n}" if interval.shown else span(interval)
     return f"{interval.mean:+.2f} points ({spread})"
 
 

@@ -79,7 +79,7 @@ def arms(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label:
         interval = mean_interval(values)
         axis.scatter(values, np.full(len(values), y), s=22, color=BLUE, alpha=0.55, zorder=3, linewidths=0)
         axis.plot([interval.mean], [y], marker="|", markersize=16, markeredgewidth=2.5, color=ORANGE, zorder=4)
-        if len(values) > 2:  # with two seeds the interval is wider than any picture
+        if interval.shown:
             axis.plot([interval.low, interval.high], [y, y], color=ORANGE, lw=1.6, zorder=2)
     axis.set_yticks(range(len(order)), order)
     axis.set(xlabel=label, ylim=(len(order) - 0.4, -0.6))
@@ -94,14 +94,14 @@ def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "d
     """
     figure, axis = plt.subplots(figsize=(6.8, 0.42 * len(rows) + 0.9))
     spread = [abs(i.mean) for i in rows.values() if i.n] or [1.0]
-    limit = max([*spread, *(max(abs(i.low), abs(i.high)) for i in rows.values() if i.n > 2), 1.0]) * 1.15
+    limit = max([*spread, *(max(abs(i.low), abs(i.high)) for i in rows.values() if i.shown), 1.0]) * 1.15
     axis.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0)
     axis.axvline(0, color="black", lw=0.8)
     for y, (_, interval) in enumerate(rows.items()):
         if not interval.n:
             axis.annotate("not measured", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
             continue
-        if interval.n > 2:  # with two seeds the interval is wider than any picture
+        if interval.shown:
             axis.plot([max(interval.low, -limit), min(interval.high, limit)], [y, y], color=BLUE, lw=1.8)
             for end, arrow, goes_on in ((-limit, "<", interval.low < -limit), (limit, ">", interval.high > limit)):
                 if goes_on:

@@ -15,7 +15,7 @@ def _line(axis, points: Mapping[float, Interval], colour: str, label: str | None
     """Means joined by a line, with the interval of each point that has one."""
     x, mean = list(points), [i.mean for i in points.values()]
     axis.plot(x, mean, "o-", color=colour, ms=5, lw=1.4, label=label)
-    wide = {at: i for at, i in points.items() if i.n > 2}  # with two seeds the interval is wider than any picture
+    wide = {at: i for at, i in points.items() if i.shown}
     axis.vlines(list(wide), [i.low for i in wide.values()], [i.high for i in wide.values()], color=colour, lw=1.6)
 
 
@@ -94,5 +94,5 @@ def grid(
 def _gain(interval: Interval) -> str:
     if not interval.n:
         return "not measured"
-    spread = f" [{interval.low:+.1f}, {interval.high:+.1f}]" if interval.n > 2 else ""
+    spread = f" [{interval.low:+.1f}, {interval.high:+.1f}]" if interval.shown else ""
     return f"{interval.mean:+.2f}{spread}"

@@ -14,6 +14,8 @@ from kdlib.data import BUNDLED, load_data
 from kdlib.plots.good_views import by_measure, policy_views, spread_and_loss
 from kdlib.studies import Setting, create_study
 
+from .conftest import drawn
+
 NAMES = ["twin", "weak2", "cutout", "rot2", "JDA, p = 0.1", "JDA, p = 0.3", "JDA, p = 0.6", "JDA, p = 1", "RandAugment"]
 
 
@@ -31,13 +33,6 @@ def made_up(generator: np.random.Generator, seeds: int = 5) -> pd.DataFrame:
     columns = {"spread": spread, "error": spread / 100, "labels": 0.0055, "draws": 310.0, "loss": loss,
                "low": loss - 0.02, "high": loss + 0.02, "seeds": float(seeds)}  # fmt: skip
     return pd.DataFrame(columns, index=NAMES)
-
-
-def drawn(figure: Figure) -> Figure:
-    """The figure, after a real drawing."""
-    assert isinstance(figure, Figure)
-    figure.canvas.draw()
-    return figure
 
 
 def names_of(figure: Figure) -> list[str]:

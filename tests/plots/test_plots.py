@@ -1,27 +1,16 @@
 """Figures: closed when returned, gaps say so, nothing warns."""
 
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from kdlib import jda_tables, pictures, plots
 from kdlib.stats import mean_interval
 from kdlib.views.policies import jda
 
-
-def drawn(figure: Figure) -> Figure:
-    """The figure, after a real drawing."""
-    assert isinstance(figure, Figure)
-    figure.canvas.draw()
-    return figure
-
-
-def texts(figure: Figure) -> list[str]:
-    return [t.get_text() for axis in figure.axes for t in axis.texts]
+from .conftest import drawn, texts
 
 
 def frame(values: dict) -> pd.DataFrame:

@@ -4,17 +4,13 @@ import math
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from kdlib.plots import costs, series
 from kdlib.stats import mean_interval
 
+from .conftest import texts
+
 FULL, TWO, NONE = mean_interval([50, 51, 53]), mean_interval([50, 52]), mean_interval([])
-
-
-def texts(figure: Figure) -> list[str]:
-    figure.canvas.draw()
-    return [t.get_text() for axis in figure.axes for t in axis.texts]
 
 
 def test_sweeps_ring_the_suitable_points():

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from kdlib.data import BUNDLED, load_data
 from kdlib.measures.scores import BINS, TEMPERATURES, calibration
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.plots import teachers
+
+from .conftest import drawn, texts
 
 
 @pytest.fixture
@@ -19,16 +20,6 @@ def metrics(generator) -> dict:
     logits[np.arange(400), labels] += 2
     stored = [calibration(torch.tensor(logits), torch.tensor(labels), t) for t in TEMPERATURES]
     return {"test_top1": 70.0, "distinct_top1": 69.0, "train_top1": 99.0, "temperatures": stored}
-
-
-def drawn(figure: Figure) -> Figure:
-    assert isinstance(figure, Figure)
-    figure.canvas.draw()
-    return figure
-
-
-def texts(figure: Figure) -> list[str]:
-    return [t.get_text() for axis in figure.axes for t in axis.texts]
 
 
 def test_accuracies_stand_beside_what_is_published(metrics):
