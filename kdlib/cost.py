@@ -30,8 +30,10 @@ class Cost:
     deployed_bytes: the student's parameters.
     teacher_macs, student_macs: one view forward, with the heads.
     student_step_macs: one view forward and backward, with the heads.
-    step_macs, run_macs: all views of one optimiser step, and of the run.
+    step_macs, run_macs: all views of one optimiser step, and of the run, with the making of its view bank.
     views, steps: of the whole run.
+    bank_macs, bank_bytes: the teacher's answers to all views of a view bank, and what it holds on disk; runs that share
+        a bank make it once.
     """
 
     student_parameters: int
@@ -46,6 +48,8 @@ class Cost:
     run_macs: int
     views: int
     steps: int
+    bank_macs: int = 0
+    bank_bytes: int = 0
 
 
 def parameters(module: nn.Module) -> int:
@@ -91,11 +95,12 @@ class _Headed(nn.Module):
 
 @dataclass(frozen=True)
 class Extras:
-    """What a method adds to its networks in training.
+    """What a method, or a view bank, adds to its networks in training.
 
     trained, frozen: parameters of heads and embeddings that are trained beside the student, and that are only kept.
     bank_bytes: the memory bank. teacher_macs, student_macs: forward MACs of one view in what is frozen, and in what is
     trained. trains_student: False where the student's backbone itself is frozen (the teacher's head is trained).
+    stored_views, stored_bytes: of a view bank, all in all; steps then need no teacher.
     """
 
     trained: int = 0
@@ -104,6 +109,8 @@ class Extras:
     teacher_macs: int = 0
     student_macs: int = 0
     trains_student: bool = True
+    stored_views: int = 0
+    stored_bytes: int = 0
 
 
 def method_extras(
@@ -176,7 +183,8 @@ def arm_cost(
     teacher_macs += extras.teacher_macs
     trained = extras.trained + (student if extras.trains_student else 0)
     weights = student + teacher + extras.trained + extras.frozen
-    step_macs = views_per_step * (teacher_macs + student_step_macs)
+    step_macs = views_per_step * (student_step_macs + (0 if extras.stored_views else teacher_macs))
+    bank_macs = extras.stored_views * teacher_macs
     return Cost(
         student_parameters=student,
         teacher_parameters=teacher,
@@ -187,7 +195,9 @@ def arm_cost(
         student_macs=student_macs + extras.student_macs,
         student_step_macs=student_step_macs,
         step_macs=step_macs,
-        run_macs=step_macs * steps,
+        run_macs=step_macs * steps + bank_macs,
         views=views_per_step * steps,
         steps=steps,
+        bank_macs=bank_macs,
+        bank_bytes=extras.stored_bytes,
     )

@@ -1,11 +1,13 @@
 """A backbone that takes images as they are stored: uint8 in, logits in float32 out."""
 
+import copy
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from kdlib.models import Backbone, Output
+from kdlib.models.folding import folded
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,6 +33,12 @@ class Network(nn.Module):
     def attach(self, head: nn.Module | None) -> None:
         """Gives the network this head, or none."""
         self.head = head.to(memory_format=torch.channels_last) if head is not None else None
+
+    def frozen(self) -> "Network":
+        """A copy for inference alone: in eval mode, without gradients, and with a folded backbone where it can be."""
+        network = copy.deepcopy(self).eval().requires_grad_(False)
+        network.backbone = folded(network.backbone, self.precision)
+        return network
 
     def forward(self, images: Tensor) -> Output:
         with self._autocast(images):

@@ -26,6 +26,16 @@ def cache_root() -> Path:
     return _folder("KDLIB_CACHE", ROOT / "data" / "cache")
 
 
+def bank_root() -> Path:
+    """View banks: $KDLIB_BANKS, else banks/ in the cache."""
+    return _folder("KDLIB_BANKS", cache_root() / "banks")
+
+
+def answers_root() -> Path | None:
+    """Answers of teachers to fresh views, kept for other runs (see kdlib.answers): $KDLIB_ANSWERS, else nowhere."""
+    return _folder("KDLIB_ANSWERS", ROOT) if os.environ.get("KDLIB_ANSWERS") else None
+
+
 def results_root() -> Path:
     """Published results, one small JSON file per run: $KDLIB_RESULTS, else results/ of the project."""
     return _folder("KDLIB_RESULTS", ROOT / "results")

@@ -20,9 +20,9 @@ class Profile:
     measured_images: how many images of each split teacher-only measurements look at. timed_steps: see
     kdlib.measurements.TimingSpec. spread_pool, spread_passes: of how
     many training images, and how often, T.stddev draws (see kdlib.measurements).
-    heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds. trains:
-    whether `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a
-    claim.
+    heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds; many_seeds,
+    few_seeds: those of the headline arms and of exploratory ones, where they differ. trains: whether
+    `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a claim.
     """
 
     name: str
@@ -33,6 +33,8 @@ class Profile:
     teacher_recipe: Recipe
     heads_recipe: Recipe
     seeds: tuple[int, ...]
+    many_seeds: tuple[int, ...] = ()
+    few_seeds: tuple[int, ...] = ()
     pool: int | None = None
     fraction: float = 1.0
     few_shot: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
@@ -128,6 +130,8 @@ PROFILES: Mapping[str, Profile] = {
         ),
         heads_recipe=Recipe(views_per_step=128, views_per_image=20, learning_rate=0.1, weight_decay=5e-4),
         seeds=(0, 1, 2, 3, 4),
+        many_seeds=tuple(range(10)),
+        few_seeds=(0, 1, 2),
         pool=10_000,
         fraction=0.5,
         few_shot=(0.05, 0.1, 0.25, 0.5, 1.0),

@@ -9,7 +9,7 @@ import torch
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdlib.hardware import resolve_device, resolve_precision
-from kdlib.methods import check_method, find_method, method_options
+from kdlib.methods import METHODS, check_method, find_method, method_options
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.records import Number, Record, Whole
@@ -17,7 +17,7 @@ from kdlib.sampling import PARTS
 from kdlib.views.policies import ViewPolicy, create_policy, policy_options
 
 # Raised when a change alters what training does, so that older results are never mistaken for new ones.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 class Recipe(Record):
@@ -156,7 +156,9 @@ class RunSpec(Spec):
     data: name of a data set; part: all of its training images, or a fixed half; pool: a fixed number of those, or null;
     fraction: few-shot share in (0, 1];
     validation: measure on the validation split instead of the test set, and keep it out of training; teacher: null, a
-    public checkpoint, or the spec of the run that trains it.
+    public checkpoint, or the spec of the run that trains it. bank: the run takes its views, and its teacher's answers,
+    from a bank of so many sets of views per image (see kdlib.bank); null: fresh views in each epoch. exact: float32 is
+    asked for, whatever the hardware has.
     """
 
     kind: Literal["run"] = "run"
@@ -172,6 +174,8 @@ class RunSpec(Spec):
     policy: Policy
     recipe: Recipe
     seed: Whole = Field(ge=0)
+    bank: Whole | None = Field(None, ge=1)
+    exact: bool = False
     machine: Machine
 
     @field_validator("student")
@@ -203,6 +207,9 @@ class RunSpec(Spec):
         images = self.recipe.views_per_step // views
         if images % self.recipe.micro_batches:
             raise ValueError(f"micro_batches = {self.recipe.micro_batches} must divide the {images} images of a step")
+        self._check_bank()
+        if self.exact and self.machine.precision != "float32":
+            raise ValueError(f"machine.precision = {self.machine.precision!r} of an exact run must be 'float32'")
         definition = find_method(self.method)
         taught = self.teacher.method if isinstance(self.teacher, RunSpec) else None
         if definition.taught_by and taught not in definition.taught_by:
@@ -216,6 +223,21 @@ class RunSpec(Spec):
                 "the teacher's own backbone"
             )
         return self
+
+    def _check_bank(self) -> None:
+        if self.bank is None:
+            return
+        if self.teacher is None or not find_method(self.method).logits_only:
+            able = ", ".join(n for n, d in METHODS.items() if d.logits_only)
+            raise ValueError(
+                f"bank = {self.bank} stores the teacher's logits, and method {self.method!r} "
+                f"{'reads more of its teacher' if self.teacher else 'has no teacher'}; allowed are {able}"
+            )
+        if self.policy.create().by_batch or self.policy.create().mixes:
+            raise ValueError(
+                f"bank = {self.bank} needs views of one image each; those of policy {self.policy.name!r} depend on "
+                "other images too"
+            )
 
     def view_policy(self) -> ViewPolicy:
         """The views that the student sees: the policy's, spread as the method needs."""

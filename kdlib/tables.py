@@ -3,10 +3,12 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 import pandas as pd
 
+from kdlib.bank import bytes_per_image
 from kdlib.cost import Cost, Extras, arm_cost, method_extras
 from kdlib.data import facts
 from kdlib.methods import find_method
@@ -81,9 +83,15 @@ def training_images(spec: RunSpec) -> int:
 
 
 def run_extras(spec: RunSpec) -> Extras:
-    """What the run's method adds to its networks."""
+    """What the run's method, and its view bank, add to its networks."""
     options = json.dumps(spec.options, sort_keys=True)  # a dict cannot be a key of a cache
-    return _cached_extras(spec.method, options, *_networks(spec), training_images(spec))
+    extras = _cached_extras(spec.method, options, *_networks(spec), training_images(spec))
+    if spec.bank is None:
+        return extras
+    views, known = spec.view_policy().views, facts(spec.data)
+    images = training_count(known.class_sizes, 1.0, spec.pool, spec.validation, spec.part)
+    stored = images * bytes_per_image(spec.bank, views, known.size, len(known.class_sizes))
+    return replace(extras, stored_views=images * spec.bank * views, stored_bytes=stored)
 
 
 def _networks(spec: RunSpec) -> tuple[str, str | None, int, int]:
@@ -233,7 +241,7 @@ def verdict_text(study: Study, contrast: Contrast, interval: Interval) -> str:
 
 def judge(study: Study, contrast: Contrast, interval: Interval) -> Verdict:
     """The verdict of the rule on a contrast; a claim of fewer bytes that fails contradicts it."""
-    word = verdict(interval, planned=len(study.setting.seeds), claim=contrast.says)
+    word = verdict(interval, planned=study.planned(contrast), claim=contrast.says)
     measured = word in (Verdict.SUPPORTED, Verdict.INCONCLUSIVE)
     return Verdict.CONTRADICTED if measured and not cheaper(study, contrast) else word
 

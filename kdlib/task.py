@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from kdlib import distributed
+from kdlib import distributed, paths
+from kdlib.bank import Bank, open_bank
 from kdlib.data import ImageSet, load_data
 from kdlib.methods import Method, Step, create_method, find_method
 from kdlib.models import create_model
@@ -34,10 +36,13 @@ class Task:
     policy: ViewPolicy
     method: Method
     steps: int
+    bank: Bank | None = None
+    answers: Tensor | None = None  # the teacher's to the fresh views of every step, [steps, B, V, N], if kept
 
     @classmethod
-    def of(cls, spec: RunSpec, teacher: Network | None) -> "Task":
-        """Loads the data and makes the student. Raises ValueError or FileNotFoundError before any work."""
+    def of(cls, spec: RunSpec, teacher: Network | None, banks: Path | None = None) -> "Task":
+        """Loads the data, makes the student, and opens its view bank in `banks` (by default `paths.bank_root()`), which
+        is made there if it is new. Raises ValueError or FileNotFoundError before any work."""
         data = load_data(spec.data)
         subset = (spec.fraction, spec.pool, spec.validation, spec.part)
         ids = training_ids(data.train.labels, spec.seed, *subset)
@@ -66,7 +71,8 @@ class Task:
             else (data.train.evaluated[held], data.train.labels[held])
         )
         pixels, targets = resident(data.train.images, spec.machine.device), data.train.labels.to(spec.machine.device)
-        return cls(spec, data.train, ids, pixels, targets, images, labels, order, policy, method, steps)
+        bank = spec.bank and open_bank(spec, method.teacher, data.train, policy, banks or paths.bank_root())
+        return cls(spec, data.train, ids, pixels, targets, images, labels, order, policy, method, steps, bank)
 
     def draws(self, roles: dict, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
         """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
@@ -77,23 +83,37 @@ class Task:
         ids, epochs = self.order.at(step)
         first = epochs[0].item() + 1
         ids, epochs = (part[distributed.rank() :: distributed.world()] for part in (ids, epochs))
-        draws = self.draws({**self.policy.roles, "method": 1}, ids, epochs)
-        device, partners = self.targets.device, None
-        if self.policy.mixes:
-            partners = self.ids[(draws["partner"].squeeze(1) * len(self.ids)).long()]
-        views = self.policy(self.raw(ids), draws, None if partners is None else self.raw(partners))
-        shares = self.policy.shares(draws, *views.shape[-2:])
+        device = self.targets.device
+        seen = self._stored(ids, epochs) if self.bank else self._fresh(ids, epochs)
+        if self.answers is not None:
+            seen["answers"] = self.answers[step].to(device, non_blocking=True)
         return Step(
-            views=views,
             labels=self.targets[ids.to(device)],
-            keys=draws["method"].squeeze(1).to(device),
+            keys=self.draws({"method": 1}, ids, epochs)["method"].squeeze(1).to(device),
             index=torch.searchsorted(self.ids, ids.contiguous()),
             seed=stream_seed(self.spec.seed, f"method step of process {distributed.rank()}", step),
             epoch=first,
             epochs=self.epochs,
-            shares=None if shares is None else shares.to(device),
-            partners=None if partners is None else self.targets[partners.to(device)],
+            **seen,
         )
+
+    def _stored(self, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
+        """The fields of a step that come from the view bank."""
+        views, answers = (part.to(self.targets.device, non_blocking=True) for part in self.bank.at(ids, epochs))
+        return {"views": views, "answers": answers}
+
+    def _fresh(self, ids: Tensor, epochs: Tensor) -> dict[str, Tensor | None]:
+        """The same fields, and those of mixed images, with views that are made now."""
+        draws, device, partners = self.draws(self.policy.roles, ids, epochs), self.targets.device, None
+        if self.policy.mixes:
+            partners = self.ids[(draws["partner"].squeeze(1) * len(self.ids)).long()]
+        views = self.policy(self.raw(ids), draws, None if partners is None else self.raw(partners))
+        shares = self.policy.shares(draws, *views.shape[-2:])
+        return {
+            "views": views,
+            "shares": None if shares is None else shares.to(device),
+            "partners": None if partners is None else self.targets[partners.to(device)],
+        }
 
     def raw(self, ids: Tensor) -> Tensor:
         """Training images uint8 [B, 3, H, W] on the device; ids int64 [B] on the CPU."""
@@ -103,6 +123,12 @@ class Task:
     def epochs(self) -> float:
         """How often the run sees each image."""
         return self.spec.recipe.views_per_image / self.policy.views
+
+    @property
+    def distinct_views(self) -> int:
+        """How many different views of each image the run sees; a bank's come again and again."""
+        epochs = self.epochs if self.spec.bank is None else min(self.epochs, self.spec.bank)
+        return round(epochs * self.policy.distinct)
 
     def weak_views(self) -> tuple[Tensor, Tensor]:
         """One crop and flip of up to WEAK_VIEW_IMAGES training images, with labels."""

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdlib import distributed
+from kdlib import distributed, paths
+from kdlib.answers import remembering
 from kdlib.cache import replacing
 from kdlib.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
 from kdlib.methods import Step, total
@@ -95,7 +96,7 @@ def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progre
     Returns {"metrics", "evaluations", "bits", "fingerprint", "seconds"}, see `finish` for the metrics; None in the
     other processes of torchrun. Raises ValueError if the checkpoint belongs to other data or another spec.
     """
-    task = Task.of(spec, teacher)
+    task = remembering(Task.of(spec, teacher), paths.answers_root())
     recipe, optimisation = spec.recipe, Optimisation.of(task)
     state = resume(task, optimisation, folder)
     module = distributed.parallel(task.method).train()
@@ -182,7 +183,7 @@ def finish(task: Task, state: State, folder: Path) -> dict:
         "train_top1": scores(logits_on(student, views), labels)["top1"],
         "bn_top1": scores(logits_on(with_batch_norm_from(student, views), task.images), task.labels)["top1"],
         "images": len(task.ids), "steps": task.steps, "epochs": task.epochs,
-        "views": task.steps * spec.recipe.views_per_step, "distinct_views": round(task.epochs * task.policy.distinct),
+        "views": task.steps * spec.recipe.views_per_step, "distinct_views": task.distinct_views,
         "correct": correctness_bits(logits, task.labels),
         **{f"mean_{name}": (value / task.steps).item() for name, value in state.sums.items()},
     }  # fmt: skip

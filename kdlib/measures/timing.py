@@ -1,5 +1,7 @@
 """Seconds of one optimiser step of several runs, which take steps in turn."""
 
+from pathlib import Path
+
 from kdlib.clock import in_turn, summary
 from kdlib.measurements import TimingSpec
 from kdlib.networks import Network
@@ -26,8 +28,8 @@ def measure_timing(spec: TimingSpec, *teachers: Network | None) -> dict:
 class Steps:
     """A run that takes single steps, as training does."""
 
-    def __init__(self, run: RunSpec, teacher: Network | None):
-        self.task = Task.of(run, teacher)
+    def __init__(self, run: RunSpec, teacher: Network | None, banks: Path | None = None):
+        self.task = Task.of(run, teacher, banks)
         self.method = self.task.method.train()
         self.optimisation = Optimisation.of(self.task)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdlib.methods import features, logits, rotations
 from kdlib.methods.base import Batch, Definition, KDOptions, Loss, NoOptions, Step, Term
-from kdlib.models import Backbone
+from kdlib.models import Backbone, Output
 from kdlib.networks import Network
 from kdlib.records import Record
 from kdlib.views.policies import POLICIES, ViewPolicy, create_policy
@@ -110,7 +110,7 @@ def new_memory(
 
 
 class Method(nn.Module):
-    """A student, its teacher (frozen, in eval mode), and the loss between them.
+    """A student, its teacher (an inference copy, see `Network.frozen`), and the loss between them.
 
     Made by `create_method`. Where the method trains only a head, the student's backbone is frozen and in eval mode.
     forward: Step -> Loss.
@@ -129,7 +129,7 @@ class Method(nn.Module):
         self.student, self.memory = student, memory
         if not definition.trains_student:
             student.backbone.requires_grad_(False)
-        self.teacher = teacher.eval().requires_grad_(False) if teacher is not None else None
+        self.teacher = teacher.frozen() if teacher is not None else None
 
     def train(self, mode: bool = True) -> "Method":
         super().train(mode)
@@ -142,7 +142,9 @@ class Method(nn.Module):
     def forward(self, step: Step) -> Loss:
         flat = step.views.flatten(0, 1)
         teacher = None
-        if self.teacher is not None:
+        if step.answers is not None:
+            teacher = Output(step.answers.flatten(0, 1).float())
+        elif self.teacher is not None:
             with torch.no_grad():
                 teacher = self.teacher(flat)
         return self.definition.loss(Batch(step, self.student(flat), teacher, self.memory), self.options)

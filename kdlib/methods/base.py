@@ -30,6 +30,7 @@ class Step(NamedTuple):
     draw; index: int64 [B] on the CPU, the places of the images in the run's list of training images; seed: for draws of
     the whole step; epoch: the epoch of the first image, from 1; epochs: of the whole run. Where the policy mixes
     images, shares: float32 [B, V], how much of each view is the image itself; partners: int64 [B], the other labels.
+    answers: floating [B, V, N], the teacher's logits on the views, where they were stored before.
     """
 
     views: Tensor
@@ -41,6 +42,7 @@ class Step(NamedTuple):
     epochs: float = 1.0
     shares: Tensor | None = None
     partners: Tensor | None = None
+    answers: Tensor | None = None
 
     def split(self, parts: int) -> "list[Step]":
         """The step in equal parts, by images; B must be a multiple of `parts`. Each part draws for itself."""
@@ -54,8 +56,8 @@ class Step(NamedTuple):
 class Batch:
     """What a method's loss sees of a step.
 
-    student: Output on all B * V views, interleaved by image; teacher: the same without gradient, or None; memory: the
-    method's own trained state, or None.
+    student: Output on all B * V views, interleaved by image; teacher: the same without gradient (its logits alone,
+    where they were stored), or None; memory: the method's own trained state, or None.
     """
 
     step: Step
@@ -117,7 +119,8 @@ class Definition:
     needs_teacher: whether it learns from a teacher. taught_by: the methods whose runs train the teacher's head, if the
     teacher needs one. trains_student: False trains only a head on the teacher's own frozen backbone.
     views: the numbers of views per image that a policy may make (None: any). spread: what the method makes of each view
-    of the policy, see kdlib.views.spread. mixes: whether views that mix two images make sense.
+    of the policy, see kdlib.views.spread. mixes: whether views that mix two images make sense. logits_only: whether the
+    teacher's logits are all that the loss reads of it, so that stored ones will do.
     head: (backbone, options) -> a module from its Output to a tensor, needed only in training.
     memory: (student, teacher, labels of the training images, options) -> a module that is trained with the student and
     needed only in training.
@@ -133,5 +136,6 @@ class Definition:
     views: tuple[int, ...] | None = None
     spread: str = "none"
     mixes: bool = False
+    logits_only: bool = False
     head: Callable[[Backbone, Record], nn.Module] | None = None
     memory: Callable[[Backbone, Backbone | None, Tensor, Record], nn.Module] | None = None

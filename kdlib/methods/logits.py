@@ -85,6 +85,7 @@ METHODS = {
         "Hinton et al., 2015",
         r"\alpha\,\mathrm{CE} + \beta\, T^2\, \mathrm{KL}_T(t \| s)",
         mixes=True,
+        logits_only=True,
     ),
     "ccd": Definition(
         _ccd,
@@ -94,6 +95,7 @@ METHODS = {
         r" w = \cos(z_t(x), z_t(\tilde x)) + 1",
         views=(2,),
         mixes=True,
+        logits_only=True,
     ),
     "four_term": Definition(
         _four_terms,
@@ -102,11 +104,13 @@ METHODS = {
         r"\tfrac12 (w_0 \mathrm{CE}_x + w_1 \mathrm{CE}_{\tilde x})"
         r" + T^2 \tfrac12 (w_2 \mathrm{KL}_x + w_3 \mathrm{KL}_{\tilde x})",
         views=(2,),
+        logits_only=True,
     ),
     "dkd": Definition(
         _dkd,
         DKDOptions,
         "Decoupled Knowledge Distillation (Zhao et al., CVPR 2022)",
         r"\mathrm{CE} + \min(e / e_0, 1)\, T^2 (\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD})",
+        logits_only=True,
     ),
 }

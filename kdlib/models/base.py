@@ -10,14 +10,14 @@ class Output(NamedTuple):
     """What a backbone returns for a batch of B images.
 
     logits: [B, N] class scores, before any softmax.
-    pooled: [B, d] the globally averaged feature that the classifier reads.
-    stages: one raw feature map [B, c, h, w] per stage, first to last.
+    pooled: [B, d] the globally averaged feature that the classifier reads; None where only logits were stored.
+    stages: one raw feature map [B, c, h, w] per stage, first to last; none where only logits were stored.
     extra: what a head made of the rest, [B, ...], where the network has one; else None.
     """
 
     logits: Tensor
-    pooled: Tensor
-    stages: tuple[Tensor, ...]
+    pooled: Tensor | None = None
+    stages: tuple[Tensor, ...] = ()
     extra: Tensor | None = None
 
 

@@ -21,7 +21,9 @@ from kdlib.studies import (
     imagenet,
     joint_data_augmentation,
     proportion,
+    sizing,
     tour,
+    view_bank,
     your_own,
 )  # fmt: skip
 from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
@@ -60,6 +62,8 @@ STUDIES: Mapping[str, Callable[..., Study]] = {
     "11_good_views": good_views.create,
     "12_verdicts": _verdicts,
     "13_your_own": your_own.create,
+    "14_view_bank": view_bank.create,
+    "16_sizing": sizing.create,
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from kdlib.data import check_name
 from kdlib.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
@@ -10,7 +10,7 @@ from kdlib.methods import find_method
 from kdlib.models import MODELS
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.profiles import Profile, profile
-from kdlib.specs import Machine, Policy, Public, RunSpec, Spec, teacher_model
+from kdlib.specs import Machine, Policy, Public, Recipe, RunSpec, Spec, teacher_model
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Arm:
 
     teacher: None is the setting's own, see `Setting.teacher`. head: which method trains the head of SSKD's or HSAKD's
     teacher; None takes the first. is_teacher: the arm is the own teacher itself, and method and head do not matter.
-    fraction, part, views_per_image: of the training images and of the recipe, where they differ from the profile's.
+    student, fraction, part, recipe: the network, the training images, and fields of the recipe, where they differ from
+    the setting's. bank, exact, validation: of the run, see `RunSpec`. seeds: how many, see `Setting.seeds_of`.
     """
 
     label: str
@@ -38,8 +39,13 @@ class Arm:
     head: str | None = None
     is_teacher: bool = False
     fraction: float | None = None
+    student: str | None = None
     part: str = "all"
-    views_per_image: int | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    bank: int | None = None
+    exact: bool = False
+    validation: bool = False
+    seeds: Literal["many", "usual", "few"] = "usual"
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,12 @@ class Setting:
         fields = [f for f in ("pair", "data", "seeds") if getattr(self, f) != getattr(own, f)]
         return {"profile": self.profile.name} | {f: getattr(self, f) for f in fields}
 
+    def seeds_of(self, arm: Arm) -> tuple[int, ...]:
+        """The seeds of an arm: those that were chosen, or as many as the profile plans for arms of its kind."""
+        if self.seeds != self.profile.seeds:
+            return self.seeds
+        return {"many": self.profile.many_seeds, "few": self.profile.few_seeds}.get(arm.seeds) or self.seeds
+
     @property
     def networks(self) -> tuple[str, str]:
         """Names of the teacher and of the student."""
@@ -175,14 +187,14 @@ class Setting:
         """The run of one arm and one seed."""
         if arm.is_teacher:
             return self.own_teacher(seed, arm.teacher or OwnTeacher(arm.policy))
-        recipe = self.profile.recipe
-        if arm.views_per_image is not None:
-            recipe = recipe.model_copy(update={"views_per_image": arm.views_per_image})
+        recipe = Recipe(**self.profile.recipe.model_dump() | dict(arm.recipe))
+        machine = self.machine.model_copy(update={"precision": "float32"}) if arm.exact else self.machine
         return RunSpec(
             data=self.data, part=arm.part, pool=self.profile.pool,
-            fraction=self.profile.fraction if arm.fraction is None else arm.fraction, student=self.networks[1],
+            fraction=self.profile.fraction if arm.fraction is None else arm.fraction,
+            student=arm.student or self.networks[1], validation=arm.validation,
             teacher=self.teacher_of(seed, arm), method=arm.method, options=dict(arm.options),
-            policy=arm.policy, recipe=recipe, seed=seed, machine=self.machine,
+            policy=arm.policy, recipe=recipe, seed=seed, bank=arm.bank, exact=arm.exact, machine=machine,
         )  # fmt: skip
 
     def views(self, policy: Policy) -> ViewsSpec:
@@ -226,12 +238,27 @@ class Study:
 
     def specs(self, arm: str) -> list[RunSpec]:
         """The runs of one arm, one per seed."""
-        return [self.setting.run(seed, self.arms[arm]) for seed in self.setting.seeds]
+        return [self.setting.run(seed, self.arms[arm]) for seed in self.setting.seeds_of(self.arms[arm])]
 
     @property
     def all_specs(self) -> list[Spec]:
         """Every run and measurement of the study."""
-        return [*self.measurements.values(), *(spec for arm in self.arms for spec in self.specs(arm))]
+        return self.specs_to(3)
+
+    def specs_to(self, tier: int) -> list[Spec]:
+        """The runs of the arms up to a tier (see `tier`), and, with the second, the measurements."""
+        runs = [spec for arm in self.arms if self.tier(arm) <= tier for spec in self.specs(arm)]
+        return [*(self.measurements.values() if tier > 1 else ()), *runs]
+
+    def tier(self, arm: str) -> int:
+        """What comes first: 1 for arms of a primary contrast or of many seeds, 3 for those of few seeds, else 2."""
+        if self.arms[arm].seeds == "many" or any(c.primary and arm in c.weights for c in self.contrasts):
+            return 1
+        return 3 if self.arms[arm].seeds == "few" else 2
+
+    def planned(self, contrast: Contrast) -> int:
+        """How many seeds all arms of a contrast are to have in common."""
+        return len(set.intersection(*(set(self.setting.seeds_of(self.arms[arm])) for arm in contrast.weights)))
 
 
 def check_pair(pair: str, scale: Profile) -> None:

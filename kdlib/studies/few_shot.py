@@ -23,7 +23,7 @@ def create(setting: Setting, fractions: list | None = None) -> Study:
     arms = [arm for f in chosen for arm in _arms(ways, f, _equal_steps(setting, f), "")]
     two = {chosen[0], scale.few_shot_fraction}
     epochs = () if scale.trains else sorted(two) if len(two) > 1 else chosen[:2]
-    arms += [arm for f in epochs for arm in _arms(ways, f, None, ", equal epochs")]
+    arms += [arm for f in epochs for arm in _arms(ways, f, {}, ", equal epochs")]
     labelled = by_label(*arms)
     contrasts = [
         Contrast.of("d" if main else f"{label} - weak2", label, f"{label.rsplit(': ', 1)[0]}: weak2", primary=main)
@@ -40,14 +40,14 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.3g} %"
 
 
-def _arms(ways: dict, fraction: float, views_per_image: int | None, note: str) -> list[Arm]:
+def _arms(ways: dict, fraction: float, recipe: dict, note: str) -> list[Arm]:
     return [
-        Arm(f"{percent(fraction)}{note}: {name}", policy, method, fraction=fraction, views_per_image=views_per_image)
+        Arm(f"{percent(fraction)}{note}: {name}", policy, method, fraction=fraction, recipe=recipe)
         for name, (policy, method) in ways.items()
     ]
 
 
-def _equal_steps(setting: Setting, fraction: float) -> int:
-    """Views per image that make as many steps as the profile's own fraction."""
+def _equal_steps(setting: Setting, fraction: float) -> dict:
+    """The views per image that make as many steps as the profile's own fraction."""
     scale = setting.profile
-    return max(1, round(scale.recipe.views_per_image * scale.fraction / fraction))
+    return {"views_per_image": max(1, round(scale.recipe.views_per_image * scale.fraction / fraction))}

@@ -55,7 +55,8 @@ class ViewPolicy:
 
     roles: uniforms per image of each role. crops: (source image, role of its crop, draws) -> its crops; after: what is
     done to the crops of all sources, where anything is; kept: for a policy that mixes images, (draws, height, width) ->
-    the share of each view's pixels that are the image's own; spread: see `kdlib.views.spread`.
+    the share of each view's pixels that are the image's own; spread: see `kdlib.views.spread`; by_batch: whether what
+    an image undergoes depends on the others of its batch.
     """
 
     name: str
@@ -67,6 +68,7 @@ class ViewPolicy:
     kept: Callable[[Draws, int, int], Tensor] | None = None
     transform: JDA | RandAugment | None = None  # what makes an augmented view, where it is a list of ops
     spread: str = "none"
+    by_batch: bool = False
 
     @property
     def distinct(self) -> int:
@@ -185,7 +187,7 @@ def _share(ops: str = "cifar100", p: float | None = None, share: float = 0.5) ->
     sources = (Source("original crop", some(0, "original ops")), Source("augmented crop", some(1, "augmented ops")))
     roles = CROP | SECOND_CROP | {"augmented share": 2}
     roles |= {"original ops": transform.draws, "augmented ops": transform.draws}
-    return ViewPolicy("share", 2, sources, roles, transform=transform)
+    return ViewPolicy("share", 2, sources, roles, transform=transform, by_batch=True)
 
 
 def smallest(uniforms: Tensor, share: float) -> Tensor:

@@ -1,0 +1,56 @@
+"""A teacher's answers to fresh views, kept for other runs: the arms of one seed see the same views.
+
+KD, CCD and its controls differ only in what they make of the logits, so at one seed and policy they would all ask the
+teacher the same questions. Where $KDLIB_ANSWERS names a folder, the first run keeps the answers, in float32 and step
+by step, and the others read them. Nothing else changes: the bits of a run are those it has without.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kdlib import distributed
+from kdlib.bank import mapped
+from kdlib.cache import check_room, made_once
+from kdlib.methods import find_method
+from kdlib.task import Task
+
+VERSION = 1  # raised when a change alters what is kept
+FIELDS = {"version", "pool", "validation", "part", "fraction", "teacher", "policy", "seed", "machine"}
+
+
+def remembering(task: Task, root: Path | None) -> Task:
+    """The task with the answers to all of its views, kept in `root`; as it is where nothing can be kept: without a
+    root, for a method that reads more than logits, from a view bank, and where a step is shared or cut in parts."""
+    spec = task.spec
+    whole = spec.recipe.micro_batches == 1 and distributed.world() == 1
+    if root is None or spec.teacher is None or spec.bank is not None or not whole:
+        return task
+    if not find_method(spec.method).logits_only:
+        return task
+    folder = root / answers_key(task)
+    made_once(folder, lambda temporary: _make(temporary, task))
+    return replace(task, answers=mapped(folder / "answers.npy"))
+
+
+def answers_key(task: Task) -> str:
+    """16 hex digits of SHA-256 over all that decides the answers: images, order, views, teacher, machine."""
+    fields = task.spec.model_dump(mode="json", include=FIELDS)
+    canonical = json.dumps([VERSION, task.train.fingerprint, task.order.batch, task.steps, fields], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@torch.no_grad()
+def _make(folder: Path, task: Task) -> None:
+    teacher = task.method.teacher
+    shape = (task.steps, task.order.batch, task.policy.views, teacher.num_classes)
+    check_room(folder, 4 * int(np.prod(shape)), "keeping answers")
+    kept = np.lib.format.open_memmap(folder / "answers.npy", mode="w+", dtype=np.float32, shape=shape)
+    for step in range(task.steps):
+        views = task.batch(step).views
+        kept[step] = teacher(views.flatten(0, 1)).logits.view(shape[1:]).cpu().numpy()
+    kept.flush()
