@@ -31,20 +31,25 @@ def describe(spec: Spec) -> str:
         teacher = spec.teacher.key[:6] if isinstance(spec.teacher, RunSpec) else spec.teacher.checkpoint
     if isinstance(spec, RunSpec):
         weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
-        return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}"
+        bank = f", bank {spec.bank}" if spec.bank else ", float32" if spec.exact else ""
+        return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}{bank}"
     policy = getattr(spec, "policy", None)
     return f"{spec.kind}{f' of {policy.name}' if policy else ''}, teacher {teacher}"
 
 
 def chosen(arguments: argparse.Namespace) -> list[Spec]:
-    """The specs that the command line names, each once, with their teachers."""
+    """The specs that the command line names, each once, with their teachers, tier by tier."""
+    studies = named_studies(arguments)
+    return needed(spec for tier in range(1, arguments.tier + 1) for study in studies for spec in study.specs_to(tier))
+
+
+def named_studies(arguments: argparse.Namespace) -> list[Study]:
+    """The studies that the command line names, at its setting."""
     setting = Setting.of(arguments.profile, arguments.pair, arguments.seeds, arguments.device, arguments.data)
     options = dict(parse_option(text) for text in arguments.option)
     if options and arguments.study == "all":
         raise ValueError("--option needs the name of one study")
-    if arguments.study != "all":
-        return needed(create_study(arguments.study, setting, **options).all_specs)
-    return needed(spec for study in all_studies(setting) for spec in study.all_specs)
+    return all_studies(setting) if arguments.study == "all" else [create_study(arguments.study, setting, **options)]
 
 
 def all_studies(setting: Setting) -> list[Study]:
@@ -88,12 +93,12 @@ def plan(arguments: argparse.Namespace) -> None:
     specs = [s for s in chosen(arguments) if isinstance(s, RunSpec)]
     costs = [tables.run_cost(spec) for spec in specs]
     total = sum(c.run_macs for c in costs)
-    rate = arguments.tflops * 1e12 / 2 if arguments.tflops else tables.CORE_MACS_PER_SECOND
     for spec, cost in zip(specs, costs, strict=True):
         size = f"{cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs {cost.training_bytes / 1e6:>8.1f} MB"
         print(f"{spec.key}  {describe(spec):70s} {size}")
-    where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core (float32, AVX2)"
-    views, time = sum(c.views for c in costs), tables.hours(total / rate / 3600)
+    where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core"
+    hours = total / (arguments.tflops * 1e12 / 2) / 3600 if arguments.tflops else tables.forecast(specs)
+    views, time = sum(c.views for c in costs), tables.hours(hours)
     most = max((c.training_bytes for c in costs), default=0)
     memory = f"up to {most / 1e6:.1f} MB in a run beside activations"
     print(f"{len(specs)} runs, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
@@ -122,13 +127,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 def status(arguments: argparse.Namespace) -> None:
     """What is there and what is not, with the forecast of what is missing."""
-    store, specs = Store(arguments.profile), chosen(arguments)
-    lacking = [spec for spec in specs if store.get(spec) is None]
-    for spec in lacking:
-        print(f"missing  {spec.key}  {describe(spec)}")
-    runs = [spec for spec in lacking if isinstance(spec, RunSpec)]
-    time = tables.hours(tables.forecast(runs)) if runs else "no time"
-    print(f"{len(specs) - len(lacking)} of {len(specs)} there; the others need about {time} of one CPU core")
+    store, studies, before = Store(arguments.profile), named_studies(arguments), set()
+    for tier in range(1, arguments.tier + 1):
+        specs = [s for s in needed(s for study in studies for s in study.specs_to(tier)) if s.key not in before]
+        before |= {spec.key for spec in specs}
+        lacking = [spec for spec in specs if store.get(spec) is None]
+        for spec in lacking:
+            print(f"missing  {spec.key}  {describe(spec)}")
+        runs = [spec for spec in lacking if isinstance(spec, RunSpec)]
+        time = tables.hours(tables.forecast(runs)) if runs else "no time"
+        there = f"{len(specs) - len(lacking)} of {len(specs)} there"
+        print(f"tier {tier}: {there}; the others need about {time} of one CPU core")
 
 
 def fetch(arguments: argparse.Namespace) -> None:
@@ -178,6 +187,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--device", default="auto")
         command.add_argument("--data", default="auto")
         command.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the study")
+        command.add_argument(
+            "--tier", type=int, default=3, choices=[1, 2, 3], help="up to which: 1 decides the claims, 3 is everything"
+        )
         command.set_defaults(function=function)
         if name == "run":
             command.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th on")

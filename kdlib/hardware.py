@@ -1,5 +1,6 @@
 """What this machine has: the device, the precision and the number of threads that `auto` stands for."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -24,6 +25,17 @@ def resolve_precision(device: str) -> str:
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return "bfloat16" if _cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+
+
+def resolve_threads() -> int:
+    """Threads of a run on a CPU: $KDLIB_THREADS, else 1, so that as many runs as there are cores go side by side.
+
+    More pay where one run has the machine to itself. Raises ValueError for anything but a whole number from 1 up.
+    """
+    given = os.environ.get("KDLIB_THREADS") or "1"
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(f"KDLIB_THREADS = {given!r} is not a number of threads; allowed are whole numbers from 1 up")
+    return int(given)
 
 
 def _cpu_flags() -> set[str]:

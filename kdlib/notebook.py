@@ -226,6 +226,11 @@ class Session:
         pairs = [(getattr(s.teacher, "checkpoint", None) or s.teacher.student, s.student) for s in taught]
         return [" → ".join(pair) for pair in dict.fromkeys(pairs or [self.setting.networks])]
 
+    def _seeds(self) -> list[int]:
+        """The seeds of the study's arms; those of the setting where it has none."""
+        used = {spec.seed for arm in self.study.arms for spec in self.study.specs(arm)}
+        return sorted(used or self.setting.seeds)
+
     def status(self) -> HTML:
         """The status box of the chapter: profile, data, networks, seeds, hardware, dates, commits."""
         found = [r for s in self.specs if (r := self.store.get(s)) is not None]
@@ -237,7 +242,7 @@ class Session:
             "profile": self.profile.summary,
             "data": self.setting.data,
             "teacher → student": ", ".join(self._pairs()),
-            "seeds": ", ".join(map(str, self.setting.seeds)),
+            "seeds": ", ".join(map(str, self._seeds())),
             "runs": f"{len(found)} of {len(self.specs)} there",
             "hardware": ", ".join(said["hardware"] + precision) or "nothing run yet",
             "date": " to ".join(said["date"][:: max(1, len(said["date"]) - 1)]) or "nothing run yet",

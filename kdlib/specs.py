@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from kdlib.hardware import resolve_device, resolve_precision
+from kdlib.hardware import resolve_device, resolve_precision, resolve_threads
 from kdlib.methods import METHODS, check_method, find_method, method_options
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
@@ -59,10 +59,10 @@ class Machine(Record):
     threads: Whole = Field(1, ge=1)
 
     @classmethod
-    def of(cls, device: str = "auto", threads: int = 1) -> "Machine":
-        """This machine. device: auto, cpu or cuda."""
+    def of(cls, device: str = "auto", threads: int | None = None) -> "Machine":
+        """This machine. device: auto, cpu or cuda; threads: None stands for what `resolve_threads` says."""
         kind = resolve_device(device)
-        return cls(device=kind, precision=resolve_precision(kind), threads=threads)
+        return cls(device=kind, precision=resolve_precision(kind), threads=threads or resolve_threads())
 
 
 class Policy(Record):

@@ -28,7 +28,8 @@ class Arm:
     teacher: None is the setting's own, see `Setting.teacher`. head: which method trains the head of SSKD's or HSAKD's
     teacher; None takes the first. is_teacher: the arm is the own teacher itself, and method and head do not matter.
     student, fraction, part, recipe: the network, the training images, and fields of the recipe, where they differ from
-    the setting's. bank, exact, validation: of the run, see `RunSpec`. seeds: how many, see `Setting.seeds_of`.
+    the setting's. bank, exact, validation: of the run, see `RunSpec`. seeds: how many, see `Setting.seeds_of`. tier: 2
+    or 3, see `Study.tier`.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Arm:
     exact: bool = False
     validation: bool = False
     seeds: Literal["many", "usual", "few"] = "usual"
+    tier: int = 2
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,14 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Setting:
-    """A profile with its choices made: pair, seeds, machine, data."""
+    """A profile with its choices made: pair, seeds, machine, data. chosen: whether the seeds are not the profile's."""
 
     profile: Profile
     pair: str
     seeds: tuple[int, ...]
     machine: Machine
     data: str
+    chosen: bool = False
 
     @classmethod
     def of(
@@ -112,23 +115,25 @@ class Setting:
         scale = profile(name)
         pair = next(iter(scale.pairs)) if pair == "auto" else pair
         check_pair(pair, scale)
-        seeds = scale.seeds if not seeds else tuple(seeds)
-        if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds) or len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds = {list(seeds)!r} must be a list of different whole numbers from 0 up")
+        planned = tuple(seeds or scale.seeds)
+        wrong = any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in planned)
+        if wrong or len(set(planned)) < len(planned):
+            raise ValueError(f"seeds = {list(planned)!r} must be a list of different whole numbers from 0 up")
         data = scale.data if data == "auto" else data
         check_name(data)
-        return cls(scale, pair, seeds, Machine.of(device), data)
+        return cls(scale, pair, planned, Machine.of(device), data, bool(seeds))
 
     @property
     def choices(self) -> dict[str, Any]:
         """What differs from the profile's own, as `kdlib.studies.command_line` takes it."""
         own = Setting.of(self.profile.name, device=self.machine.device)
-        fields = [f for f in ("pair", "data", "seeds") if getattr(self, f) != getattr(own, f)]
+        fields = [f for f in ("pair", "data") if getattr(self, f) != getattr(own, f)]
+        fields += ["seeds"] if self.chosen else []
         return {"profile": self.profile.name} | {f: getattr(self, f) for f in fields}
 
     def seeds_of(self, arm: Arm) -> tuple[int, ...]:
         """The seeds of an arm: those that were chosen, or as many as the profile plans for arms of its kind."""
-        if self.seeds != self.profile.seeds:
+        if self.chosen:
             return self.seeds
         return {"many": self.profile.many_seeds, "few": self.profile.few_seeds}.get(arm.seeds) or self.seeds
 
@@ -251,10 +256,9 @@ class Study:
         return [*(self.measurements.values() if tier > 1 else ()), *runs]
 
     def tier(self, arm: str) -> int:
-        """What comes first: 1 for arms of a primary contrast or of many seeds, 3 for those of few seeds, else 2."""
-        if self.arms[arm].seeds == "many" or any(c.primary and arm in c.weights for c in self.contrasts):
-            return 1
-        return 3 if self.arms[arm].seeds == "few" else 2
+        """What comes first: 1 for arms of a primary contrast and for those of many seeds, else the arm's own."""
+        decides = any(contrast.primary and arm in contrast.weights for contrast in self.contrasts)
+        return 1 if decides or self.arms[arm].seeds == "many" else self.arms[arm].tier
 
     def planned(self, contrast: Contrast) -> int:
         """How many seeds all arms of a contrast are to have in common."""

@@ -16,13 +16,13 @@ def create(setting: Setting, ops: str = "cifar100", p: float | None = None) -> S
     weak2 = Policy(name="weak2")
     fixed = jda == Policy(name="jda")  # with another JDA the contrasts are not those that were fixed beforehand
     arms = by_label(
-        Arm("one view", Policy(name="weak1")),
-        Arm("weak2", weak2),
-        Arm("rot2", Policy(name="rot2")),
+        Arm("one view", Policy(name="weak1"), seeds="few", tier=3),
+        Arm("weak2", weak2, seeds="many"),
+        Arm("rot2", Policy(name="rot2"), seeds="few", tier=3),
         Arm("rot4", Policy(name="rot4")),
-        Arm("RandAugment", Policy(name="randaugment")),
-        Arm("CutMix", Policy(name="cutmix")),
-        Arm("JDA", jda),
+        Arm("RandAugment", Policy(name="randaugment"), seeds="few", tier=3),
+        Arm("CutMix", Policy(name="cutmix"), seeds="few", tier=3),
+        Arm("JDA", jda, seeds="many"),
         *_control(setting, {"weak2": weak2, "JDA": jda}),
     )
     gains = {part: (f"{part}: JDA", f"{part}: weak2") for part in (SEEN, UNSEEN)}
@@ -49,7 +49,7 @@ def _control(setting: Setting, policies: dict[str, Policy]) -> list[Arm]:
     fraction = scale.fraction if scale.pool is not None else min(1.0, 2 * scale.fraction)  # of half as many images
     parts = {SEEN: "first half", UNSEEN: "second half"}
     return [
-        Arm(f"{name}: {label}", policy, teacher=teacher, part=part, fraction=fraction)
+        Arm(f"{name}: {label}", policy, teacher=teacher, part=part, fraction=fraction, seeds="few")
         for name, part in parts.items()
         for label, policy in policies.items()
     ]

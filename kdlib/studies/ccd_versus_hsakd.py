@@ -17,9 +17,9 @@ def create(setting: Setting) -> Study:
         Arm("KD + JDA", jda),
         Arm("CCD", jda, "ccd"),
         Arm("CRD", weak2, "crd"),
-        Arm("SSKD", weak1, "sskd"),
+        Arm("SSKD", weak1, "sskd", seeds="few", tier=3),
         hsakd,
-        Arm("HSAKD, joint teacher", weak1, "hsakd", head="hsakd_joint_teacher"),
+        Arm("HSAKD, joint teacher", weak1, "hsakd", head="hsakd_joint_teacher", seeds="few", tier=3),
     ]
     contrasts = [
         Contrast.of("f", "CCD", hsakd.label, primary=True, cheaper=("CCD", hsakd.label)),

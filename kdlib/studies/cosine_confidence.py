@@ -9,6 +9,7 @@ WEIGHT_NAMES = {
     "normalised": "w / mean(w)", "centred": "centred cosine", "softmax": "cosine of softmax",
     "confidence": "confidence of teacher",
 }  # fmt: skip
+HEADLINE = ("cosine", "mean")  # whose difference is what the cosine adds to the total weight
 DEMONSTRATED = ("cosine", "one", "mean", "shuffled")
 # Which of CE on x, CE on x~, KL on x, KL on x~ are on; all four are KD + JDA.
 # Switching terms off makes the whole loss smaller: "x only, twice" has the total weight of all four.
@@ -29,10 +30,17 @@ def create(setting: Setting, weights: list | None = None) -> Study:
     jda, both = Policy(name="jda"), WEIGHT_NAMES["one"]
     terms = dict(list(FOUR_TERMS.items())[:4] if setting.profile.trains else FOUR_TERMS)
     arms = by_label(
-        Arm("weak2", Policy(name="weak2")),
-        Arm(both, jda),
-        *(Arm(WEIGHT_NAMES[w], jda, "ccd", {"weight": w}) for w in weights if w != "one"),
-        *(Arm(name, jda, "four_term", {"weights": tuple(map(float, on))}) for name, on in terms.items()),
+        Arm("weak2", Policy(name="weak2"), seeds="many"),
+        Arm(both, jda, seeds="many"),
+        *(
+            Arm(WEIGHT_NAMES[w], jda, "ccd", {"weight": w}, seeds="many" if w in HEADLINE else "usual")
+            for w in weights
+            if w != "one"
+        ),
+        *(
+            Arm(name, jda, "four_term", {"weights": tuple(map(float, on))}, seeds="few", tier=3)
+            for name, on in terms.items()
+        ),
     )
     ccd = WEIGHT_NAMES["cosine"]
     others = [WEIGHT_NAMES[w] for w in weights if w != "cosine"]

@@ -20,10 +20,11 @@ def create(setting: Setting, fractions: list | None = None) -> Study:
     scale = setting.profile
     chosen = sorted({scale.few_shot_fraction, *(fractions or scale.few_shot)})
     ways = {name: way for name, way in WAYS.items() if not scale.trains or name in ("weak2", "JDA", "CCD")}
-    arms = [arm for f in chosen for arm in _arms(ways, f, _equal_steps(setting, f), "")]
+    seeds = {scale.few_shot_fraction: "usual"}
+    arms = [arm for f in chosen for arm in _arms(ways, f, _equal_steps(setting, f), "", seeds.get(f, "few"))]
     two = {chosen[0], scale.few_shot_fraction}
     epochs = () if scale.trains else sorted(two) if len(two) > 1 else chosen[:2]
-    arms += [arm for f in epochs for arm in _arms(ways, f, {}, ", equal epochs")]
+    arms += [arm for f in epochs for arm in _arms(ways, f, {}, ", equal epochs", "few")]
     labelled = by_label(*arms)
     contrasts = [
         Contrast.of("d" if main else f"{label} - weak2", label, f"{label.rsplit(': ', 1)[0]}: weak2", primary=main)
@@ -40,11 +41,14 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.3g} %"
 
 
-def _arms(ways: dict, fraction: float, recipe: dict, note: str) -> list[Arm]:
+def _arms(ways: dict, fraction: float, recipe: dict, note: str, seeds: str) -> list[Arm]:
     return [
-        Arm(f"{percent(fraction)}{note}: {name}", policy, method, fraction=fraction, recipe=recipe)
+        Arm(
+            f"{percent(fraction)}{note}: {name}", policy, method, fraction=fraction, recipe=recipe, seeds=seeds,
+            tier=3 if note or name == "RandAugment" else 2,
+        )
         for name, (policy, method) in ways.items()
-    ]
+    ]  # fmt: skip
 
 
 def _equal_steps(setting: Setting, fraction: float) -> dict:

@@ -21,7 +21,7 @@ def create(setting: Setting) -> Study:
     if setting.profile.trains:
         setting = exercise(setting)
     elif setting.profile.name != "imagenet":
-        chosen = list(setting.seeds) if setting.seeds != setting.profile.seeds else None
+        chosen = list(setting.seeds) if setting.chosen else None
         setting = Setting.of("imagenet", seeds=chosen, device=setting.machine.device)
     jda = Policy(name="jda", options={"ops": "imagenet"})
     arms = by_label(

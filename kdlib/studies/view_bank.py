@@ -15,7 +15,9 @@ def create(setting: Setting, sets: list | None = None) -> Study:
     jda = Policy(name="jda")
     by_v = {f"V = {v}": v for v in chosen}
     arms = by_label(
-        Arm(FRESH, jda), *(Arm(label, jda, bank=v) for label, v in by_v.items()), Arm(EXACT, jda, exact=True)
+        Arm(FRESH, jda),
+        *(Arm(label, jda, bank=v, seeds="few", tier=3) for label, v in by_v.items()),
+        Arm(EXACT, jda, exact=True, seeds="few", tier=3),
     )
     contrasts = (
         *(Contrast.of(f"{label} - {FRESH}", label, FRESH) for label in by_v),
