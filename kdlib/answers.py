@@ -8,14 +8,17 @@ by step, and the others read them. Nothing else changes: the bits of a run are t
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kdlib import distributed
 from kdlib.bank import mapped
 from kdlib.cache import check_room, made_once
+from kdlib.evaluate import logits_on
 from kdlib.methods import find_method
 from kdlib.task import Task
 
@@ -40,8 +43,23 @@ def remembering(task: Task, root: Path | None) -> Task:
 def answers_key(task: Task) -> str:
     """16 hex digits of SHA-256 over all that decides the answers: images, order, views, teacher, machine."""
     fields = task.spec.model_dump(mode="json", include=FIELDS)
-    canonical = json.dumps([VERSION, task.train.fingerprint, task.order.batch, task.steps, fields], sort_keys=True)
+    return _key(task, task.order.batch, task.steps, fields)
+
+
+def _key(task: Task, *parts: object) -> str:
+    canonical = json.dumps([VERSION, task.train.fingerprint, *parts], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def evaluated_answers(task: Task, root: Path | None) -> Tensor:
+    """float32 [N, classes]: the teacher's logits on the images that the run is measured on, kept in `root` if given."""
+    ask = partial(logits_on, task.method.teacher, task.images)
+    if root is None:
+        return ask()
+    names = {"version", "validation", "teacher", "machine"}
+    folder = root / _key(task, "evaluated", task.spec.model_dump(mode="json", include=names))
+    made_once(folder, lambda temporary: np.save(temporary / "answers.npy", ask().numpy()))
+    return mapped(folder / "answers.npy")
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdlib import distributed, paths
-from kdlib.answers import remembering
+from kdlib.answers import evaluated_answers, remembering
 from kdlib.cache import replacing
 from kdlib.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
 from kdlib.methods import Step, total
@@ -188,7 +188,7 @@ def finish(task: Task, state: State, folder: Path) -> dict:
         **{f"mean_{name}": (value / task.steps).item() for name, value in state.sums.items()},
     }  # fmt: skip
     if task.method.teacher is not None:
-        metrics |= agreement(logits, logits_on(task.method.teacher, task.images))
+        metrics |= agreement(logits, evaluated_answers(task, paths.answers_root()))
     tensors = {name: t.contiguous() for name, t in student.backbone.state_dict().items()}
     head = {name: t.contiguous() for name, t in student.head.state_dict().items()} if student.head else {}
     for name, content in (("head", head), ("weights", tensors)):

@@ -7,6 +7,7 @@ import torch
 
 from kdlib import hardware
 from kdlib.hardware import device_name, resolve_device, resolve_precision
+from kdlib.specs import Machine
 
 
 def play_gpu(monkeypatch: pytest.MonkeyPatch, present: bool, bf16: bool = True) -> None:
@@ -79,3 +80,18 @@ def test_this_machine_is_read_right():
 
 def test_device_name_says_what_the_cpu_is():
     assert "CPU" in device_name("cpu") and torch.backends.cpu.get_cpu_capability() in device_name("cpu")
+
+
+def test_one_thread_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("KDLIB_THREADS", raising=False)
+    assert hardware.resolve_threads() == Machine.of("cpu").threads == 1
+    monkeypatch.setenv("KDLIB_THREADS", "3")
+    assert hardware.resolve_threads() == Machine.of("cpu").threads == 3
+    assert Machine.of("cpu", threads=2).threads == 2
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "two", "1.5"])
+def test_impossible_threads_are_refused(monkeypatch: pytest.MonkeyPatch, word: str):
+    monkeypatch.setenv("KDLIB_THREADS", word)
+    with pytest.raises(ValueError, match=f"KDLIB_THREADS = '{word}'"):
+        hardware.resolve_threads()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.views.ops import OPS, apply_op, is_identity
@@ -50,17 +51,30 @@ class JDA:
 
     def __call__(self, images: Tensor, uniforms: Tensor) -> Tensor:
         """images uint8 [B, 3, H, W] on any device, uniforms float32 [B, 2 * ops] on the CPU -> new uint8 tensor."""
-        fired, positive = self.fired(uniforms), uniforms[:, len(self.ops) :] < 0.5
-        out = images.clone()
-        for k, (name, magnitude) in enumerate(self.ops):
-            if is_identity(name, magnitude):
-                continue
-            groups = {1: positive[:, k], -1: ~positive[:, k]} if OPS[name].signed else {1: torch.tensor(True)}
-            for sign, group in groups.items():
-                rows = (fired[:, k] & group).nonzero().squeeze(1).to(images.device)
-                if len(rows):
-                    out[rows] = apply_op(name, out[rows], magnitude, sign)
-        return out
+        acting = [k for k, op in enumerate(self.ops) if not is_identity(*op)]
+        minus = (uniforms[:, len(self.ops) :] >= 0.5).to(torch.uint8)
+        group = torch.where(self.fired(uniforms), minus, 2)[:, acting].T  # 0: fires with sign +1, 1: with -1, 2: not
+        counts = ((group <= last).sum(1).tolist() for last in (0, 1))
+        *moves, back = _moves(group).to(images.device)
+        out = images
+        for k, move, plus, fired in zip(acting, moves, *counts, strict=True):
+            (name, magnitude), out = self.ops[k], out.index_select(0, move)
+            parts = ((1, 0, plus), (-1, plus, fired)) if OPS[name].signed else ((1, 0, fired),)
+            for sign, start, end in parts:
+                if start < end:
+                    out[start:end] = apply_op(name, out[start:end], magnitude, sign)
+        return out.index_select(0, back)
+
+
+def _moves(group: Tensor) -> Tensor:
+    """How to sort a batch by its groups at one op after another, so that what an op treats is a slice of the batch.
+
+    group: uint8 [ops, B]. Returns int64 [ops + 1, B]: for each op, and for the way back, which places of the order
+    before to take the images from.
+    """
+    order = F.pad(group, (0, 0, 1, 0)).argsort(dim=1, stable=True)  # in front, the order in which they come
+    place = order.argsort(dim=1)
+    return torch.cat([place[:-1].gather(1, order[1:]), place[-1:]])
 
 
 def jda(ops: str = "cifar100", p: float | None = None) -> JDA:

@@ -167,6 +167,12 @@ def test_p_zero_changes_nothing_and_p_one_fires_all(tiles: Tensor, name: str):
     assert torch.equal(jda(name, 1)(tiles, draws), everything)
 
 
+def test_a_list_of_identities_returns_an_equal_copy(tiles: Tensor):
+    transform = type(jda())((("color", 0), ("posterize", 0)), 1.0)
+    result = transform(tiles, torch.rand(len(tiles), transform.draws))
+    assert torch.equal(result, tiles) and result.data_ptr() != tiles.data_ptr()
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_order_of_ops_matters(tiles: Tensor, name: str):
     forward = jda(name, 1.0)
