@@ -18,6 +18,7 @@ from torch import Tensor
 from kdlib import distributed
 from kdlib.bank import mapped
 from kdlib.cache import check_room, made_once
+from kdlib.data import fingerprint
 from kdlib.evaluate import logits_on
 from kdlib.methods import find_method
 from kdlib.task import Task
@@ -43,7 +44,7 @@ def remembering(task: Task, root: Path | None) -> Task:
 def answers_key(task: Task) -> str:
     """16 hex digits of SHA-256 over all that decides the answers: images, order, views, teacher, machine."""
     fields = task.spec.model_dump(mode="json", include=FIELDS)
-    return _key(task, task.order.batch, task.steps, fields)
+    return _key(task, task.order.batch, task.steps, task.policy.spread, fields)
 
 
 def _key(task: Task, *parts: object) -> str:
@@ -57,7 +58,8 @@ def evaluated_answers(task: Task, root: Path | None) -> Tensor:
     if root is None:
         return ask()
     names = {"version", "validation", "teacher", "machine"}
-    folder = root / _key(task, "evaluated", task.spec.model_dump(mode="json", include=names))
+    measured = fingerprint(task.images, task.labels)
+    folder = root / _key(task, "evaluated", measured, task.spec.model_dump(mode="json", include=names))
     made_once(folder, lambda temporary: np.save(temporary / "answers.npy", ask().numpy()))
     return mapped(folder / "answers.npy")
 

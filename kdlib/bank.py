@@ -69,12 +69,14 @@ def bank_key(spec: RunSpec, images: ImageSet) -> str:
     """16 hex digits of SHA-256 over all that decides the content: images, teacher, views, machine."""
     names = {"pool", "validation", "part", "teacher", "policy", "bank", "machine"}
     fields = spec.model_dump(mode="json", include=names)
-    canonical = json.dumps([VERSION, images.fingerprint, fields], sort_keys=True)
+    canonical = json.dumps([VERSION, images.fingerprint, spec.view_policy().spread, fields], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def _make(folder: Path, sets: int, teacher: Network, images: ImageSet, ids: Tensor, policy: ViewPolicy) -> None:
     size = images.view_size or images.size[0]
+    if images.view_size is None and images.size[0] != images.size[1]:
+        raise ValueError(f"bank = {sets} needs square images; these have {images.size} pixels")
     needed = len(ids) * bytes_per_image(sets, policy.views, size, teacher.num_classes)
     check_room(folder, needed, f"bank = {sets}")
     shape, device = (len(ids), sets, policy.views), teacher.scale.device

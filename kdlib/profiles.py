@@ -122,7 +122,7 @@ PROFILES: Mapping[str, Profile] = {
         summary="reference: CIFAR-100, a public ResNet-56 teacher, a small student, a subset that two cores can afford",
         data="cifar100",
         pairs={"resnet56-resnet8": ("cifar100_resnet56", "resnet8")},
-        recipe=Recipe(views_per_step=128, views_per_image=60, learning_rate=0.2, weight_decay=5e-4, evaluations=5),
+        recipe=Recipe(views_per_step=128, views_per_image=60, learning_rate=0.2, weight_decay=5e-4, evaluations=10),
         teacher_network="resnet20",
         teacher_pool=10_000,
         teacher_recipe=Recipe(

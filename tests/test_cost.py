@@ -155,7 +155,10 @@ def test_a_run_that_trains_a_head_does_not_train_its_backbone(method: str):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_training_bytes_are_those_of_the_method_that_is_trained(method: str):
-    """Weights of everything, a gradient and a momentum for each that requires one, and the bank."""
+    """Weights of everything, a gradient and a momentum for each that requires one, and the bank.
+
+    The teacher counts as it is published: its copy for inference has the BatchNorms folded away.
+    """
     definition, labels = METHODS[method], torch.arange(40) % 10
     options = {"negatives": 5} if method == "crd" else {}
     taught = definition.needs_teacher and definition.trains_student
@@ -173,13 +176,15 @@ def test_training_bytes_are_those_of_the_method_that_is_trained(method: str):
     optimiser.step()
     momentum = [state["momentum_buffer"] for state in optimiser.state.values()]
     bank = [b for n, b in made.named_buffers() if n.endswith("_bank")]
-    stored = [*made.parameters(), *(p.grad for p in weights), *momentum, *bank]
+    own = [p for n, p in made.named_parameters() if not n.startswith("teacher.")]
+    kept = [*own, *(teacher.parameters() if taught else ())]
+    stored = [*kept, *(p.grad for p in weights), *momentum, *bank]
     name = "resnet14" if taught else None
     cost = arm_cost("resnet8", name, 10, 32, 16, 1, method_extras(method, options, "resnet8", name, 10, 32, 40))
     assert cost.training_bytes == sum(t.nbytes for t in stored)
-    both = parameters(made.student.backbone) + (parameters(made.teacher.backbone) if taught else 0)
+    both = parameters(made.student.backbone) + (parameters(teacher.backbone) if taught else 0)
     assert cost.student_parameters + cost.teacher_parameters == both
-    assert cost.extra_parameters == parameters(made) - both
+    assert cost.extra_parameters == sum(p.numel() for p in kept) - both
 
 
 def test_unknown_methods_and_options_are_refused():
@@ -203,6 +208,20 @@ def test_sums():
     assert cost.student_step_macs == 3 * (student_macs + 5)
     assert cost.step_macs == 64 * (teacher_macs + 3 + 3 * (student_macs + 5))
     assert (cost.run_macs, cost.views, cost.steps) == (100 * cost.step_macs, 6400, 100)
+
+
+@pytest.mark.parametrize("method", ["kd", "ccd", "dkd"])
+def test_with_a_view_bank_steps_have_no_teacher_and_the_bank_is_paid_once(method: str):
+    """Each stored view goes through the teacher once, however often it is seen."""
+    own = extras(method, "resnet")
+    fresh = arm_cost("resnet20", "resnet56", 100, 32, 64, 1000, own)
+    stored = arm_cost("resnet20", "resnet56", 100, 32, 64, 1000, replace(own, stored_views=900, stored_bytes=777))
+    assert stored.step_macs == 64 * fresh.student_step_macs == fresh.step_macs - 64 * fresh.teacher_macs
+    assert (stored.bank_macs, stored.bank_bytes) == (900 * fresh.teacher_macs, 777)
+    assert stored.run_macs == 1000 * stored.step_macs + stored.bank_macs
+    assert fresh.run_macs - stored.run_macs == (64_000 - 900) * fresh.teacher_macs
+    changed = {"step_macs": fresh.step_macs, "run_macs": fresh.run_macs, "bank_macs": 0, "bank_bytes": 0}
+    assert replace(stored, **changed) == fresh
 
 
 def test_without_a_teacher():

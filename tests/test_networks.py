@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdlib.methods import METHODS, create_method, new_head
 from kdlib.models import Backbone, Output, create_model
 from kdlib.networks import PRECISIONS, Network
 from kdlib.randomness import seeded
@@ -71,6 +72,66 @@ def test_logits_are_float32_in_every_precision(precision: str):
     reference = Network(net.backbone, *STATISTICS[0]).eval()(images(size=32)).logits
     error = (output.logits - reference).abs().max() / reference.abs().max()
     assert error < (0.05 if precision == "bfloat16" else 1e-6)  # bfloat16 keeps 8 bits
+
+
+def head_of(net: Network, method: str = "hsakd_teacher") -> nn.Module:
+    return new_head(method, net.backbone, {})
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("headed", [False, True])
+def test_a_frozen_copy_says_the_same(precision: str, headed: bool):
+    with seeded(0, "test"):
+        net = Network(create_model("resnet8", 5), *STATISTICS[0], precision)
+        net.attach(head_of(net) if headed else None)
+    with torch.no_grad():
+        net(images(32, size=32))  # BatchNorms see some images
+        expected, found = net.eval()(images(size=32)), net.frozen()(images(size=32))
+    share = 0.05 if precision == "bfloat16" else 1e-5  # bfloat16 keeps 8 bits
+    pairs = [
+        (expected.logits, found.logits),
+        (expected.pooled, found.pooled),
+        *zip(expected.stages, found.stages, strict=True),
+    ]
+    for one, other in [*pairs, *([(expected.extra, found.extra)] if headed else [])]:
+        assert one.dtype == other.dtype and one.shape == other.shape
+        assert (one - other).abs().max() <= share * one.abs().max()
+    assert torch.equal(net.frozen().logits(images(size=32)), found.logits)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_frozen_copy_shares_nothing_and_learns_nothing(precision: str):
+    net = Network(create_model("resnet8", 5), *STATISTICS[0], precision).train()
+    net.attach(head_of(net))
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    copy = net.frozen()
+    assert copy.precision == net.precision and copy.num_classes == 5
+    assert not copy.training and not copy.backbone.training and not any(m.training for m in copy.head.modules())
+    assert not any(p.requires_grad for p in copy.parameters())
+    assert all(m.training for m in net.modules()) and all(p.requires_grad for p in net.parameters())
+    assert net.state_dict().keys() == before.keys()
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+    assert not {t.data_ptr() for t in net.state_dict().values()} & {t.data_ptr() for t in copy.state_dict().values()}
+    assert {p.dtype for p in copy.backbone.parameters()} == {PRECISIONS[precision]}  # a ResNet has no BatchNorm left
+    assert {p.dtype for p in copy.head.parameters()} == {torch.float32}
+    assert torch.equal(copy.scale, net.scale) and torch.equal(copy.shift, net.shift)
+
+
+@pytest.mark.parametrize("method", [name for name, d in METHODS.items() if d.needs_teacher and d.trains_student])
+def test_a_method_keeps_a_frozen_copy_of_its_teacher(method: str):
+    """Of the teacher as it was given, in whatever mode; training leaves the copy in eval mode."""
+    teacher, net = (Network(create_model("resnet8", 10), *STATISTICS[0]).train() for _ in range(2))
+    if METHODS[method].taught_by:
+        teacher.attach(head_of(teacher, METHODS[method].taught_by[0]))
+    options = {"negatives": 5} if method == "crd" else {}
+    made = create_method(method, net, teacher, torch.arange(40) % 10, **options).train()
+    assert made.teacher is not teacher and teacher.training and all(p.requires_grad for p in teacher.parameters())
+    assert not made.teacher.training and not made.teacher.backbone.training
+    assert not any(p.requires_grad for p in made.teacher.parameters())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in made.teacher.backbone.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in teacher.backbone.modules())
+    assert all(p.requires_grad for p in made.student.parameters())
+    assert not any(name.startswith("teacher.") for name in made.own_state())
 
 
 def test_statistics_move_with_the_network_but_are_no_part_of_its_state():

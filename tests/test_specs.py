@@ -56,6 +56,7 @@ def test_defaults_are_written_out_and_do_not_change_the_key():
     text = json.loads(spec.model_dump_json())
     assert set(text) == set(RunSpec.model_fields) and set(text["recipe"]) == set(Recipe.model_fields)
     explicit = STUDENT | {"options": spec.options, "fraction": 1, "pool": None, "validation": False}
+    explicit |= {"bank": None, "exact": False}
     for policy in ({"ops": "cifar100"}, {"p": None}, {"p": 0.3, "ops": "cifar100"}):
         assert RunSpec(**(explicit | {"policy": {"name": "jda", "options": policy}})).key == spec.key
 
@@ -64,7 +65,7 @@ def test_defaults_are_written_out_and_do_not_change_the_key():
     ("kind", "fields"),
     [(RunSpec, STUDENT), (RunSpec, TEACHER), (RunSpec, with_run_teacher()), (ViewsSpec, VIEWS),
      (ViewsSpec, VIEWS | {"teacher": TEACHER}), (SpreadSpec, SPREAD),
-     (RunSpec, changed(STUDENT, "recipe.milestones", (0.5, 0.75)))],
+     (RunSpec, changed(STUDENT, "recipe.milestones", (0.5, 0.75))), (RunSpec, STUDENT | {"bank": 3, "exact": True})],
 )  # fmt: skip
 def test_round_trip_through_json(kind: type, fields: dict):
     spec = kind(**fields)
@@ -85,7 +86,7 @@ def test_a_result_keeps_its_spec(kind: type, fields: dict):
 
 
 RUN_CHANGES = [
-    ("version", 2), ("data", "cifar10"),
+    ("version", RECIPE_VERSION + 1), ("data", "cifar10"),
     ("part", "second half"), ("pool", 1000), ("fraction", 0.5), ("validation", True),
     ("student", "resnet32"), ("teacher.checkpoint", "cifar100_resnet44"), ("teacher.sha256", "0" * 64),
     ("teacher", TEACHER), ("method", "kd"), ("options.temperature", 3.0), ("options.ce_weight", 0.1),
@@ -95,7 +96,7 @@ RUN_CHANGES = [
     ("recipe.nesterov", False), ("recipe.schedule", "steps"), ("recipe.milestones", (0.5,)),
     ("recipe.evaluations", 5), ("recipe.clip_norm", 20.0), ("recipe.micro_batches", 2),
     ("seed", 1), ("machine.device", "cuda"), ("machine.precision", "bfloat16"),
-    ("machine.threads", 2),
+    ("machine.threads", 2), ("bank", 4), ("exact", True),
 ]  # fmt: skip
 
 
@@ -216,6 +217,11 @@ BAD = [
     ("recipe.milestones", (0.5, 1.0), "milestones.1 = 1.0 .*less than 1"),
     ("recipe.evaluations", 11, "evaluations = 11 .*less than or equal to 10"),
     ("recipe.epochs", 240, "epochs is not a field of Recipe; allowed are views_per_step"),
+    ("bank", 0, "bank = 0 .*greater than or equal to 1"),
+    ("bank", 1.5, "bank = 1.5 .*integer"),
+    ("bank", True, "bank = True .*integer"),
+    ("exact", "perhaps", "exact = 'perhaps' .*bool"),
+    ("exact", None, "exact = None .*bool"),
     ("seed", -1, "seed = -1 .*greater than or equal to 0"),
     ("seed", 0.5, "seed = 0.5 .*integer"),
     ("seed", "3", "seed = '3' .*integer"),
@@ -233,6 +239,37 @@ def test_bad_fields_are_named_in_one_sentence(path: str, value: Any, words: str)
     with pytest.raises(ValueError, match=words) as caught:
         RunSpec(**changed(STUDENT, path, value))
     assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+
+
+BANKED = STUDENT | {"bank": 4}
+ABLE = "allowed are kd, ccd, four_term, dkd$"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"method": "spkd"}, f"bank = 4 .*method 'spkd' reads more of its teacher; {ABLE}"),
+        ({"method": "crd"}, f"bank = 4 .*method 'crd' reads more of its teacher; {ABLE}"),
+        ({"method": "sskd"}, f"bank = 4 .*method 'sskd' reads more of its teacher; {ABLE}"),
+        ({"method": "hsakd"}, f"bank = 4 .*method 'hsakd' reads more of its teacher; {ABLE}"),
+        ({"method": "ce", "teacher": None}, f"bank = 4 .*method 'ce' has no teacher; {ABLE}"),
+        ({"policy": {"name": "share"}}, "bank = 4 .*views of one image each; .*'share' depend on other images"),
+        ({"policy": {"name": "cutmix"}}, "bank = 4 .*views of one image each; .*'cutmix' depend on other images"),
+    ],
+    ids=str,
+)
+def test_what_goes_with_no_bank_is_named_in_one_sentence(fields: dict, words: str):
+    with pytest.raises(ValueError, match=words) as caught:
+        RunSpec(**(BANKED | fields))
+    assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_an_exact_run_is_in_float32(precision: str):
+    coarse = changed(STUDENT, "machine.precision", precision)
+    with pytest.raises(ValueError, match=f"machine.precision = '{precision}' of an exact run must be 'float32'$"):
+        RunSpec(**coarse, exact=True)
+    assert RunSpec(**STUDENT, exact=True).exact and not RunSpec(**coarse).exact
 
 
 @pytest.mark.parametrize("field", ["data", "student", "method", "policy", "recipe", "seed", "machine"])

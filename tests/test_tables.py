@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
@@ -121,6 +122,47 @@ def test_costs_are_counted_from_the_networks(study):
     assert cost.student_parameters == sum(p.numel() for p in create_model("resnet8", 100).parameters())
     costs = {tables.run_cost(study.specs(arm)[0]) for arm in study.arms if study.arms[arm].teacher is None}
     assert len(costs) == 1  # equal work
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"bank": 3},
+        {"policy": "rot4"},
+        {"pool": 60},
+        {"validation": True},
+        {"part": "second half"},
+        {"fraction": 1.0},
+    ],
+    ids=str,
+)
+def test_the_cost_of_a_bank_is_that_of_its_files_and_its_answers(make_spec, tmp_path, fields):
+    """It holds the views of every image that some run may draw. Headers of files are not counted."""
+    above = make_spec(seed=7)
+    teacher, asked = Task.of(above, None).method.student, []
+    spec = make_spec(**{"method": "kd", "policy": "jda", "teacher": above, "bank": 2} | fields)
+    teacher.backbone.register_forward_hook(lambda module, inputs, output: asked.append(len(inputs[0])))
+    bank, cost = Task.of(spec, teacher, tmp_path).bank, tables.run_cost(spec)
+    files = list(tmp_path.rglob("*.npy"))
+    assert cost.bank_bytes == sum(np.load(path, mmap_mode="r").nbytes for path in files)
+    assert 0 < sum(path.stat().st_size for path in files) - cost.bank_bytes <= 1024
+    assert cost.bank_macs == sum(asked) * cost.teacher_macs == bank.answers[..., 0].numel() * cost.teacher_macs
+    assert tables.run_extras(spec).stored_views == sum(asked)
+    assert cost.run_macs == cost.steps * cost.step_macs + cost.bank_macs
+    fresh = tables.run_cost(spec.model_copy(update={"bank": None}))
+    assert (fresh.bank_macs, fresh.bank_bytes) == (0, 0)
+    assert fresh.step_macs - cost.step_macs == spec.recipe.views_per_step * cost.teacher_macs
+    assert (fresh.steps, fresh.training_bytes, fresh.extra_parameters) == (
+        cost.steps, cost.training_bytes, cost.extra_parameters,
+    )  # fmt: skip
+
+
+def test_without_a_bank_a_run_adds_what_its_method_adds(make_spec):
+    plain = tables.run_extras(make_spec(method="kd", teacher=make_spec(seed=7)))
+    assert (plain.stored_views, plain.stored_bytes, plain.bank_bytes, plain.trained) == (0, 0, 0, 0)
+    crd = tables.run_extras(make_spec(method="crd", teacher=make_spec(seed=7)))
+    assert (crd.stored_views, crd.stored_bytes) == (0, 0) and crd.bank_bytes > 0
 
 
 def test_a_contrast_is_a_weighted_sum_over_common_seeds(study, filled):
