@@ -17,7 +17,7 @@ class Profile:
     network is the pair's; a pair whose teacher is a public checkpoint trains others only for controls, of the network
     named here). joint_recipe: for a teacher that is trained together with HSAKD's branches, where it differs.
     few_shot, few_shot_fraction: the fractions of the few-shot study, and the one that decides its claim.
-    measured_images: how many images of each split teacher-only measurements look at. timed_steps: see
+    bank_fraction: of the study of view banks, if not that of all students. measured_images: how many images of each split teacher-only measurements look at. timed_steps: see
     kdlib.measurements.TimingSpec. spread_pool, spread_passes: of how
     many training images, and how often, T.stddev draws (see kdlib.measurements).
     heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds; many_seeds,
@@ -39,6 +39,7 @@ class Profile:
     fraction: float = 1.0
     few_shot: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     few_shot_fraction: float = 0.25
+    bank_fraction: float | None = None
     teacher_network: str | None = None
     joint_recipe: Recipe | None = None
     teacher_pool: int | None = None
@@ -136,6 +137,7 @@ PROFILES: Mapping[str, Profile] = {
         fraction=0.5,
         few_shot=(0.05, 0.1, 0.25, 0.5, 1.0),
         few_shot_fraction=0.1,
+        bank_fraction=0.25,
         spread_pool=10_000,
         verdicts=True,
     ),

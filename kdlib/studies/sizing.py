@@ -5,37 +5,54 @@ from kdlib.studies.base import Arm, Setting, Study, by_label
 
 VIEWS = {"weak2": Policy(name="weak2"), "JDA": Policy(name="jda")}
 IMAGES = 10_000  # of the pool
-# Candidates: (images, views of each, learning rate, student). The first is the centre; the others change one thing,
-# the second to fourth with the same number of views in all.
-CENTRE = (5_000, 30, 0.2, "resnet8")
+# Candidates: (images, views of each, learning rate, student, views in a step). The others differ from the centre in one
+# thing; fewer and more images have the same number of views in all, smaller steps a learning rate as much smaller. Steps
+# of fewer views would leave SSKD under JDA, with eight views of an image, too few images to tell apart.
+CENTRE = (5_000, 60, 0.2, "resnet8", 128)
 CANDIDATES = {
     "centre": CENTRE,
-    "fewer images": (2_500, 60, 0.2, "resnet8"),
-    "more images": (10_000, 15, 0.2, "resnet8"),
-    "lower rate": (5_000, 30, 0.1, "resnet8"),
-    "higher rate": (5_000, 30, 0.4, "resnet8"),
-    "larger student": (5_000, 30, 0.2, "resnet20"),
-    "twice the views": (5_000, 60, 0.2, "resnet8"),
+    "lower rate": (5_000, 60, 0.1, "resnet8", 128),
+    "higher rate": (5_000, 60, 0.4, "resnet8", 128),
+    "smaller steps": (5_000, 60, 0.1, "resnet8", 64),
+    "fewer images": (2_500, 120, 0.2, "resnet8", 128),
+    "more images": (10_000, 30, 0.2, "resnet8", 128),
+    "larger student": (5_000, 60, 0.2, "resnet20", 128),
+    "half the views": (5_000, 30, 0.2, "resnet8", 128),
+}
+#: Question -> the candidates that answer it, in ascending order.
+QUESTIONS = {
+    "images x views of each": ("fewer images", "centre", "more images"),
+    "learning rate": ("lower rate", "centre", "higher rate"),
+    "views in a step": ("smaller steps", "centre"),
+    "student": ("centre", "larger student"),
+    "views of an image": ("half the views", "centre"),
 }
 
 
 def create(setting: Setting) -> Study:
     """The study of chapter 16_sizing: KD with two plain crops and with JDA, both under each candidate.
 
-    It is about profile reference, and shown at every other profile too; smoke and quick train its centre alone, on
+    It is about profile reference, and shown at every other profile too; smoke and quick train two learning rates, on
     their own scale.
     """
-    small = setting.profile.trains
-    if not small and setting.profile.name != "reference":
+    scale = setting.profile
+    if not scale.trains and scale.name != "reference":
         setting = Setting.of("reference", seeds=list(setting.seeds) if setting.chosen else None)
+    small = {"centre": {}, "lower rate": {"recipe": {"learning_rate": scale.recipe.learning_rate / 2}}}
+    candidates = small if scale.trains else {name: _fields(*values) for name, values in CANDIDATES.items()}
     arms = [
-        Arm(f"{name}: {label}", policy, validation=True, seeds="few", tier=3, **({} if small else _fields(*candidate)))
-        for name, candidate in list(CANDIDATES.items())[: 1 if small else None]
-        for label, policy in VIEWS.items()
+        Arm(label_of(name, view), policy, validation=True, seeds="few", tier=3, **fields)
+        for name, fields in candidates.items()
+        for view, policy in VIEWS.items()
     ]
     return Study("16_sizing", setting, by_label(*arms))
 
 
-def _fields(images: int, views: int, rate: float, student: str) -> dict:
-    recipe = {"views_per_image": views, "learning_rate": rate}
+def label_of(candidate: str, view: str) -> str:
+    """The arm of a candidate under a view policy."""
+    return f"{candidate}: {view}"
+
+
+def _fields(images: int, views: int, rate: float, student: str, step: int) -> dict:
+    recipe = {"views_per_image": views, "learning_rate": rate, "views_per_step": step}
     return {"fraction": images / IMAGES, "recipe": recipe, "student": student}

@@ -1,5 +1,7 @@
 """Stored views and answers: what a bank of V sets of views costs and saves, and whether its students are as good."""
 
+from typing import Any
+
 from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
 
@@ -9,19 +11,30 @@ FRESH, EXACT = "fresh views", "fresh views, float32"
 def create(setting: Setting, sets: list | None = None) -> Study:
     """The study of chapter 14_view_bank: KD + JDA with V sets of views per image, and with fresh ones.
 
-    sets: values of V, whole numbers from 1 up; by default 1, 2, 4, 8 and 16 (1 and 4 at smoke and quick).
+    They see the profile's images, or fewer where its `bank_fraction` says so. sets: values of V, whole numbers from 1 up; by default 1, 2, 4, 8 and 16 (1 and 4 at smoke and quick). ValueError
+    for anything else.
     """
-    chosen = sorted(set(sets or ((1, 4) if setting.profile.trains else (1, 2, 4, 8, 16))))
-    jda = Policy(name="jda")
+    default = (1, 4) if setting.profile.trains else (1, 2, 4, 8, 16)
+    chosen = sorted({_checked(v) for v in sets or default})
     by_v = {f"V = {v}": v for v in chosen}
     arms = by_label(
-        Arm(FRESH, jda),
-        *(Arm(label, jda, bank=v, seeds="few", tier=3) for label, v in by_v.items()),
-        Arm(EXACT, jda, exact=True, seeds="few", tier=3),
-    )
+        _arm(setting, FRESH), *(_arm(setting, label, bank=v) for label, v in by_v.items()),
+        _arm(setting, EXACT, exact=True),
+    )  # fmt: skip
     contrasts = (
         *(Contrast.of(f"{label} - {FRESH}", label, FRESH) for label in by_v),
-        Contrast.of(f"{setting.machine.precision} - float32", FRESH, EXACT),
+        Contrast.of("precision", FRESH, EXACT),
     )
     timed = [arms[FRESH], arms[list(by_v)[-1]]]
     return Study("14_view_bank", setting, arms, contrasts, {"timing": setting.timing(timed)}, {"V": by_v})
+
+
+def _arm(setting: Setting, label: str, **fields: Any) -> Arm:
+    jda, fraction = Policy(name="jda"), setting.profile.bank_fraction
+    return Arm(label, jda, fraction=fraction, seeds="few", tier=3, **fields)
+
+
+def _checked(sets: int) -> int:
+    if isinstance(sets, bool) or not isinstance(sets, int) or sets < 1:
+        raise ValueError(f"sets: {sets!r} is no number of sets of views; allowed are whole numbers from 1 up")
+    return sets
