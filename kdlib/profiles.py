@@ -17,9 +17,9 @@ class Profile:
     network is the pair's; a pair whose teacher is a public checkpoint trains others only for controls, of the network
     named here). joint_recipe: for a teacher that is trained together with HSAKD's branches, where it differs.
     few_shot, few_shot_fraction: the fractions of the few-shot study, and the one that decides its claim.
-    bank_fraction: of the study of view banks, if not that of all students. measured_images: how many images of each split teacher-only measurements look at. timed_steps: see
-    kdlib.measurements.TimingSpec. spread_pool, spread_passes: of how
-    many training images, and how often, T.stddev draws (see kdlib.measurements).
+    bank_fraction: of the study of view banks, if not that of all students. measured_images: how many images of each
+    split teacher-only measurements look at. timed_steps: see kdlib.measurements.TimingSpec. spread_pool, spread_passes:
+    of how many training images, and how often, T.stddev draws (see kdlib.measurements).
     heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds; many_seeds,
     few_seeds: those of the headline arms and of exploratory ones, where they differ. trains: whether
     `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a claim.

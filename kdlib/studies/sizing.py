@@ -5,9 +5,10 @@ from kdlib.studies.base import Arm, Setting, Study, by_label
 
 VIEWS = {"weak2": Policy(name="weak2"), "JDA": Policy(name="jda")}
 IMAGES = 10_000  # of the pool
-# Candidates: (images, views of each, learning rate, student, views in a step). The others differ from the centre in one
-# thing; fewer and more images have the same number of views in all, smaller steps a learning rate as much smaller. Steps
-# of fewer views would leave SSKD under JDA, with eight views of an image, too few images to tell apart.
+# Candidates: (images, views of each, learning rate, student, views in a step). Those of the first group differ from the
+# centre in one thing; fewer and more images have the same number of views in all, smaller steps a learning rate as much
+# smaller. Steps of fewer views would leave SSKD under JDA, with eight views of an image, too few images to tell apart.
+# Those of the second group see half as many views in all, and cost half as much.
 CENTRE = (5_000, 60, 0.2, "resnet8", 128)
 CANDIDATES = {
     "centre": CENTRE,
@@ -17,7 +18,10 @@ CANDIDATES = {
     "fewer images": (2_500, 120, 0.2, "resnet8", 128),
     "more images": (10_000, 30, 0.2, "resnet8", 128),
     "larger student": (5_000, 60, 0.2, "resnet20", 128),
-    "half the views": (5_000, 30, 0.2, "resnet8", 128),
+    "half": (5_000, 30, 0.2, "resnet8", 128),
+    "half, fewer images": (2_500, 60, 0.2, "resnet8", 128),
+    "half, smaller steps": (5_000, 30, 0.1, "resnet8", 64),
+    "half, smaller steps, higher rate": (5_000, 30, 0.2, "resnet8", 64),
 }
 #: Question -> the candidates that answer it, in ascending order.
 QUESTIONS = {
@@ -25,7 +29,7 @@ QUESTIONS = {
     "learning rate": ("lower rate", "centre", "higher rate"),
     "views in a step": ("smaller steps", "centre"),
     "student": ("centre", "larger student"),
-    "views of an image": ("half the views", "centre"),
+    "views of an image": ("half", "centre"),
 }
 
 

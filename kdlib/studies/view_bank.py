@@ -11,8 +11,8 @@ FRESH, EXACT = "fresh views", "fresh views, float32"
 def create(setting: Setting, sets: list | None = None) -> Study:
     """The study of chapter 14_view_bank: KD + JDA with V sets of views per image, and with fresh ones.
 
-    They see the profile's images, or fewer where its `bank_fraction` says so. sets: values of V, whole numbers from 1 up; by default 1, 2, 4, 8 and 16 (1 and 4 at smoke and quick). ValueError
-    for anything else.
+    They see the profile's images, or fewer where its `bank_fraction` says so. sets: values of V, whole numbers from 1
+    up; by default 1, 2, 4, 8 and 16 (1 and 4 at smoke and quick). ValueError for anything else.
     """
     default = (1, 4) if setting.profile.trains else (1, 2, 4, 8, 16)
     chosen = sorted({_checked(v) for v in sets or default})

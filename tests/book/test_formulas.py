@@ -29,6 +29,7 @@ TESTED = {
     r"L_{\mathrm{HSAKD}}": "tests/methods/test_rotations.py::test_hsakd_terms",
     r"\mathrm{ECE} =": f"{STATS}::test_ece_is_the_slow_one",
     r"\rho_1 \ge": "tests/measures/test_twins.py::test_near_twins_are_those_of_the_rule",
+    r"b = V\,v\,(3 H W": "tests/test_bank.py::test_its_files_are_what_is_said_of_them_and_are_not_written_to",
     r"u_r = ": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
     r"\text{T.stddev} =": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
     r"\mathrm{KL}_T(s\,\|\,t)": f"{LOSSES}::test_direction_is_from_the_teacher_to_the_student",

@@ -1,0 +1,147 @@
+"""Candidates for a profile side by side: how good students are under each, and which one the profile uses."""
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from kdlib.specs import RunSpec
+from kdlib.stats import Interval, mean_interval, paired_interval
+from kdlib.studies import Arm, Contrast, Study
+from kdlib.studies.sizing import QUESTIONS, VIEWS, label_of
+from kdlib.tables import by_seed, contrast_interval, digits, in_words, run_cost, span, training_images
+
+GAP = "not measured"
+#: Question -> what a run of a candidate answers.
+ANSWERS: Mapping[str, Callable[[RunSpec], str]] = {
+    "images x views of each": lambda spec: f"{training_images(spec):,}\nx {spec.recipe.views_per_image}",
+    "learning rate": lambda spec: f"{spec.recipe.learning_rate:g}",
+    "views in a step": lambda spec: f"{spec.recipe.views_per_step}\nrate {spec.recipe.learning_rate:g}",
+    "student": lambda spec: spec.student,
+    "views of an image": lambda spec: f"{spec.recipe.views_per_image}",
+}
+
+
+def candidates(study: Study) -> list[str]:
+    """Their names, in the order of the study."""
+    return list(dict.fromkeys(label.rsplit(": ", 1)[0] for label in study.arms))
+
+
+def scores(frame: pd.DataFrame, candidate: str) -> dict[int, float]:
+    """Seed -> what a candidate is judged by: the mean of its arms' accuracies, for the seeds that both have."""
+    arms = [by_seed(frame, label_of(candidate, view)) for view in VIEWS]
+    return {seed: sum(arm[seed] for arm in arms) / len(arms) for seed in arms[0] if all(seed in arm for arm in arms)}
+
+
+def used(study: Study) -> str | None:
+    """The candidate that the study's profile itself uses; None if it is none of them."""
+    for name in candidates(study):
+        specs = {view: study.specs(label_of(name, view))[0] for view in VIEWS}
+        own = {v: study.setting.run(s.seed, Arm("", VIEWS[v], validation=True)) for v, s in specs.items()}
+        if specs == own:
+            return name
+    return None
+
+
+def best(frame: pd.DataFrame, names: list[str]) -> str | None:
+    """The finished candidate of the largest mean score, over the seeds that all finished ones share; None without."""
+    found = {name: values for name in names if (values := scores(frame, name))}
+    shared = set.intersection(*map(set, found.values())) if found else set()
+    return max(found, key=lambda name: sum(found[name][seed] for seed in shared)) if shared else None
+
+
+def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per candidate: what it is, the accuracy of both arms, the mean that decides, what the profile uses."""
+    chosen, rows = used(study), []
+    for name in candidates(study):
+        specs, score = study.specs(label_of(name, "weak2")), mean_interval(list(scores(frame, name).values()))
+        recipe = specs[0].recipe
+        rows.append(
+            {
+                "candidate": name,
+                "images x views": f"{training_images(specs[0]):,} x {recipe.views_per_image}",
+                "views in a step": recipe.views_per_step,
+                "learning rate": f"{recipe.learning_rate:g}",
+                "student": specs[0].student,
+                **{f"{view} %": _mean(_top1(frame, label_of(name, view))) or "not run" for view in VIEWS},
+                "mean %": _mean(score),
+                "n": f"{score.n} of {len(specs)}",
+                "used": "yes" if name == chosen else "",
+            }
+        )
+    return pd.DataFrame(rows).set_index("candidate").rename_axis(None)
+
+
+def beside(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per candidate: what stands beside the mean and does not decide. JDA - weak2, paired by seed; points by
+    which accuracy on training images is above the other one, for both arms; and what a run costs."""
+    rows = {}
+    for name in candidates(study):
+        plain, jda = (label_of(name, view) for view in VIEWS)
+        gain = contrast_interval(Contrast.of("", jda, plain), frame)
+        rows[name] = {
+            "JDA - weak2": f"{gain.mean:+.2f}" if gain.n else GAP,
+            "95 % interval": span(gain, "+.2f"),
+            "training - validation, weak2": _gap(frame, plain),
+            "the same, JDA": _gap(frame, jda),
+            "TMACs of a run": digits(run_cost(study.specs(plain)[0]).run_macs / 1e12),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _mean(interval: Interval) -> str:
+    return f"{interval.mean:.2f}" if interval.n else ""
+
+
+def _gap(frame: pd.DataFrame, label: str) -> str:
+    """Points by which accuracy on training images is above the headline, the mean over seeds."""
+    train, top1 = by_seed(frame, label, "train_top1"), by_seed(frame, label)
+    both = [train[seed] - top1[seed] for seed in train]
+    return f"{sum(both) / len(both):+.1f}" if both else ""
+
+
+def panels(study: Study, frame: pd.DataFrame) -> dict[str, dict[str, dict[str, Interval]]]:
+    """Question -> view policy -> answer -> interval of top-1, for questions with two candidates or more."""
+    found = {}
+    for question, names in asked(study).items():
+        answers = {name: ANSWERS[question](study.specs(label_of(name, "weak2"))[0]) for name in names}
+        found[question] = {view: {answers[n]: _top1(frame, label_of(n, view)) for n in names} for view in VIEWS}
+    return found
+
+
+def asked(study: Study) -> dict[str, list[str]]:
+    """Question -> the candidates that answer it, where the study has two of them or more."""
+    here = candidates(study)
+    found = {question: [name for name in names if name in here] for question, names in QUESTIONS.items()}
+    return {question: names for question, names in found.items() if len(names) > 1}
+
+
+def _top1(frame: pd.DataFrame, label: str) -> Interval:
+    return mean_interval(list(by_seed(frame, label).values()))
+
+
+def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:
+    """What the prose says: the `best` candidate and the one that is `used`, the paired `difference` of their scores,
+    the `choice` in a sentence, and the best candidate of each of the `questions`."""
+    names, chosen = candidates(study), used(study)
+    found, done = best(frame, names), sum(bool(scores(frame, name)) for name in names)
+    answers = {question: best(frame, some) or GAP for question, some in asked(study).items()}
+    said = {
+        "best": (found if done == len(names) else f"{found}, of the {done} that are measured") if found else GAP,
+        "used": chosen or "none of the candidates",
+        "difference": GAP,
+        "choice": "There is nothing to compare yet." if chosen else "The profile uses none of them.",
+        "questions": "; ".join(f"{question}: {name}" for question, name in answers.items()),
+    }
+    if found and chosen:
+        macs = [run_cost(study.specs(label_of(name, "weak2"))[0]).run_macs for name in (found, chosen)]
+        same = found == chosen
+        said["choice"] = _choice(same, macs[0] / macs[1])
+        said["difference"] = "none" if same else in_words(paired_interval(scores(frame, found), scores(frame, chosen)))
+    return said
+
+
+def _choice(same: bool, work: float) -> str:
+    if same:
+        return "The profile uses the best one."
+    amount = "just as much" if f"{work:.2f}" == "1.00" else f"{work:.2f} times as much"
+    return f"The profile does not use the best one, of which a run computes {amount} as one of its own."
