@@ -16,7 +16,7 @@ help:
 	@echo "make book [PROFILE=quick] [DEVICE=auto]  run every notebook and build the book: _build/html/index.html"
 	@echo "make html                                build the published notebooks as they are, nothing is run"
 	@echo "make test                                check the style and run all tests"
-	@echo "make bench                               ratios of speed on this machine, and JSON: runs/benchmark.json"
+	@echo "make bench                               ratios of speed on this machine, JSON and a figure: runs/benchmark.json"
 	@echo "make lab                                 open the notebooks in JupyterLab"
 	@echo "make notebooks [MISSING=gap]             run notebooks/ in place at profile reference (maintainers)"
 	@echo "make install                             only make .venv and install; the others do it when needed"

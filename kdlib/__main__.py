@@ -167,12 +167,13 @@ def publish(arguments: argparse.Namespace) -> None:
 
 
 def benchmark(arguments: argparse.Namespace) -> None:
-    """Measures ratios of speed on this machine, prints them and writes JSON."""
+    """Measures ratios of speed on this machine, prints them and writes JSON and a figure."""
     if arguments.rounds < 1:
         raise ValueError(f"rounds = {arguments.rounds} must be at least 1")
-    found = report.measure(arguments.rounds)
+    print("This takes some minutes, on a machine that should do nothing else.", flush=True)
+    found = report.measure(arguments.rounds, arguments.compile)
     report.write(found, arguments.out)
-    print(report.table(found).to_string())
+    print(report.table(found).to_string(), report.table(found, targets=False).to_string(), sep="\n\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -200,6 +201,7 @@ def parser() -> argparse.ArgumentParser:
     timing = commands.add_parser("bench", help=benchmark.__doc__)
     timing.set_defaults(function=benchmark)
     timing.add_argument("--rounds", type=int, default=5, help="of each comparison")
+    timing.add_argument("--compile", action="store_true", help="also what torch.compile makes of a student's step")
     timing.add_argument("--out", type=Path, default=paths.runs_root() / "benchmark.json", help="the JSON to write")
     fetching = commands.add_parser("fetch", help=fetch.__doc__)
     fetching.add_argument("names", nargs="+")

@@ -2,29 +2,42 @@
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
 
+def turns(tasks: Mapping[str, Callable[[int], Any]], rounds: int, warm_up: int) -> dict[str, list]:
+    """Name -> what the task gave in each round. Each is called with the number of the round, which counts on from the
+    `warm_up` rounds whose values are left out."""
+    found: dict[str, list] = {name: [] for name in tasks}
+    for number in range(warm_up + rounds):
+        for name, task in tasks.items():
+            value = task(number)
+            if number >= warm_up:
+                found[name].append(value)
+    return found
+
+
+def seconds_of(task: Callable[[int], object], number: int, device: str = "cpu") -> float:
+    """How long task(number) takes; a GPU is waited for before the clock is read."""
+    started = time.perf_counter()
+    task(number)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
 def in_turn(
     tasks: Mapping[str, Callable[[int], object]], rounds: int, warm_up: int = 3, device: str = "cpu"
 ) -> dict[str, list[float]]:
-    """Name -> seconds of each round. Each task is called with the number of the round, which counts on from the
-    `warm_up` rounds that are not timed; a GPU is waited for before the clock is read."""
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for number in range(warm_up + rounds):
-        for name, task in tasks.items():
-            started = time.perf_counter()
-            task(number)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if number >= warm_up:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+    """Name -> seconds of each round of tasks that take turns, see `turns`."""
+    timed = {name: lambda number, task=task: seconds_of(task, number, device) for name, task in tasks.items()}
+    return turns(timed, rounds, warm_up)
 
 
-def summary(seconds: list[float]) -> dict[str, float]:
+def summary(values: list[float]) -> dict[str, float]:
     """The median, and the first and third quartile."""
-    first, median, third = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
+    first, median, third = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return {"median": median, "first_quartile": first, "third_quartile": third}

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from kdlib.clock import in_turn, summary
+from kdlib.clock import in_turn, seconds_of, summary, turns
 
 
 def test_tasks_take_turns_and_the_first_rounds_are_not_counted():
@@ -14,6 +14,18 @@ def test_tasks_take_turns_and_the_first_rounds_are_not_counted():
     seconds = in_turn(tasks, rounds=4, warm_up=2)
     assert calls == [(name, number) for number in range(6) for name in "ab"]
     assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4}
+
+
+def test_what_tasks_give_is_kept_by_round():
+    tasks = {"square": lambda number: number**2, "word": str}
+    assert turns(tasks, rounds=3, warm_up=2) == {"square": [4, 9, 16], "word": ["2", "3", "4"]}
+    assert turns(tasks, rounds=2, warm_up=0) == {"square": [0, 1], "word": ["0", "1"]}
+
+
+def test_the_task_is_called_once_with_the_number():
+    calls = []
+    assert 0 <= seconds_of(calls.append, 7) < 1
+    assert calls == [7]
 
 
 def test_seconds_are_those_of_the_task_itself():

@@ -1,86 +1,129 @@
-"""The benchmark as a whole: which ratios, their targets, and what is written for machines and for readers."""
+"""The benchmark as a whole: what is compared with what, the targets, and what is written for machines and readers."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import torch
+from pydantic import ValidationError
 
-from kdlib import bench
+from kdlib import paths
+from kdlib.bench.augmentation import augmentation
+from kdlib.bench.breakdown import breakdown
+from kdlib.bench.compiled import compiled_steps
+from kdlib.bench.memory import memory
+from kdlib.bench.parallel import parallel_runs
+from kdlib.bench.rates import Rates, threads
+from kdlib.bench.records import Benchmark, Comparison, Spread
+from kdlib.bench.runs import run_of
+from kdlib.bench.scaling import growths
+from kdlib.bench.steps import small_steps, wide_steps
 from kdlib.cache import replacing
+from kdlib.plots.bench import overview
 from kdlib.runs import provenance
+from kdlib.tables import digits
 
-THREADS = 2  # of everything that is one run on the whole machine
+THREADS = 2  # of a run that has the machine to itself
+
+#: (name, title, target) and the unit and the arms that are compared, by the measurement that they come from.
+COMPARED: Mapping[str, tuple[tuple, ...]] = {
+    "views": (("views", "JDA views on one core, against PIL", 8.0, "views/s", "kdlib", "PIL"),),
+    "wide": (
+        ("plain", "WRN step, against the plain program", 2.6, "pairs/s", "kdlib", "plain program"),
+        ("bank", "WRN step from a view bank, against the plain program", 4.6, "pairs/s", "view bank", "plain program"),
+        ("bare", "WRN step, against one on fixed tensors", 0.92, "pairs/s", "kdlib", "fixed tensors"),
+        ("floor", "WRN-16-2 alone, against the plain program", None, "pairs/s", "student alone", "plain program"),
+        ("products", "WRN step, against matrix products", 0.78, "GFLOP/s", "whole step", "products"),
+        ("exact", "WRN step, against matrix products, float32", None, "GFLOP/s", "float32 step", "float32 products"),
+    ),
+    "small": (
+        ("stored", "ResNet step from a view bank, against fresh views", 3.0, "pairs/s", "view bank", "kdlib"),
+        ("small floor", "ResNet-8 alone, against the whole step", None, "pairs/s", "student alone", "kdlib"),
+    ),
+    "parallel": (
+        ("parallel", "two ResNet runs side by side, against in turn", 1.2, "pairs/s", "side by side", "in turn"),
+        ("threads", "ResNet run with two threads, against one", None, "pairs/s", "in turn", "one thread"),
+        ("beside", "two ResNet runs side by side, against one alone", None, "pairs/s", "side by side", "one thread"),
+    ),
+    "compiled": (("compiled", "WRN-16-2 alone, compiled", None, "pairs/s", "compiled", "not compiled"),),
+    "memory": (("memory", "memory of a WRN run above import", 1.5, "GB", "most"),),
+}
+LOWER = ("memory",)  # is better
 
 
-def measure(rounds: int) -> dict[str, Any]:
-    """{"ratios": [{name, arms, ratio, target, higher}], "batch_sizes", "provenance"}, measured now.
+def measure(rounds: int, compiled: bool = False) -> Benchmark:
+    """Everything, measured now, in some minutes. rounds: of each comparison, after one that is not counted.
 
-    rounds: of each comparison, after one that is not counted.
+    compiled: also what torch.compile makes of a step, which takes half a minute more.
     """
-    torch.set_num_threads(1)
-    ratios = [_ratio("JDA views, one core: kdlib against PIL", bench.augmentation(rounds), "kdlib", "PIL", 8.0)]
-    sizes = bench.batch_sizes(rounds)
-    torch.set_num_threads(THREADS)
-    ratios += [*_steps(rounds)]
-    parallel = bench.parallel_runs(rounds)
-    ratios.append(_ratio("two ResNet-8 runs: side by side against in turn", parallel, *parallel, 1.2))
-    used = bench.memory()
-    more = (used["at most in a run"] - used["after import"]) / 1000
-    ratios.append(
-        {"name": "memory of a run above import, GB", "arms": used, "ratio": more, "target": 1.5, "higher": False}
+    with threads(1):
+        measured, grown = {"views": augmentation(rounds)}, growths(rounds)
+    with threads(THREADS):
+        measured |= {"wide": wide_steps(rounds), "small": small_steps(rounds)}
+        measured["compiled"] = compiled_steps(rounds) if compiled else {}
+        shares = breakdown()
+    measured |= {"parallel": parallel_runs(rounds), "memory": memory()}
+    run = run_of("wrn")
+    facts = provenance(run, None) | {"precision": run.machine.precision, "data": run.data}
+    return Benchmark(
+        rounds=rounds, threads=THREADS, comparisons=compared(measured), growths=grown, shares=shares, provenance=facts
     )
-    return {"ratios": ratios, "batch_sizes": sizes, "provenance": provenance(bench.run_of("wrn"), None)}
 
 
-def _steps(rounds: int) -> Iterator[dict[str, Any]]:
-    """Whole steps of the pair of wide networks, and how much of the machine's rate of matrix products they reach."""
-    found = bench.whole_steps("wrn", rounds)
-    yield _ratio("whole step, WRN-40-2 to WRN-16-2: kdlib against plain", found, "kdlib", "plain", 2.6)
-    yield _ratio("whole step against networks and optimiser alone", found, "kdlib", "bare", 0.92)
-    products = bench.matrix_products(rounds)
-    precision = bench.run_of("wrn").machine.precision
-    reached = found["kdlib"]["median"] * bench.flops_of_a_pair("wrn")
-    arms = {"whole step": {"median": reached}, **products}
-    top = products.get(precision, products["float32"])["median"]
-    yield {
-        "name": f"FLOP/s of the whole step against {precision} matrix products", "arms": arms, "ratio": reached / top,
-        "target": 0.78, "higher": True,
-    }  # fmt: skip
+def compared(measured: Mapping[str, Rates]) -> list[Comparison]:
+    """The comparisons of which all arms were measured."""
+    return [
+        Comparison.of(name, title, unit, {arm: rates[arm] for arm in arms}, target=target, higher=name not in LOWER)
+        for kind, rates in measured.items()
+        for name, title, target, unit, *arms in COMPARED[kind]
+        if set(arms) <= set(rates)
+    ]
 
 
-def _ratio(name: str, arms: bench.Rates, first: str, second: str, target: float) -> dict[str, Any]:
-    value = arms[first]["median"] / arms[second]["median"]
-    return {"name": name, "arms": arms, "ratio": value, "target": target, "higher": True}
-
-
-def write(found: Mapping[str, Any], path: Path) -> None:
-    """The measurements as JSON."""
+def write(found: Benchmark, path: Path) -> None:
+    """The measurements as JSON, and beside it the figure, as PNG."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + "\n")
+        temporary.write_text(found.model_dump_json(indent=1) + "\n")
+    with replacing(path.with_suffix(".png")) as temporary:
+        overview(found).savefig(temporary, format="png")
 
 
-def table(found: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per ratio: its value, the target, whether it is met, and the rates behind it with their quartiles."""
-    rows = []
-    for row in found["ratios"]:
-        met = row["ratio"] >= row["target"] if row["higher"] else row["ratio"] <= row["target"]
-        rows.append(
-            {
-                "comparison": row["name"],
-                "measured": f"{row['ratio']:.2f}",
-                "target": f"{'at least' if row['higher'] else 'at most'} {row['target']:g}",
-                "met": "yes" if met else "no",
-                "rates": "; ".join(f"{arm} {_spread(values)}" for arm, values in row["arms"].items()),
-            }
-        )
-    return pd.DataFrame(rows).set_index("comparison").rename_axis(None)
+def read(path: Path) -> Benchmark:
+    """A stored benchmark. Raises ValueError if the file is none."""
+    try:
+        return Benchmark.model_validate_json(path.read_text())
+    except ValidationError as error:
+        raise ValueError(f"{path} holds no benchmark; `python -m kdlib bench` writes one") from error
 
 
-def _spread(values: Any) -> str:
-    if not isinstance(values, Mapping):
-        return f"{values:,.0f}"
-    median, *quartiles = (f"{values[k]:,.4g}" for k in ("median", "first_quartile", "third_quartile") if k in values)
-    return f"{median} ({' to '.join(quartiles)})" if quartiles else median
+def published() -> Benchmark | None:
+    """The one whose numbers the book shows, or None where there is none."""
+    path = paths.results_root() / "benchmark" / "benchmark.json"
+    return read(path) if path.exists() else None
+
+
+def chosen(file: str) -> Benchmark | None:
+    """The published one for "auto", else the one in a file. Raises ValueError if there is no such file."""
+    if file == "auto":
+        return published()
+    if not Path(file).is_file():
+        raise ValueError(f"file = {file!r} does not exist; allowed are auto, and what `python -m kdlib bench` wrote")
+    return read(Path(file))
+
+
+def table(found: Benchmark | None, targets: bool = True) -> pd.DataFrame:
+    """One row per comparison that has a target (or that has none): the median with its quartiles, and the rates."""
+    rows = {}
+    for c in (c for c in (found.comparisons if found else ()) if (c.target is not None) == targets):
+        rows[c.title] = {"measured": in_words(c.value)}
+        if targets:
+            aim = "at least" if c.higher else "at most"
+            rows[c.title] |= {"target": f"{aim} {c.target:g}", "met": "yes" if c.met else "no"}
+        rates = [f"{arm} {digits(Spread.of(values).median)}" for arm, values in c.rates.items()]
+        rows[c.title]["medians"] = f"{', '.join(rates)} {c.unit}"
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def in_words(value: Spread) -> str:
+    """A median with its quartiles, if there was more than one round."""
+    spread = f" ({value.first_quartile:.2f} to {value.third_quartile:.2f})"
+    return f"{value.median:.2f}" + (spread if value.first_quartile < value.third_quartile else "")

@@ -11,6 +11,7 @@ from typing import Any
 
 from kdlib.studies import (
     augmented_teacher,
+    benchmark,
     blind_teacher,
     ccd_versus_hsakd,
     compatibility,
@@ -63,6 +64,7 @@ STUDIES: Mapping[str, Callable[..., Study]] = {
     "12_verdicts": _verdicts,
     "13_your_own": your_own.create,
     "14_view_bank": view_bank.create,
+    "15_benchmark": benchmark.create,
     "16_sizing": sizing.create,
 }
 

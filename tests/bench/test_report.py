@@ -1,70 +1,74 @@
-"""What the benchmark says: ratios, targets met or not, JSON that reads back; every comparison runs."""
+"""What the benchmark says: which ratios, targets met or not, JSON that reads back, and a figure."""
 
-import json
-import subprocess
-import sys
+import re
 
-import numpy as np
 import pytest
-import torch
+from PIL import Image
 
-from kdlib import bench
 from kdlib.bench import report
 
+from .conftest import MEASURED
 
-def rates(value: float) -> dict[str, float]:
-    return {"median": value, "first_quartile": value - 1, "third_quartile": value + 1}
-
-
-FOUND = {
-    "ratios": [
-        report._ratio("fast against slow", {"fast": rates(30.0), "slow": rates(10.0)}, "fast", "slow", 2.5),
-        report._ratio("slow against fast", {"fast": rates(30.0), "slow": rates(10.0)}, "slow", "fast", 2.5),
-        {"name": "memory", "arms": {"used": 900.0}, "ratio": 0.9, "target": 1.5, "higher": False},
-    ]
-}
+pytestmark = pytest.mark.usefixtures("isolated")
 
 
-def test_the_table_says_what_is_met():
-    table = report.table(FOUND)
-    assert table.measured.tolist() == ["3.00", "0.33", "0.90"]
-    assert table.met.tolist() == ["yes", "no", "yes"]
-    assert table.target.tolist() == ["at least 2.5", "at least 2.5", "at most 1.5"]
-    assert table.rates.iloc[0] == "fast 30 (29 to 31); slow 10 (9 to 11)"
+def test_what_is_compared_with_what(found):
+    """Each ratio again, by hand, from the arms of its measurement."""
+    by_hand = {
+        "views": 10.0, "plain": 2.5, "bank": 5.0, "bare": 25 / 26, "products": 0.8, "stored": 2.1, "parallel": 1.1,
+        "memory": 0.25, "floor": 6.0, "exact": 0.5, "small floor": 4.0, "threads": 20 / 11, "beside": 2.0,
+    }  # fmt: skip
+    assert {c.name: c.value.median for c in found.comparisons} == pytest.approx(by_hand)
+    met = {c.name for c in found.comparisons if c.met}
+    assert met == {"views", "bank", "bare", "products", "memory"}
+    assert {c.name for c in found.comparisons if c.met is False} == {"plain", "stored", "parallel"}
 
 
-def test_the_file_reads_back(tmp_path):
-    report.write(FOUND, tmp_path / "benchmark.json")
-    assert json.loads((tmp_path / "benchmark.json").read_text()) == FOUND
+def test_targets():
+    targets = {row[0]: row[2] for rows in report.COMPARED.values() for row in rows if row[2] is not None}
+    assert targets == {
+        "views": 8, "plain": 2.6, "bank": 4.6, "bare": 0.92, "products": 0.78, "stored": 3, "parallel": 1.2,
+        "memory": 1.5,
+    }  # fmt: skip
 
 
-def test_arms_take_turns_and_the_first_round_is_not_counted():
-    calls = []
-    arms = {name: lambda name=name: calls.append(name) or float(len(calls)) for name in "ab"}
-    found = bench.in_turn(arms, rounds=3)
-    assert calls == list("abababab")
-    assert found["a"]["median"] == 5.0 and found["b"]["median"] == 6.0  # of 3, 5, 7 and of 4, 6, 8
+def test_what_was_not_measured_is_left_out():
+    assert report.compared({"compiled": {}, "memory": {}}) == []
+    some = {name: MEASURED["wide"][name] for name in ("kdlib", "plain program")}
+    assert [c.name for c in report.compared({"wide": some})] == ["plain"]
 
 
-@pytest.mark.usefixtures("isolated")
-def test_the_small_comparisons_run(monkeypatch):
-    monkeypatch.setattr(bench, "data_name", lambda: bench.BUNDLED)
-    assert set(bench.augmentation(1, images=8)) == {"kdlib", "PIL"}
-    assert set(bench.matrix_products(1, size=64)) == {"float32", "bfloat16"}
-    assert set(bench.batch_sizes(1, sizes=(16, 32))) == {"16", "32"}
-    run = bench.run_of("resnet", images=4)
-    steps = bench.steps_of(run)
-    steps.take(0)
-    assert run.view_policy().views == 2 and run.images_per_step == 4
-    assert bench.flops_of_a_pair("resnet") > 0
-    assert all(torch.isfinite(p).all() for p in steps.method.student.parameters())
+def test_the_table_says_what_is_met(found):
+    table = report.table(found)
+    assert table.loc["JDA views on one core, against PIL"].tolist() == [
+        "10.00 (9.50 to 10.50)", "at least 8", "yes", "kdlib 100, PIL 10 views/s",
+    ]  # fmt: skip
+    assert table.loc["memory of a WRN run above import"].tolist() == ["0.25", "at most 1.5", "yes", "most 0.25 GB"]
+    assert (table.met == "yes").sum() == 5
+    rest = report.table(found, targets=False)
+    assert len(table) + len(rest) == len(found.comparisons) and "target" not in rest
+    assert report.table(None).empty
 
 
-def test_memory_is_that_of_the_process_itself():
-    """A child of a process that has held 300 MB more does not count them; what it holds itself it does."""
-    held = np.ones(300_000_000, dtype=np.uint8)
-    code = "from kdlib.bench import peak_megabytes as p; a = p(); b = bytearray(b'x') * 200_000_000; print(a, p())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, after = map(float, done.stdout.split())
-    assert 190 < after - before < 230
-    assert held[-1] == 1 and bench.peak_megabytes() > before + 200
+def test_the_file_reads_back_and_has_a_figure(found, tmp_path):
+    path = tmp_path / "new" / "benchmark.json"
+    report.write(found, path)
+    assert report.read(path) == found
+    assert sorted(p.name for p in path.parent.iterdir()) == ["benchmark.json", "benchmark.png"]
+    assert Image.open(path.with_suffix(".png")).size[0] > 600
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"rounds": 3}', "nonsense"])
+def test_another_file_is_refused_in_one_sentence(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))} holds no benchmark; `python -m kdlib bench`"):
+        report.chosen(str(path))
+
+
+def test_the_published_one_is_shown_unless_another_is_chosen(found, isolated):
+    assert report.published() is None and report.chosen("auto") is None
+    report.write(found, isolated / "results" / "benchmark" / "benchmark.json")
+    assert report.chosen("auto") == report.published() == found
+    with pytest.raises(ValueError, match=r"^file = 'none.json' does not exist; allowed are auto, and"):
+        report.chosen("none.json")

@@ -1,0 +1,51 @@
+"""Cost against work: does more work cost more than its share?"""
+
+from collections.abc import Callable, Mapping
+
+from kdlib.bench.records import Growth
+from kdlib.bench.runs import alone, run_of, some_images, steps_of
+from kdlib.clock import in_turn
+from kdlib.cost import model_size
+from kdlib.data import facts
+from kdlib.pictures import views_of
+from kdlib.specs import RunSpec
+from kdlib.views.policies import create_policy
+
+Sizes = Mapping[float, Callable[[int], object]]  #: amount of work -> what does it
+
+IMAGES = (256, 512, 1024, 2048)
+POLICIES = ("weak1", "weak2", "rot4")  # of one, two and four views
+BATCHES = (16, 32, 64, 128, 256)
+WIDTHS = {"WRN-16": ("wrn_16_1", "wrn_16_2"), "ResNet-8": ("resnet8", "resnet8x4")}
+
+
+def growths(rounds: int) -> list[Growth]:
+    """Seconds against images to augment, views of an image, images of a step, and the width of the network."""
+    policy, images = create_policy("jda"), some_images(max(IMAGES)).images
+    making = {n: lambda _, n=n: views_of(policy, images[:n]) for n in IMAGES}
+    views = {create_policy(name).views: alone("resnet8", name) for name in POLICIES}
+    return [
+        _growth("images through JDA", "images", making, rounds),
+        _growth("views of an image, ResNet-8", "views", _steps(views), rounds),
+        _growth("images of a step", "images", _steps({n: run_of("resnet", n) for n in BATCHES}), rounds),
+        *(
+            _growth(f"width, {family}", "million MACs", _steps({million_macs(r): r for r in map(alone, names)}), rounds)
+            for family, names in WIDTHS.items()
+        ),
+    ]
+
+
+def million_macs(run: RunSpec) -> float:
+    """Multiply-accumulates (1e6) of a view in the run's student."""
+    known = facts(run.data)
+    return model_size(run.student, len(known.class_sizes), known.size)[1] / 1e6
+
+
+def _steps(runs: Mapping[float, RunSpec]) -> Sizes:
+    return {work: steps_of(run).take for work, run in runs.items()}
+
+
+def _growth(title: str, unit: str, sizes: Sizes, rounds: int) -> Growth:
+    """Three times as many rounds as were asked for: single steps are short, and so their times scatter."""
+    seconds = in_turn(sizes, 3 * rounds)
+    return Growth(title=title, unit=unit, work=list(sizes), seconds=list(seconds.values()))
