@@ -96,7 +96,7 @@ def plan(arguments: argparse.Namespace) -> None:
     for spec, cost in zip(specs, costs, strict=True):
         size = f"{cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs {cost.training_bytes / 1e6:>8.1f} MB"
         print(f"{spec.key}  {describe(spec):70s} {size}")
-    where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core"
+    where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core with bfloat16"
     hours = total / (arguments.tflops * 1e12 / 2) / 3600 if arguments.tflops else tables.forecast(specs)
     views, time = sum(c.views for c in costs), tables.hours(hours)
     most = max((c.training_bytes for c in costs), default=0)

@@ -18,9 +18,9 @@ from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, mean_interval, verdict
 from kdlib.store import Store
 from kdlib.studies import Contrast, Study
 
-# For forecasts: multiply-accumulates per second that one CPU core sustains in training, as measured with small networks
-# (float32: AVX2; bfloat16 and float16: AVX-512).
-CORE_MACS_PER_SECOND = {"float32": 25e9, "bfloat16": 130e9, "float16": 130e9}
+# For forecasts, the same on every machine: multiply-accumulates per second that one CPU core with bfloat16 sustains in
+# training small networks (measured; in float32 without AVX-512 it was a fifth).
+CORE_MACS_PER_SECOND = 130e9
 METRICS = (
     "top1",
     "best_top1",
@@ -142,7 +142,7 @@ def cheaper(study: Study, contrast: Contrast) -> bool:
 
 def forecast(specs: list[RunSpec]) -> float:
     """Hours of one CPU core that runs need, from their MACs. A view bank counts for each run that reads it."""
-    return sum(run_cost(spec).run_macs / CORE_MACS_PER_SECOND[spec.machine.precision] for spec in specs) / 3600
+    return sum(run_cost(spec).run_macs for spec in specs) / CORE_MACS_PER_SECOND / 3600
 
 
 def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
