@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from kdlib.data import BUNDLED, ImageSet, available, load_data
+from kdlib.evaluate import with_batch_norm_from
 from kdlib.measures.timing import Steps
 from kdlib.models import create_model
 from kdlib.networks import Network
+from kdlib.randomness import seeded
 from kdlib.specs import Machine, Policy, Recipe, RunSpec
 from kdlib.tables import run_cost
 
@@ -49,12 +51,17 @@ def alone(student: str, policy: str = "jda", images: int = IMAGES, **fields: Any
 
 
 def steps_of(run: RunSpec, banks: Path | None = None) -> Steps:
-    """The run, ready to take steps, with a teacher of random weights."""
+    """The run, ready to take steps, with a teacher of random weights.
+
+    Its BatchNorms know the images: without that, logits grow with the depth, beyond float16.
+    """
     if run.teacher is None:
         return Steps(run, None)
     images = load_data(run.data).train
-    backbone = create_model(run.teacher.student, len(images.classes))
-    return Steps(run, Network(backbone, images.mean, images.std, run.machine.precision), banks)
+    with seeded(0, "teacher of the benchmark"):
+        backbone = create_model(run.teacher.student, len(images.classes))
+    network = Network(backbone, images.mean, images.std, run.machine.precision)
+    return Steps(run, with_batch_norm_from(network, images.images[:250]), banks)
 
 
 def gigaflops_of_a_pair(run: RunSpec) -> float:
