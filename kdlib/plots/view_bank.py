@@ -1,6 +1,6 @@
 """The figure of chapter 14: accuracy from stored views, against the level of fresh ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
@@ -10,9 +10,9 @@ from kdlib.stats import Interval
 
 
 @styled
-def against_fresh(points: Mapping[float, Interval], ringed: Sequence[float], fresh: Interval) -> Figure:
-    """Top-1 against V (logarithmic), suitable V ringed; the mean of fresh views is a line, their interval a band."""
-    figure = sweeps.__wrapped__({"V, stored sets of views per image": (points, ringed)})
+def against_fresh(points: Mapping[float, Interval], fresh: Interval) -> Figure:
+    """Top-1 against V (logarithmic); the mean of fresh views is a line, their interval a band."""
+    figure = sweeps.__wrapped__({"V, stored sets of views per image": (points, ())})
     figure.set_size_inches(6.4, 3.4)
     (axis,) = figure.axes
     if points:
