@@ -129,10 +129,10 @@ def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:
         "best": (found if done == len(names) else f"{found}, of the {done} that are measured") if found else GAP,
         "used": chosen or "none of the candidates",
         "difference": GAP,
-        "choice": "There is nothing to compare yet." if chosen else "The profile uses none of them.",
+        "choice": "The profile's own is not measured yet." if chosen else "The profile uses none of them.",
         "questions": "; ".join(f"{question}: {name}" for question, name in answers.items()),
     }
-    if found and chosen:
+    if found and chosen and scores(frame, chosen):
         macs = [run_cost(study.specs(label_of(name, "weak2"))[0]).run_macs for name in (found, chosen)]
         same = found == chosen
         said["choice"] = _choice(same, macs[0] / macs[1])

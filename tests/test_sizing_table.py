@@ -114,7 +114,13 @@ def test_panels_hold_the_intervals_of_every_question(study, filled):
 def test_what_is_said_when_nothing_is_there(study, filled):
     said = sizing_table.words(study, filled({}))
     assert said["best"] == said["difference"] == "not measured" and said["used"] == USED
-    assert said["choice"] == "There is nothing to compare yet." and "student: not measured" in said["questions"]
+    assert said["choice"] == "The profile's own is not measured yet." and "student: not measured" in said["questions"]
+
+
+def test_what_is_said_before_the_profile_itself_is_measured(study, filled):
+    said = sizing_table.words(study, filled({"larger student": ([50, 52], [52, 54])}))
+    assert said["best"] == "larger student, of the 1 that are measured" and said["difference"] == "not measured"
+    assert said["choice"] == "The profile's own is not measured yet."
 
 
 def test_what_is_said_when_the_profile_uses_the_best(study, filled):
