@@ -5,8 +5,6 @@ teacher the same questions. Where $KDLIB_ANSWERS names a folder, the first run k
 by step, and the others read them. Nothing else changes: the bits of a run are those it has without.
 """
 
-import hashlib
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +19,7 @@ from kdlib.cache import check_room, made_once
 from kdlib.data import fingerprint
 from kdlib.evaluate import logits_on
 from kdlib.methods import find_method
+from kdlib.specs import digest
 from kdlib.task import Task
 
 VERSION = 1  # raised when a change alters what is kept
@@ -48,8 +47,7 @@ def answers_key(task: Task) -> str:
 
 
 def _key(task: Task, *parts: object) -> str:
-    canonical = json.dumps([VERSION, task.train.fingerprint, *parts], sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return digest([VERSION, task.train.fingerprint, *parts])
 
 
 def evaluated_answers(task: Task, root: Path | None) -> Tensor:

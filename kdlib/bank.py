@@ -5,8 +5,6 @@ A stored answer belongs to the very pixels that the student sees: another crop o
 x~, as well. Files are memory-mapped: a run reads only what it needs, and runs side by side share the pages.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from kdlib.data import ImageSet
 from kdlib.networks import Network
 from kdlib.randomness import uniforms_of
 from kdlib.sampling import training_ids
-from kdlib.specs import RunSpec
+from kdlib.specs import RunSpec, digest
 from kdlib.views.policies import ViewPolicy
 
 SEED = 0  # of the views: a bank serves the runs of every seed
@@ -69,8 +67,7 @@ def bank_key(spec: RunSpec, images: ImageSet) -> str:
     """16 hex digits of SHA-256 over all that decides the content: images, teacher, views, machine."""
     names = {"pool", "validation", "part", "teacher", "policy", "bank", "machine"}
     fields = spec.model_dump(mode="json", include=names)
-    canonical = json.dumps([VERSION, images.fingerprint, spec.view_policy().spread, fields], sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return digest([VERSION, images.fingerprint, spec.view_policy().spread, fields])
 
 
 def _make(folder: Path, sets: int, teacher: Network, images: ImageSet, ids: Tensor, policy: ViewPolicy) -> None:

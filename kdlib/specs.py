@@ -116,7 +116,7 @@ class Spec(Record):
     @property
     def key(self) -> str:
         """16 hex digits of SHA-256 over the canonical JSON of all fields."""
-        return _hash(self.model_dump(mode="json"))
+        return digest(self.model_dump(mode="json"))
 
     @property
     def taught(self) -> "tuple[Spec, ...]":
@@ -131,7 +131,7 @@ class Spec(Record):
     @property
     def experiment(self) -> str:
         """The same without the machine, also of the teacher: what is asked, whoever answers it."""
-        return _hash(_without_machine(self.model_dump(mode="json")))
+        return digest(_without_machine(self.model_dump(mode="json")))
 
 
 @cache
@@ -141,8 +141,9 @@ def _build_once(name: str) -> None:
         create_model(name, num_classes=2)
 
 
-def _hash(fields: dict) -> str:
-    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+def digest(content: dict | list) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON of `content`."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

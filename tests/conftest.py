@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 
 from kdlib.data import BUNDLED, load_data
+from kdlib.networks import Network
 from kdlib.results import RunResult
 from kdlib.specs import Machine, Policy, Recipe, RunSpec, Spec
+from kdlib.task import Task
 
 MACHINE = Machine(device="cpu", precision="float32", threads=1)
 TRAIN_PER_CLASS, TEST_PER_CLASS = 16, 6
@@ -66,6 +68,20 @@ def make_spec(tiny: str) -> Callable[..., RunSpec]:
         return RunSpec(**given)
 
     return make
+
+
+@pytest.fixture
+def teacher(make_spec) -> Network:
+    """A small teacher with fixed weights, not trained."""
+    return Task.of(make_spec(seed=7), None).method.student.eval()
+
+
+@pytest.fixture
+def asked(teacher) -> list[int]:
+    """How many views the teacher, or a copy of it, saw in each of its forward passes so far."""
+    seen = []
+    teacher.backbone.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    return seen
 
 
 class Immediate(Executor):

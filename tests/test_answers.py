@@ -19,7 +19,6 @@ from kdlib.evaluate import logits_on
 from kdlib.measurements import TimingSpec
 from kdlib.measures import measure
 from kdlib.methods import METHODS, Definition, KDOptions, Step, Term
-from kdlib.networks import Network
 from kdlib.specs import RECIPE_VERSION, Policy, RunSpec
 from kdlib.task import Task
 from kdlib.train import train
@@ -40,20 +39,6 @@ def root(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def keeping(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KDLIB_ANSWERS", str(root))
     return root
-
-
-@pytest.fixture
-def teacher(make_spec) -> Network:
-    """A small teacher with fixed weights, not trained."""
-    return Task.of(make_spec(seed=7), None).method.student.eval()
-
-
-@pytest.fixture
-def asked(teacher) -> list[int]:
-    """How many views the teacher, or a copy of it, saw in each of its forward passes so far."""
-    seen = []
-    teacher.backbone.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    return seen
 
 
 @pytest.fixture

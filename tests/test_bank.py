@@ -53,20 +53,6 @@ def root(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def teacher(make_spec) -> Network:
-    """A small teacher with fixed weights, not trained."""
-    return Task.of(make_spec(seed=7), None).method.student.eval()
-
-
-@pytest.fixture
-def asked(teacher) -> list[int]:
-    """How many views the teacher, or a copy of it, saw in each of its forward passes so far."""
-    seen = []
-    teacher.backbone.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    return seen
-
-
-@pytest.fixture
 def banked(make_spec):
     """banked(**fields): a run of KD with a bank of two sets of single views."""
 

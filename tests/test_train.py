@@ -54,12 +54,6 @@ def stop_at(step: int):
     return progress
 
 
-@pytest.fixture
-def teacher(make_spec) -> Network:
-    """A small teacher with fixed weights, not trained."""
-    return Task.of(make_spec(seed=7), None).method.student.eval()
-
-
 def student(make_spec, method: str, policy: str, **fields) -> RunSpec:
     return make_spec(method=method, policy=policy, teacher=make_spec(seed=7), **fields)
 
