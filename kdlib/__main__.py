@@ -39,8 +39,17 @@ def describe(spec: Spec) -> str:
 
 def chosen(arguments: argparse.Namespace) -> list[Spec]:
     """The specs that the command line names, each once, with their teachers, tier by tier."""
-    studies = named_studies(arguments)
-    return needed(spec for tier in range(1, arguments.tier + 1) for study in studies for spec in study.specs_to(tier))
+    return [spec for specs in by_tier(arguments).values() for spec in specs]
+
+
+def by_tier(arguments: argparse.Namespace) -> dict[int, list[Spec]]:
+    """The same by tier, up to the one that the command line names, by default the last that the profile plans."""
+    studies, found, before = named_studies(arguments), {}, set()
+    for tier in range(1, (arguments.tier or PROFILES[arguments.profile].tiers) + 1):
+        specs = needed(spec for study in studies for spec in study.specs_to(tier))
+        found[tier] = [spec for spec in specs if spec.key not in before]
+        before |= {spec.key for spec in specs}
+    return found
 
 
 def named_studies(arguments: argparse.Namespace) -> list[Study]:
@@ -90,12 +99,16 @@ def plan(arguments: argparse.Namespace) -> None:
     """Runs, views, MACs, bytes, and hours of what is planned."""
     if arguments.tflops is not None and not arguments.tflops > 0:
         raise ValueError(f"tflops = {arguments.tflops} must be above 0")
-    specs = [s for s in chosen(arguments) if isinstance(s, RunSpec)]
+    groups = {tier: [s for s in specs if isinstance(s, RunSpec)] for tier, specs in by_tier(arguments).items()}
+    specs = [spec for group in groups.values() for spec in group]
     costs = [tables.run_cost(spec) for spec in specs]
     total = sum(c.run_macs for c in costs)
     for spec, cost in zip(specs, costs, strict=True):
         size = f"{cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs {cost.training_bytes / 1e6:>8.1f} MB"
         print(f"{spec.key}  {describe(spec):70s} {size}")
+    for tier, group in groups.items():
+        time, kept = (tables.hours(tables.forecast(group, kept)) for kept in (False, True))
+        print(f"tier {tier}: {len(group)} runs, {time} of one CPU core with bfloat16, {kept} with $KDLIB_ANSWERS")
     where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core with bfloat16"
     hours = total / (arguments.tflops * 1e12 / 2) / 3600 if arguments.tflops else tables.forecast(specs)
     views, time = sum(c.views for c in costs), tables.hours(hours)
@@ -127,10 +140,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def status(arguments: argparse.Namespace) -> None:
     """What is there and what is not, with the forecast of what is missing."""
-    store, studies, before = Store(arguments.profile), named_studies(arguments), set()
-    for tier in range(1, arguments.tier + 1):
-        specs = [s for s in needed(s for study in studies for s in study.specs_to(tier)) if s.key not in before]
-        before |= {spec.key for spec in specs}
+    store = Store(arguments.profile)
+    for tier, specs in by_tier(arguments).items():
         lacking = [spec for spec in specs if store.get(spec) is None]
         for spec in lacking:
             print(f"missing  {spec.key}  {describe(spec)}")
@@ -189,7 +200,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--data", default="auto")
         command.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the study")
         command.add_argument(
-            "--tier", type=int, default=3, choices=[1, 2, 3], help="up to which: 1 decides the claims, 3 is everything"
+            "--tier", type=int, choices=[1, 2, 3, 4], help="up to which: 1 decides the claims, 4 is everything"
         )
         command.set_defaults(function=function)
         if name == "run":

@@ -19,7 +19,7 @@ from kdlib.cache import check_room, made_once
 from kdlib.data import fingerprint
 from kdlib.evaluate import logits_on
 from kdlib.methods import find_method
-from kdlib.specs import digest
+from kdlib.specs import RunSpec, digest
 from kdlib.task import Task
 
 VERSION = 1  # raised when a change alters what is kept
@@ -29,15 +29,23 @@ FIELDS = {"version", "pool", "validation", "part", "fraction", "teacher", "polic
 def remembering(task: Task, root: Path | None) -> Task:
     """The task with the answers to all of its views, kept in `root`; as it is where nothing can be kept: without a
     root, for a method that reads more than logits, from a view bank, and where a step is shared or cut in parts."""
-    spec = task.spec
-    whole = spec.recipe.micro_batches == 1 and distributed.world() == 1
-    if root is None or spec.teacher is None or spec.bank is not None or not whole:
-        return task
-    if not find_method(spec.method).logits_only:
+    if root is None or question(task.spec) is None or distributed.world() > 1:
         return task
     folder = root / answers_key(task)
     made_once(folder, lambda temporary: _make(temporary, task))
     return replace(task, answers=mapped(folder / "answers.npy"))
+
+
+def question(spec: RunSpec) -> str | None:
+    """What a run asks its teacher, so far as its spec tells: equal for runs whose answers are the same, 16 hex digits.
+    None where nothing is kept."""
+    recipe = spec.recipe
+    if spec.teacher is None or spec.bank is not None or recipe.micro_batches > 1:
+        return None
+    if not find_method(spec.method).logits_only:
+        return None
+    amount = [recipe.views_per_step, recipe.views_per_image, spec.view_policy().spread]
+    return digest([*amount, spec.data, spec.model_dump(mode="json", include=FIELDS)])
 
 
 def answers_key(task: Task) -> str:

@@ -48,7 +48,7 @@ CONTRASTS: Mapping[str, tuple[str, str]] = {
     "c1": ("p = 0.3 - p = 0", "05_proportion"),
     "c2": ("p = 0.3 - p = 1", "05_proportion"),
     "d": ("JDA - weak2 at the profile's few-shot fraction", "06_few_shot"),
-    "e": ("mean over methods of (method + JDA - method + weak2)", "07_compatibility"),
+    "e": ("mean over DKD, SPKD and HSAKD of (method + JDA - method + weak2)", "07_compatibility"),
     "f": ("CCD - HSAKD with a frozen teacher, and fewer bytes", "09_ccd_versus_hsakd"),
 }
 

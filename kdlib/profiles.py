@@ -23,6 +23,7 @@ class Profile:
     heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds; many_seeds,
     few_seeds: those of the headline arms and of exploratory ones, where they differ. trains: whether
     `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a claim.
+    tiers: how many of the four tiers of arms are planned, see `kdlib.studies.Study.tier`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Profile:
     spread_passes: int = 10
     trains: bool = False
     verdicts: bool = False
+    tiers: int = 4
 
 
 PAPER_PAIRS = {
@@ -135,11 +137,12 @@ PROFILES: Mapping[str, Profile] = {
         few_seeds=(0, 1, 2),
         pool=10_000,
         fraction=0.5,
-        few_shot=(0.05, 0.1, 0.25, 0.5, 1.0),
+        few_shot=(0.05, 0.1, 0.25, 0.5),
         few_shot_fraction=0.1,
         bank_fraction=0.25,
         spread_pool=10_000,
         verdicts=True,
+        tiers=3,
     ),
     "paper": Profile(
         name="paper",

@@ -8,6 +8,7 @@ from functools import cache
 
 import pandas as pd
 
+from kdlib.answers import question
 from kdlib.bank import bytes_per_image
 from kdlib.cost import Cost, Extras, arm_cost, method_extras
 from kdlib.data import facts
@@ -140,9 +141,17 @@ def cheaper(study: Study, contrast: Contrast) -> bool:
     return less < more
 
 
-def forecast(specs: list[RunSpec]) -> float:
-    """Hours of one CPU core that runs need, from their MACs. A view bank counts for each run that reads it."""
-    return sum(run_cost(spec).run_macs for spec in specs) / CORE_MACS_PER_SECOND / 3600
+def forecast(specs: list[RunSpec], kept: bool = False) -> float:
+    """Hours of one CPU core that runs need, from their MACs. A view bank counts for each run that reads it.
+
+    kept: teachers' answers are kept, so runs that ask the same ask once (see `kdlib.answers`).
+    """
+    macs, asked = 0, set()
+    for spec in specs:
+        cost, same = run_cost(spec), question(spec) if kept else None
+        macs += cost.run_macs - (cost.teacher_macs * cost.views if same in asked else 0)
+        asked |= {same} - {None}
+    return macs / CORE_MACS_PER_SECOND / 3600
 
 
 def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:

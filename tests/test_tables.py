@@ -113,6 +113,20 @@ def test_a_forecast_is_the_sum_of_its_runs(study):
     assert 0 < one < 100
 
 
+def test_kept_answers_count_once():
+    """Runs of one seed and policy share them, whatever they make of the logits; those of other methods do not."""
+    study = create_study("08_cosine_confidence", Setting.of("reference", seeds=[0, 1], device="cpu"))
+    for arms, kept in ((["w = 1 (KD + JDA)", "CCD", "x only"], 2), (["weak2", "CCD"], 0)):
+        specs = [spec for arm in arms for spec in study.specs(arm)]
+        cost = tables.run_cost(specs[0])
+        saved = 2 * kept * cost.teacher_macs * cost.views  # of each of two seeds
+        both = tables.forecast(specs), tables.forecast(specs, kept=True)
+        assert both[0] - both[1] == pytest.approx(saved / tables.CORE_MACS_PER_SECOND / 3600)
+    other = create_study("07_compatibility", study.setting)
+    specs = [spec for arm in ("KD + JDA", "SPKD + JDA", "HSAKD + JDA") for spec in other.specs(arm)]
+    assert tables.forecast(specs) == tables.forecast(specs, kept=True)
+
+
 def test_costs_are_counted_from_the_networks(study):
     cost = tables.run_cost(study.specs("JDA")[0])
     assert cost.steps == 5000 * 60 // 128

@@ -29,7 +29,7 @@ class Arm:
     teacher; None takes the first. is_teacher: the arm is the own teacher itself, and method and head do not matter.
     student, fraction, part, recipe: the network, the training images, and fields of the recipe, where they differ from
     the setting's. bank, exact, validation: of the run, see `RunSpec`. seeds: how many, see `Setting.seeds_of`. tier: 2
-    or 3, see `Study.tier`.
+    to 4, see `Study.tier`.
     """
 
     label: str
@@ -46,7 +46,7 @@ class Arm:
     bank: int | None = None
     exact: bool = False
     validation: bool = False
-    seeds: Literal["many", "usual", "few"] = "usual"
+    seeds: Literal["many", "usual", "few", "one"] = "usual"
     tier: int = 2
 
 
@@ -135,7 +135,8 @@ class Setting:
         """The seeds of an arm: those that were chosen, or as many as the profile plans for arms of its kind."""
         if self.chosen:
             return self.seeds
-        return {"many": self.profile.many_seeds, "few": self.profile.few_seeds}.get(arm.seeds) or self.seeds
+        numbers = {"many": self.profile.many_seeds, "few": self.profile.few_seeds, "one": self.seeds[:1]}
+        return numbers.get(arm.seeds) or self.seeds
 
     @property
     def networks(self) -> tuple[str, str]:
@@ -247,8 +248,8 @@ class Study:
 
     @property
     def all_specs(self) -> list[Spec]:
-        """Every run and measurement of the study."""
-        return self.specs_to(3)
+        """Every run and measurement that the profile plans."""
+        return self.specs_to(self.setting.profile.tiers)
 
     def specs_to(self, tier: int) -> list[Spec]:
         """The runs of the arms up to a tier (see `tier`), and, with the second, the measurements."""
@@ -256,7 +257,11 @@ class Study:
         return [*(self.measurements.values() if tier > 1 else ()), *runs]
 
     def tier(self, arm: str) -> int:
-        """What comes first: 1 for arms of a primary contrast and for those of many seeds, else the arm's own."""
+        """What comes first: 1 for arms of a primary contrast and for those of many seeds, else the arm's own.
+
+        The second holds the curves and controls around the claims, the third what is only explored, and the fourth what
+        is left to profiles that can afford it (see `Profile.tiers`).
+        """
         decides = any(contrast.primary and arm in contrast.weights for contrast in self.contrasts)
         return 1 if decides or self.arms[arm].seeds == "many" else self.arms[arm].tier
 

@@ -21,7 +21,7 @@ def create(setting: Setting, ops: str = "cifar100", p: float | None = None) -> S
         Arm("rot2", Policy(name="rot2"), seeds="few", tier=3),
         Arm("rot4", Policy(name="rot4")),
         Arm("RandAugment", Policy(name="randaugment"), seeds="few", tier=3),
-        Arm("CutMix", Policy(name="cutmix"), seeds="few", tier=3),
+        Arm("CutMix", Policy(name="cutmix"), seeds="few", tier=4),
         Arm("JDA", jda, seeds="many"),
         *_control(setting, {"weak2": weak2, "JDA": jda}),
     )

@@ -16,10 +16,10 @@ def create(setting: Setting) -> Study:
         Arm("KD + weak2", weak2),
         Arm("KD + JDA", jda),
         Arm("CCD", jda, "ccd"),
-        Arm("CRD", weak2, "crd"),
-        Arm("SSKD", weak1, "sskd", seeds="few", tier=3),
+        Arm("CRD", weak2, "crd", seeds="few", tier=3),
+        Arm("SSKD", weak1, "sskd", seeds="few", tier=4),
         hsakd,
-        Arm("HSAKD, joint teacher", weak1, "hsakd", head="hsakd_joint_teacher", seeds="few", tier=3),
+        Arm("HSAKD, joint teacher", weak1, "hsakd", head="hsakd_joint_teacher", seeds="few", tier=4),
     ]
     contrasts = [
         Contrast.of("f", "CCD", hsakd.label, primary=True, cheaper=("CCD", hsakd.label)),

@@ -33,7 +33,7 @@ def create(setting: Setting, weights: list | None = None) -> Study:
         Arm("weak2", Policy(name="weak2"), seeds="many"),
         Arm(both, jda, seeds="many"),
         *(
-            Arm(WEIGHT_NAMES[w], jda, "ccd", {"weight": w}, seeds="many" if w in HEADLINE else "usual")
+            Arm(WEIGHT_NAMES[w], jda, "ccd", {"weight": w}, seeds="many" if w in HEADLINE else "few")
             for w in weights
             if w != "one"
         ),

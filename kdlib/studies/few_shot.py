@@ -20,11 +20,10 @@ def create(setting: Setting, fractions: list | None = None) -> Study:
     scale = setting.profile
     chosen = sorted({scale.few_shot_fraction, *(fractions or scale.few_shot)})
     ways = {name: way for name, way in WAYS.items() if not scale.trains or name in ("weak2", "JDA", "CCD")}
-    seeds = {scale.few_shot_fraction: "usual"}
-    arms = [arm for f in chosen for arm in _arms(ways, f, _equal_steps(setting, f), "", seeds.get(f, "few"))]
+    arms = [arm for f in chosen for arm in _arms(ways, f, _equal_steps(setting, f), "", scale.few_shot_fraction)]
     two = {chosen[0], scale.few_shot_fraction}
     epochs = () if scale.trains else sorted(two) if len(two) > 1 else chosen[:2]
-    arms += [arm for f in epochs for arm in _arms(ways, f, {}, ", equal epochs", "few")]
+    arms += [arm for f in epochs for arm in _arms(ways, f, {}, ", equal epochs")]
     labelled = by_label(*arms)
     contrasts = [
         Contrast.of("d" if main else f"{label} - weak2", label, f"{label.rsplit(': ', 1)[0]}: weak2", primary=main)
@@ -41,11 +40,13 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.3g} %"
 
 
-def _arms(ways: dict, fraction: float, recipe: dict, note: str, seeds: str) -> list[Arm]:
+def _arms(ways: dict, fraction: float, recipe: dict, note: str, main: float | None = None) -> list[Arm]:
+    """main: the fraction that decides the claim, with two of the ways."""
     return [
         Arm(
-            f"{percent(fraction)}{note}: {name}", policy, method, fraction=fraction, recipe=recipe, seeds=seeds,
-            tier=3 if note or name == "RandAugment" else 2,
+            f"{percent(fraction)}{note}: {name}", policy, method, fraction=fraction, recipe=recipe,
+            seeds="usual" if fraction == main and name in ("weak2", "JDA") else "few",
+            tier=4 if name == "RandAugment" else 3 if note else 2,
         )
         for name, (policy, method) in ways.items()
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
 
 SEEDS = {0.0: "many", 0.3: "many", 1.0: "usual"}  # of the values of p that decide the claim
+FIRST = (0.1, 0.5, 0.6, 1.0)  # of the others, and of the shares: on both sides of what decides
 
 
 def create(setting: Setting, probabilities: list | None = None, shares: list | None = None) -> Study:
@@ -16,8 +17,12 @@ def create(setting: Setting, probabilities: list | None = None, shares: list | N
     rs = sorted({0.0, 1.0, *map(float, shares or ((0.5,) if few else (0.25, 0.5, 0.75)))})
     by_p, by_share = {f"p = {p:g}": p for p in ps}, {f"share {r:g}" if r else "p = 0": r for r in rs}
     arms = by_label(
-        *(Arm(label, _jda(p), seeds=SEEDS.get(p, "few")) for label, p in by_p.items()),
-        *(Arm(label, Policy(name="share", options={"share": r}), seeds="few") for label, r in by_share.items() if r),
+        *(Arm(label, _jda(p), seeds=SEEDS.get(p, "few"), tier=_tier(p)) for label, p in by_p.items()),
+        *(
+            Arm(label, Policy(name="share", options={"share": r}), seeds="few", tier=_tier(r))
+            for label, r in by_share.items()
+            if r
+        ),
     )
     zero, default, full = "p = 0", "p = 0.3", "p = 1"
     others = [label for label in arms if label not in (zero, default, full)]
@@ -32,3 +37,7 @@ def create(setting: Setting, probabilities: list | None = None, shares: list | N
 def _jda(p: float) -> Policy:
     """JDA with p; p = 0 is two plain crops, bit for bit, and shares their runs."""
     return Policy(name="jda", options={"p": p}) if p else Policy(name="weak2")
+
+
+def _tier(value: float) -> int:
+    return 2 if value in FIRST else 4

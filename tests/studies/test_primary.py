@@ -101,13 +101,10 @@ SCALES = {
 def contrasts(at: Scale) -> dict[str, tuple[str, str, dict[Trained, float]]]:
     """Name -> (chapter, what the claim says, the sides with their weights)."""
     kd, jda_teacher, plain = at.pupil, at.trained_teacher(JDA), at.trained_teacher(WEAK2)
-    sskd, hsakd = at.with_heads("sskd_teacher"), at.with_heads("hsakd_teacher")
+    hsakd = at.with_heads("hsakd_teacher")
     mean = {}
-    for method, teacher, options in (
-        ("dkd", None, {"beta": at.beta}), ("spkd", None, {}), ("crd", None, {}), ("sskd", sskd, {}),
-        ("hsakd", hsakd, {}),
-    ):  # fmt: skip
-        for views, weight in ((JDA, 0.2), (WEAK2, -0.2)):
+    for method, teacher, options in (("dkd", None, {"beta": at.beta}), ("spkd", None, {}), ("hsakd", hsakd, {})):
+        for views, weight in ((JDA, 1 / 3), (WEAK2, -1 / 3)):
             mean[at.pupil(method, views, teacher, **options)] = weight
     students = {
         kd("kd", views, teacher): weight

@@ -300,10 +300,10 @@ def test_headline_arms_have_ten_seeds_and_exploratory_ones_three():
     study = create_study("08_cosine_confidence", Setting.of("reference", device="cpu"))
     counts = {arm: len(study.specs(arm)) for arm in study.arms}
     assert {arm for arm, n in counts.items() if n == 10} == {"weak2", "w = 1 (KD + JDA)", "CCD", "w = mean(w)"}
-    assert counts["w shuffled"] == 5 and counts["x only"] == 3
+    assert counts["w shuffled"] == counts["x only"] == 3
     assert [study.tier(arm) for arm in ("CCD", "w shuffled", "x only")] == [1, 2, 3]
     between = {c.name: study.planned(c) for c in study.contrasts}
-    assert between["CCD - w = mean(w)"] == 10 and between["CCD - w shuffled"] == 5
+    assert between["CCD - w = mean(w)"] == 10 and between["CCD - w shuffled"] == 3
     chosen = create_study("08_cosine_confidence", Setting.of("reference", seeds=[0, 1, 2, 3, 4], device="cpu"))
     assert {len(chosen.specs(arm)) for arm in chosen.arms} == {5}
 
@@ -317,6 +317,12 @@ def test_the_first_tier_decides_every_claim():
             if contrast.primary:
                 assert {spec.key for arm in contrast.weights for spec in study.specs(arm)} <= first
                 assert study.planned(contrast) >= 5
-        assert (
-            {s.key for s in study.specs_to(2)} <= {s.key for s in study.specs_to(3)} == {s.key for s in study.all_specs}
-        )
+        second, third, all_of_them = ({s.key for s in study.specs_to(tier)} for tier in (2, 3, 4))
+        assert second <= third == {s.key for s in study.all_specs} <= all_of_them
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "10_imagenet"])
+def test_profiles_without_limits_plan_every_arm(name):
+    for scale in ("quick", "paper"):
+        study = create_study(name, Setting.of(scale, device="cpu"))
+        assert study.all_specs == study.specs_to(4)
