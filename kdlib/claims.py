@@ -10,7 +10,7 @@ from kdlib.runs import needed
 from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Setting, command_line, create_study
-from kdlib.tables import contrast_values, forecast, hours, runs_frame, span
+from kdlib.tables import cheaper, contrast_values, forecast, hours, in_words, runs_frame, span
 from kdlib.tables import judge as judge_contrast
 
 NO_VERDICT = "demonstration, no verdict"
@@ -55,7 +55,7 @@ CONTRASTS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """A primary contrast, measured or not."""
+    """A primary contrast, measured or not. cheaper: whether it needs fewer bytes; None where its claim is silent."""
 
     name: str
     text: str
@@ -63,6 +63,7 @@ class Judgement:
     differences: tuple[float, ...]
     interval: Interval
     verdict: Verdict
+    cheaper: bool | None = None
 
 
 def judge(store: Store, setting: Setting) -> list[Judgement]:
@@ -76,7 +77,8 @@ def judge(store: Store, setting: Setting) -> list[Judgement]:
         differences = tuple(contrast_values(contrast, frames[study_name]).values())
         interval = mean_interval(differences, PRIMARY_LEVEL)
         word = judge_contrast(study, contrast, interval)
-        found.append(Judgement(name, text, study_name, differences, interval, word))
+        fewer = cheaper(study, contrast) if contrast.cheaper else None
+        found.append(Judgement(name, text, study_name, differences, interval, word, fewer))
     return found
 
 
@@ -146,10 +148,13 @@ def _word(word: Verdict, verdicts: bool) -> str:
 
 
 def claims_markdown(judgements: list[Judgement], verdicts: bool) -> str:
-    """The claims with their verdicts as a Markdown table."""
-    frame = claims_frame(judgements, verdicts)
-    lines = ["| claim | says | decided by | verdict |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {n} | {r.says} | {r['decided by']} | {r.verdict} |" for n, r in frame.iterrows())])
+    """The claims with the differences that decide them, in points, and their verdicts, as a Markdown table."""
+    frame, found = claims_frame(judgements, verdicts), {j.name: j.interval for j in judgements}
+    lines = ["| claim | says | found | verdict |", "|---|---|---|---|"]
+    for claim in CLAIMS:
+        differences = "<br>".join(f"{name}: {in_words(found[name])}" for name in claim.contrasts)
+        lines.append(f"| {claim.name} | {claim.says} | {differences} | {frame.verdict[claim.name]} |")
+    return "\n".join(lines)
 
 
 def readme_table(store: Store, setting: Setting) -> str:

@@ -214,6 +214,11 @@ class Session:
         values = tables.by_seed(self.frame, arm, metric).values()
         return f"{sum(values) / len(values):{spec}}" if values else "not measured"
 
+    def training_gap(self, arm: str) -> str:
+        """How far an arm's accuracy on training images is above its headline, in words."""
+        gap = tables.training_gap(self.frame, arm)
+        return f"{gap} points" if gap else "not measured"
+
     def glue(self, name: str, text: str) -> None:
         """Makes a computed text available to the prose of the page as {glue:text}`name`."""
         glue(name, text, display=False)

@@ -12,7 +12,8 @@ class Profile:
     """One scale.
 
     summary: for the banner of every page; data: default data set; pairs: "TEACHER-STUDENT" -> (teacher, student), the
-    first is the default; pool, fraction: which training images students see (see kdlib.sampling).
+    first is the default; second_student: a network that learns beside a pair's own student in one study; pool,
+    fraction: which training images students see (see kdlib.sampling).
     teacher_recipe, teacher_network, teacher_pool, teacher_fraction: how the teachers that we train are trained (the
     network is the pair's; a pair whose teacher is a public checkpoint trains others only for controls, of the network
     named here). joint_recipe: for a teacher that is trained together with HSAKD's branches, where it differs.
@@ -36,6 +37,7 @@ class Profile:
     seeds: tuple[int, ...]
     many_seeds: tuple[int, ...] = ()
     few_seeds: tuple[int, ...] = ()
+    second_student: str = "resnet14"
     pool: int | None = None
     fraction: float = 1.0
     few_shot: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
@@ -125,6 +127,7 @@ PROFILES: Mapping[str, Profile] = {
         summary="reference: CIFAR-100, a public ResNet-56 teacher, a small student, a subset that two cores can afford",
         data="cifar100",
         pairs={"resnet56-resnet8": ("cifar100_resnet56", "resnet8")},
+        second_student="resnet20",
         recipe=Recipe(views_per_step=128, views_per_image=60, learning_rate=0.2, weight_decay=5e-4, evaluations=10),
         teacher_network="resnet20",
         teacher_pool=10_000,
@@ -149,6 +152,7 @@ PROFILES: Mapping[str, Profile] = {
         summary="paper: CIFAR-100, the paper's pairs and its 240-epoch recipe, on GPUs",
         data="cifar100",
         pairs=PAPER_PAIRS,
+        second_student="wrn_40_1",
         recipe=PAPER_RECIPE,
         teacher_recipe=PAPER_RECIPE.model_copy(update={"views_per_image": 240}),
         joint_recipe=PAPER_RECIPE.model_copy(update={"views_per_image": 960}),  # 240 epochs of four views
@@ -161,6 +165,7 @@ PROFILES: Mapping[str, Profile] = {
         summary="imagenet: ImageNet-1k, ResNet-34 to ResNet-18, the paper's 200-epoch recipe, on several GPUs",
         data="imagenet",
         pairs={"resnet34-resnet18": ("imagenet_resnet34", "resnet18_imagenet")},
+        second_student="mobilenetv2",
         recipe=IMAGENET_RECIPE,
         teacher_recipe=IMAGENET_RECIPE.model_copy(update={"views_per_image": 200}),
         heads_recipe=IMAGENET_RECIPE.model_copy(update={"views_per_image": 400}),

@@ -8,7 +8,7 @@ from kdlib.specs import RunSpec
 from kdlib.stats import Interval, mean_interval, paired_interval
 from kdlib.studies import Arm, Contrast, Study
 from kdlib.studies.sizing import QUESTIONS, VIEWS, label_of
-from kdlib.tables import by_seed, contrast_interval, digits, in_words, run_cost, span, training_images
+from kdlib.tables import by_seed, contrast_interval, digits, in_words, run_cost, span, training_gap, training_images
 
 GAP = "not measured"
 #: Question -> what a run of a candidate answers.
@@ -43,10 +43,17 @@ def used(study: Study) -> str | None:
 
 
 def best(frame: pd.DataFrame, names: list[str]) -> str | None:
-    """The finished candidate of the largest mean score, over the seeds that all finished ones share; None without."""
+    """The finished candidate of the largest mean score, over the seeds that all finished ones share; None without.
+
+    If it has more seeds than these, it is compared once more, with the others that have more, over all that they share.
+    """
     found = {name: values for name in names if (values := scores(frame, name))}
     shared = set.intersection(*map(set, found.values())) if found else set()
-    return max(found, key=lambda name: sum(found[name][seed] for seed in shared)) if shared else None
+    if not shared:
+        return None
+    leader = max(found, key=lambda name: sum(found[name][seed] for seed in shared))
+    more = [name for name, values in found.items() if len(values) > len(shared)]
+    return best(frame, more) if leader in more else leader
 
 
 def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
@@ -81,8 +88,8 @@ def beside(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         rows[name] = {
             "JDA - weak2": f"{gain.mean:+.2f}" if gain.n else GAP,
             "95 % interval": span(gain, "+.2f"),
-            "training - validation, weak2": _gap(frame, plain),
-            "the same, JDA": _gap(frame, jda),
+            "training - validation, weak2": training_gap(frame, plain) or "",
+            "the same, JDA": training_gap(frame, jda) or "",
             "TMACs of a run": digits(run_cost(study.specs(plain)[0]).run_macs / 1e12),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -90,13 +97,6 @@ def beside(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _mean(interval: Interval) -> str:
     return f"{interval.mean:.2f}" if interval.n else ""
-
-
-def _gap(frame: pd.DataFrame, label: str) -> str:
-    """Points by which accuracy on training images is above the headline, the mean over seeds."""
-    train, top1 = by_seed(frame, label, "train_top1"), by_seed(frame, label)
-    both = [train[seed] - top1[seed] for seed in train]
-    return f"{sum(both) / len(both):+.1f}" if both else ""
 
 
 def panels(study: Study, frame: pd.DataFrame) -> dict[str, dict[str, dict[str, Interval]]]:

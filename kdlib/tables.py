@@ -256,6 +256,13 @@ def judge(study: Study, contrast: Contrast, interval: Interval) -> Verdict:
     return Verdict.CONTRADICTED if measured and not cheaper(study, contrast) else word
 
 
+def training_gap(frame: pd.DataFrame, arm: str) -> str | None:
+    """Points by which accuracy on training images is above the headline, the mean over seeds; None without runs."""
+    train, top1 = by_seed(frame, arm, "train_top1"), by_seed(frame, arm)
+    both = [train[seed] - top1[seed] for seed in train]
+    return f"{sum(both) / len(both):+.1f}" if both else None
+
+
 def span(interval: Interval, spec: str = ".2f") -> str:
     """ "[low, high]", or why none is shown."""
     if not interval.shown:

@@ -136,7 +136,7 @@ def test_demonstrations_give_no_verdict(judged):
 def test_the_readme_shows_each_claim_and_its_verdict(judged):
     _, setting = judged(2 + NOISE, 1 + NOISE)
     lines = claims.readme_table(Store("reference"), setting).split("\n")
-    assert lines[:2] == ["| claim | says | decided by | verdict |", "|---|---|---|---|"]
+    assert lines[:2] == ["| claim | says | found | verdict |", "|---|---|---|---|"]
     assert len(lines) == 2 + len(claims.CLAIMS)
     assert lines[2].startswith("| a | ")
     assert lines[2].endswith(" | supported |")

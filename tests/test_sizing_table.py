@@ -63,6 +63,14 @@ def test_candidates_are_compared_over_the_seeds_that_all_have(filled):
     assert sizing_table.best(frame, ["student"]) is None
 
 
+def test_those_with_more_seeds_are_compared_over_all_of_them(filled):
+    one, two = ([40, 42, 44], [40, 42, 44]), ([41, 42, 41], [41, 42, 41])  # the second is ahead at the first seed alone
+    frame = filled({"centre": one, "higher rate": two, "lower rate": ([39], [39])})
+    assert sizing_table.best(frame, list(CANDIDATES)) == "centre"
+    frame = filled({"larger student": ([50], [50])})
+    assert sizing_table.best(frame, list(CANDIDATES)) == "larger student"
+
+
 def test_the_candidate_of_the_profile_is_found(study):
     assert sizing_table.used(study) == USED
     assert sizing_table.used(create_study("16_sizing", Setting.of("reference", device="cpu"))) in CANDIDATES
@@ -103,7 +111,7 @@ def test_panels_hold_the_intervals_of_every_question(study, filled):
     rates = panels["learning rate"]
     expected = [f"{CANDIDATES[name][2]:g}" for name in QUESTIONS["learning rate"]]
     assert {view: list(points) for view, points in rates.items()} == {"weak2": expected, "JDA": expected}
-    assert [i.n for i in rates["JDA"].values()] == [1, 3, 0]
+    assert [i.n for i in rates["JDA"].values()] == [1, 3, 0, 0]
     assert [i.mean for i in rates["JDA"].values()][:2] == [31, 46]
     for question, names in QUESTIONS.items():
         assert all(len(points) == len(names) for points in panels[question].values()), question

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kdlib.studies import (
+    another_student,
     augmented_teacher,
     benchmark,
     blind_teacher,
@@ -66,6 +67,7 @@ STUDIES: Mapping[str, Callable[..., Study]] = {
     "14_view_bank": view_bank.create,
     "15_benchmark": benchmark.create,
     "16_sizing": sizing.create,
+    "17_another_student": another_student.create,
 }
 
 

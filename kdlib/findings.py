@@ -1,0 +1,114 @@
+"""A paragraph for each claim: what was found, how it stands to the claim, what would settle it. All is computed."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kdlib.claims import CLAIMS, NO_VERDICT, Claim, Judgement
+from kdlib.stats import MARGIN, Verdict, claim_verdict, required_seeds
+from kdlib.tables import in_words
+
+MOST_SEEDS = 200  # a need for more says: not with seeds alone
+_STANDS = {
+    Verdict.SUPPORTED: "At this scale the claim holds.",
+    Verdict.CONTRADICTED: "At this scale the claim fails",
+    Verdict.INCONCLUSIVE: "At this scale the claim is neither confirmed nor refuted",
+    Verdict.NOT_ENOUGH_SEEDS: "Too few seeds were planned for a verdict.",
+    Verdict.NOT_MEASURED: "Nothing can be said of the claim as a whole yet",
+}
+
+
+def paragraphs(
+    judgements: Sequence[Judgement], verdicts: bool, elsewhere: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """Claim -> its paragraph in Markdown.
+
+    verdicts: False at demonstration profiles, where none is given. elsewhere: other profile -> claim -> its verdict.
+    """
+    found = {j.name: j for j in judgements}
+    return {claim.name: _paragraph(claim, [found[c] for c in claim.contrasts], verdicts, elsewhere) for claim in CLAIMS}
+
+
+def markdown(texts: Mapping[str, str]) -> str:
+    """All paragraphs, each under the name of its claim."""
+    return "\n\n".join(f"**({name})** {text}" for name, text in texts.items())
+
+
+def _paragraph(claim: Claim, judged: list[Judgement], verdicts: bool, elsewhere: Mapping) -> str:
+    word = claim_verdict([j.verdict for j in judged])
+    estimates = "; ".join(f"{j.name} ({j.text}): {in_words(j.interval)}{_reading(j, verdicts)}" for j in judged)
+    measured = any(j.interval.n for j in judged)
+    shown = str(word) if verdicts or not measured else NO_VERDICT
+    parts = [f"*{claim.says}* **{shown.capitalize()}.** Found here: {estimates}."]
+    if verdicts:
+        parts += [_stands(word, judged), *_settles(word, claim, judged, elsewhere)]
+    return " ".join(parts)
+
+
+def _reading(judgement: Judgement, verdicts: bool) -> str:
+    """What the interval of a judged contrast says, with the margin of the rule."""
+    low, high = judgement.interval.low, judgement.interval.high
+    if not verdicts or judgement.verdict in (Verdict.NOT_MEASURED, Verdict.NOT_ENOUGH_SEEDS):
+        return ""
+    if low > 0:
+        text = "all of the interval is above zero"
+    elif high < 0:
+        text = "all of the interval is below zero"
+    elif high < MARGIN:
+        text = f"zero is inside, and a gain of {MARGIN} points is not"
+    else:
+        text = f"zero is inside, and so are gains above {MARGIN} points"
+    cheap = {True: ", and it needs fewer bytes", False: ", but it does not need fewer bytes", None: ""}
+    return f", {text}{cheap[judgement.cheaper]}"
+
+
+def _stands(word: Verdict, judged: list[Judgement]) -> str:
+    """How the result stands to the claim."""
+    text = _STANDS[word]
+    if text.endswith("."):
+        return text
+    names = [j.name for j in judged if j.verdict is word]
+    if len(judged) == 1:
+        return f"{text}."
+    rest = {
+        Verdict.CONTRADICTED: f": {_and(names)} {_verb(names, 'goes', 'go')} against it",
+        Verdict.INCONCLUSIVE: f": {_and(names)} {_verb(names, 'leaves', 'leave')} it open",
+        Verdict.NOT_MEASURED: f": {_and(names)} {_verb(names, 'is', 'are')} not measured",
+    }
+    done = [j.name for j in judged if j.verdict is Verdict.SUPPORTED]
+    return f"{text}{rest[word]}{f'; {_and(done)} alone would support it' if done else ''}."
+
+
+def _settles(word: Verdict, claim: Claim, judged: list[Judgement], elsewhere: Mapping) -> list[str]:
+    """What would settle it: seeds where they would do, and the other profiles."""
+    texts = []
+    if word is Verdict.NOT_MEASURED:
+        texts.append("What is missing, and the lines that train it, is listed below.")
+    for j in judged:
+        if j.verdict is Verdict.INCONCLUSIVE:
+            texts.append(f"{j.name}: {_seeds(j)}")
+    for profile, words in elsewhere.items():
+        texts.append(
+            f"Whether it holds at another scale is for profile {profile} to say, where it is {words[claim.name]}."
+        )
+    return texts
+
+
+def _seeds(judgement: Judgement) -> str:
+    """How many seeds an undecided contrast needs, if its spread is what was seen."""
+    spread = float(np.std(judgement.differences, ddof=1))
+    effect = max(abs(judgement.interval.mean), MARGIN)
+    needed = required_seeds(effect, spread, maximum=MOST_SEEDS)
+    many = f"{needed} seeds" if needed else f"more than {MOST_SEEDS} seeds"
+    return (
+        f"differences vary by {spread:.2f} points (standard deviation) from seed to seed, so a true difference of "
+        f"{effect:.2f} points would show in four of five studies with {many}, against the {judgement.interval.n} here."
+    )
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(names)
+
+
+def _verb(names: list[str], one: str, several: str) -> str:
+    return one if len(names) == 1 else several

@@ -1,0 +1,97 @@
+"""The paragraphs of the claims: they say what the judgements are, and nothing else."""
+
+import numpy as np
+import pytest
+
+from kdlib import findings
+from kdlib.claims import CLAIMS, CONTRASTS, NO_VERDICT, Judgement
+from kdlib.stats import PRIMARY_LEVEL, Verdict, mean_interval, power, verdict
+
+NOISE = np.array([-1, -0.5, 0, 0.5, 1])
+GAIN, LOSS, OPEN = 3 + NOISE / 10, NOISE / 10 - 2, 0.5 + NOISE
+PAPER = {"paper": {claim.name: "not measured" for claim in CLAIMS}}
+
+
+def judgement(name: str, differences: np.ndarray, planned: int = 5, cheaper: bool | None = None) -> Judgement:
+    interval = mean_interval(differences, PRIMARY_LEVEL)
+    word = verdict(interval, planned, "no better" if name == "b2" else "better")
+    return Judgement(name, CONTRASTS[name][0], CONTRASTS[name][1], tuple(differences), interval, word, cheaper)
+
+
+def told(values: dict[str, np.ndarray] | None = None, verdicts: bool = True, elsewhere=PAPER, **fields):
+    values = values or {}
+    judged = [judgement(name, values.get(name, np.array([])), **fields) for name in CONTRASTS]
+    return findings.paragraphs(judged, verdicts, elsewhere)
+
+
+def test_each_claim_has_its_own_and_begins_with_its_words():
+    texts = told()
+    assert list(texts) == [claim.name for claim in CLAIMS]
+    for claim in CLAIMS:
+        assert texts[claim.name].startswith(f"*{claim.says}* **Not measured.** Found here: ")
+        assert all(f"{name} ({CONTRASTS[name][0]}): not measured" in texts[claim.name] for name in claim.contrasts)
+    shown = findings.markdown(texts)
+    assert [f"**({claim.name})** " in shown for claim in CLAIMS] == [True] * len(CLAIMS)
+
+
+def test_a_claim_that_holds():
+    text = told({"d": GAIN})["d"]
+    low, high = mean_interval(GAIN, PRIMARY_LEVEL).low, mean_interval(GAIN, PRIMARY_LEVEL).high
+    assert "**Supported.**" in text
+    assert (
+        f"+3.00 points (99.4 % interval [{low:+.2f}, {high:+.2f}], n = 5), all of the interval is above zero." in text
+    )
+    assert "At this scale the claim holds." in text
+    assert text.endswith("Whether it holds at another scale is for profile paper to say, where it is not measured.")
+
+
+def test_a_claim_that_fails_says_which_part():
+    text = told({"a1": LOSS, "a2": GAIN})["a"]
+    assert "**Contradicted.**" in text and "all of the interval is below zero" in text
+    assert "At this scale the claim fails: a1 goes against it; a2 alone would support it." in text
+    both = told({"c1": LOSS, "c2": LOSS})["c"]
+    assert "c1 and c2 go against it." in both
+    small = told({"d": NOISE / 20})["d"]
+    assert "zero is inside, and a gain of 0.3 points is not" in small and "the claim fails." in small
+
+
+def test_students_that_are_better_contradict_the_claim_that_they_are_not():
+    assert "b2 goes against it; b1 alone would support it." in told({"b1": GAIN, "b2": GAIN})["b"]
+    assert "At this scale the claim holds." in told({"b1": GAIN, "b2": LOSS})["b"]
+
+
+def test_an_open_claim_says_how_many_seeds_would_do():
+    text = told({"e": OPEN})["e"]
+    spread = np.std(OPEN, ddof=1)
+    assert "**Inconclusive.**" in text and "zero is inside, and so are gains above 0.3 points" in text
+    assert "neither confirmed nor refuted." in text
+    number = int(text.split("in four of five studies with ")[1].split(" seeds")[0])
+    assert power(0.5, spread, number) >= 0.8 > power(0.5, spread, number - 1)
+    assert f"vary by {spread:.2f} points" in text and text.count("against the 5 here") == 1
+    hopeless = told({"e": 0.1 + 5 * NOISE})["e"]  # a smaller difference than the margin is not looked for
+    assert "a true difference of 0.30 points would show in four of five studies with more than 200 seeds" in hopeless
+
+
+def test_a_claim_that_is_half_measured_claims_nothing():
+    text = told({"a1": GAIN})["a"]
+    assert "**Not measured.**" in text
+    assert "as a whole yet: a2 is not measured; a1 alone would support it." in text and "listed below" in text
+    part = told({"d": GAIN[:3]})["d"]  # three of five seeds: an estimate, and no word on where it lies
+    assert "+2.95 points" in part and "n = 3)." in part and "**Not measured.**" in part
+
+
+def test_bytes_are_part_of_what_was_found():
+    assert "above zero, and it needs fewer bytes." in told({"f": GAIN}, cheaper=True)["CCD"]
+    assert "above zero, but it does not need fewer bytes." in told({"f": GAIN}, cheaper=False)["CCD"]
+
+
+@pytest.mark.parametrize("differences", [GAIN, LOSS, OPEN])
+def test_a_demonstration_shows_numbers_and_judges_nothing(differences):
+    text = told({"d": differences}, verdicts=False)["d"]
+    assert text.endswith("n = 5).") and f"**{NO_VERDICT.capitalize()}.**" in text
+    assert not any(word.value in text.lower() for word in Verdict if word is not Verdict.NOT_MEASURED)
+
+
+def test_too_few_seeds_are_said():
+    text = told({"d": GAIN[:3]}, planned=3)["d"]
+    assert "**Not enough seeds.**" in text and "Too few seeds were planned for a verdict." in text
