@@ -1,4 +1,4 @@
-"""python -m kdlib plan | run | status | fetch | publish | bench"""
+"""python -m kdlib plan | run | status | fetch | publish | repeat | bench"""
 
 import argparse
 import json
@@ -16,7 +16,8 @@ from kdlib.measurements import TimingSpec
 from kdlib.models.checkpoints import PUBLIC, download_checkpoint
 from kdlib.profiles import PROFILES
 from kdlib.results import RunResult
-from kdlib.runs import missing, needed, run_all
+from kdlib.runs import default_executor, missing, needed, run_all
+from kdlib.runs import repeat as repeat_run
 from kdlib.specs import RunSpec, Spec
 from kdlib.store import Store
 from kdlib.studies import STUDIES, Setting, Study, create_study
@@ -177,6 +178,24 @@ def publish(arguments: argparse.Namespace) -> None:
         print(path.name)
 
 
+def repeat(arguments: argparse.Namespace) -> None:
+    """Trains finished runs once more, and compares the bits. They are equal on a machine of the same kind."""
+    found = {result.key: result for result in Store(arguments.profile).results_of_runs()}
+    unknown = [key for key in arguments.keys if key not in found]
+    if unknown:
+        raise ValueError(f"key = {unknown[0]!r} is no finished run of profile {arguments.profile!r}, see status")
+    specs = [found[key].spec for key in arguments.keys]
+    with default_executor(specs) as pool:
+        futures = [pool.submit(repeat_run, spec, arguments.profile) for spec in specs]
+        differ = []
+        for spec, future in zip(specs, futures, strict=True):
+            same = future.result() == found[spec.key].bits
+            differ += [] if same else [spec.key]
+            print(f"{spec.key}  {describe(spec)}: {'the same bits' if same else 'other bits'}", flush=True)
+    if differ:
+        raise ValueError(f"{len(differ)} of {len(specs)} runs have other bits: {', '.join(differ)}")
+
+
 def benchmark(arguments: argparse.Namespace) -> None:
     """Measures ratios of speed on this machine, prints them and writes JSON and a figure."""
     if arguments.rounds < 1:
@@ -209,6 +228,9 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--tflops", type=float, help="sustained TFLOP/s, for the hours")
     publishing = commands.add_parser("publish", help=publish.__doc__)
     publishing.set_defaults(function=publish)
+    repeating = commands.add_parser("repeat", help=repeat.__doc__)
+    repeating.add_argument("keys", nargs="+", metavar="KEY", help="of a finished run, as status and results/ name it")
+    repeating.set_defaults(function=repeat)
     timing = commands.add_parser("bench", help=benchmark.__doc__)
     timing.set_defaults(function=benchmark)
     timing.add_argument("--rounds", type=int, default=5, help="of each comparison")
@@ -217,7 +239,7 @@ def parser() -> argparse.ArgumentParser:
     fetching = commands.add_parser("fetch", help=fetch.__doc__)
     fetching.add_argument("names", nargs="+")
     fetching.set_defaults(function=fetch)
-    for command in (*(commands.choices[n] for n in ("plan", "run", "status")), publishing):
+    for command in (*(commands.choices[n] for n in ("plan", "run", "status")), publishing, repeating):
         command.add_argument("--profile", default="reference", choices=list(PROFILES))
     return top
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from filelock import FileLock
@@ -78,6 +80,19 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
                 store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
             distributed.barrier()
     return store.get(spec)
+
+
+def repeat(spec: RunSpec, profile: str) -> str:
+    """The bits of a run that is trained once more in this process; what the store holds of it stays as it is.
+
+    Its teachers are trained first if their weights are not on this machine.
+    """
+    store = Store(profile)
+    for run in needed(spec.prerequisites):
+        execute(run, profile)
+    torch.set_num_threads(spec.machine.threads)
+    with TemporaryDirectory() as folder:
+        return train(spec, Path(folder), load_teacher(spec, store))["bits"]
 
 
 def load_teacher(spec: Spec, store: Store) -> Network | None:

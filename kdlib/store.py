@@ -48,6 +48,12 @@ class Store:
             raise ValueError(f"result file {path} is that of run {result.key}: it was moved, delete it")
         return result
 
+    def results_of_runs(self) -> list[RunResult]:
+        """All finished runs, published or of this machine; no measurements."""
+        own = (read_result(path) for path in sorted(self.runs.glob("*/result.json")))
+        found = {result.key: result for result in (*own, *self.published.values())}
+        return [result for result in found.values() if isinstance(result.spec, RunSpec)]
+
     def put(self, result: RunResult) -> None:
         """Writes result.json, whole or not at all, and removes the checkpoint that is no longer needed."""
         folder = self.folder(result.spec)

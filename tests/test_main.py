@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -202,3 +203,22 @@ def test_two_processes_with_a_shard_each_complete_a_study(isolated, tiny, capsys
     assert not list((isolated / "runs").rglob("checkpoint.pt"))
     assert main(["run", "00_tour", *ARGUMENTS, "--data", tiny]) == 0  # nothing is left to do
     assert f"{len(specs)} runs at profile smoke, {len(specs)} there already" in capsys.readouterr().out
+
+
+def test_finished_runs_are_repeated_and_compared(capsys, immediate, monkeypatch, make_spec):
+    monkeypatch.setattr(command, "default_executor", lambda specs: nullcontext(immediate))
+    short = {"views_per_step": 32, "views_per_image": 2, "evaluations": 1}
+    one, other = (runs.execute(make_spec(recipe=short, seed=seed), "smoke") for seed in (0, 1))
+    assert main(["repeat", one.key, other.key, "--profile", "smoke"]) == 0
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert [line.split(": ")[0][:16] for line in lines] == [one.key, other.key]
+    assert all(line.endswith(": the same bits") for line in lines)
+    Store("smoke").put(other.model_copy(update={"bits": one.bits}))
+    said = refused(capsys, "repeat", one.key, other.key, "--profile", "smoke")
+    assert said == f"kdlib repeat: 1 of 2 runs have other bits: {other.key}\n"
+
+
+def test_what_is_not_finished_cannot_be_repeated(capsys, make_spec):
+    assert "key = '0123' is no finished run of profile 'smoke'" in refused(
+        capsys, "repeat", "0123", "--profile", "smoke"
+    )

@@ -233,3 +233,23 @@ def test_a_chain_of_published_teachers_is_trained_again_from_its_beginning(make_
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").touch()  # they hold the backbone too
     assert missing([student], store) == [student]
+
+
+def test_a_run_is_repeated_bit_for_bit_and_stays_as_it_is(students, teacher, immediate, counted, isolated):
+    (first,) = run_all(students[:1], "smoke", immediate)
+    folder = Store("smoke").folder(students[0])
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    counted.clear()
+    assert runs.repeat(students[0], "smoke") == first.bits
+    assert counted == [students[0].key]  # it was really trained
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+    counted.clear()
+    for path in Store("smoke").folder(teacher).iterdir():  # as on a machine that has the published results alone
+        path.unlink()
+    assert runs.repeat(students[0], "smoke") == first.bits
+    assert counted == [teacher.key, students[0].key]
+
+
+def test_a_repeated_run_of_another_seed_has_other_bits(students, immediate):
+    (first,) = run_all(students[:1], "smoke", immediate)
+    assert runs.repeat(students[2], "smoke") != first.bits
