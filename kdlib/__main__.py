@@ -10,13 +10,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kdlib import data, paths, tables
+from kdlib import data, paths, planning, tables
 from kdlib.bench import report
 from kdlib.measurements import TimingSpec
 from kdlib.models.checkpoints import PUBLIC, download_checkpoint
 from kdlib.profiles import PROFILES
 from kdlib.results import RunResult
-from kdlib.runs import default_executor, missing, needed, run_all
+from kdlib.runs import default_executor, missing, run_all
 from kdlib.runs import repeat as repeat_run
 from kdlib.specs import RunSpec, Spec
 from kdlib.store import Store
@@ -45,12 +45,7 @@ def chosen(arguments: argparse.Namespace) -> list[Spec]:
 
 def by_tier(arguments: argparse.Namespace) -> dict[int, list[Spec]]:
     """The same by tier, up to the one that the command line names, by default the last that the profile plans."""
-    studies, found, before = named_studies(arguments), {}, set()
-    for tier in range(1, (arguments.tier or PROFILES[arguments.profile].tiers) + 1):
-        specs = needed(spec for study in studies for spec in study.specs_to(tier))
-        found[tier] = [spec for spec in specs if spec.key not in before]
-        before |= {spec.key for spec in specs}
-    return found
+    return planning.by_tier(named_studies(arguments), arguments.tier or PROFILES[arguments.profile].tiers)
 
 
 def named_studies(arguments: argparse.Namespace) -> list[Study]:
@@ -64,11 +59,8 @@ def named_studies(arguments: argparse.Namespace) -> list[Study]:
 
 def all_studies(setting: Setting) -> list[Study]:
     """Every study of a profile, but those that would train on data that is not on this machine."""
-    names = ["10_imagenet"] if setting.profile.name == "imagenet" else list(STUDIES)
-    studies = [create_study(name, setting) for name in names]
-    if not setting.profile.trains:
-        return [study for study in studies if study.setting.profile is setting.profile]
-    absent = [study for study in studies if not data.available(study.setting.data)]
+    studies = planning.studies_of(setting)
+    absent = [s for s in studies if setting.profile.trains and not data.available(s.setting.data)]
     for study in absent:
         print(f"{study.name} is left out: data set {study.setting.data} is not on this machine")
     return [study for study in studies if study not in absent]

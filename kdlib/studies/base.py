@@ -171,7 +171,10 @@ class Setting:
         return 0 if self.profile.trains else seed
 
     def teacher_of(self, seed: int, arm: Arm) -> RunSpec | Public | None:
-        """What a student of an arm learns from: nothing, a teacher, or a teacher with the head that it needs."""
+        """What a student of an arm learns from: nothing, a teacher, or a teacher with the head that it needs.
+
+        A public checkpoint is one teacher for all seeds, and so is its head.
+        """
         definition = find_method(arm.method)
         if not definition.needs_teacher:
             return None
@@ -186,7 +189,8 @@ class Setting:
             data=self.data, part=arm.teacher.part if arm.teacher else "all", pool=self.profile.pool,
             fraction=self.profile.teacher_fraction,
             student=teacher_model(base), teacher=base, method=method, policy=Policy(name="weak1"),
-            recipe=self.profile.heads_recipe, seed=self.shared_seed(seed), machine=self.machine,
+            recipe=self.profile.heads_recipe, seed=0 if isinstance(base, Public) else self.shared_seed(seed),
+            machine=self.machine,
         )  # fmt: skip
 
     def run(self, seed: int, arm: Arm) -> RunSpec:

@@ -16,6 +16,7 @@ def create(setting: Setting, probabilities: list | None = None) -> Study:
     policies = {name: Policy(name=name) for name in ("twin", "weak2", "cutout", "rot2")}
     policies |= {label: Policy(name="jda", options={"p": p}) for label, p in by_p.items()}
     policies |= {"RandAugment": Policy(name="randaugment"), "CutMix": Policy(name="cutmix")}
-    arms = by_label(*(Arm(n, policy, seeds="few", tier=4 if n == "CutMix" else 3) for n, policy in policies.items()))
+    tiers = {"cutout": 4, "CutMix": 4}
+    arms = by_label(*(Arm(n, policy, seeds="few", tier=tiers.get(n, 3)) for n, policy in policies.items()))
     measured = {label: setting.spread(policy) for label, policy in policies.items()}
     return Study("11_good_views", setting, arms, (), measured, {"p": by_p})

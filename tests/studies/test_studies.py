@@ -328,3 +328,10 @@ def test_profiles_without_limits_plan_every_arm(name):
     for scale in ("quick", "paper"):
         study = create_study(name, Setting.of(scale, device="cpu"))
         assert study.all_specs == study.specs_to(4)
+
+
+@pytest.mark.parametrize(("scale", "teachers"), [("reference", 1), ("paper", 5), ("quick", 1)])
+def test_a_public_teacher_has_one_head_for_all_seeds(scale, teachers):
+    study = create_study("07_compatibility", Setting.of(scale, device="cpu"))
+    for arm in ("HSAKD + JDA", "HSAKD + weak2"):
+        assert len({spec.teacher.key for spec in study.specs(arm)}) == teachers

@@ -1,0 +1,51 @@
+"""What a profile plans: tiers that add up, and a table that counts what is there."""
+
+import pytest
+
+from kdlib import planning
+from kdlib.runs import needed
+from kdlib.specs import RunSpec
+from kdlib.store import Store
+from kdlib.studies import Setting, create_study
+from kdlib.tables import forecast, hours
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+
+@pytest.fixture
+def setting():
+    return Setting.of("reference", device="cpu")
+
+
+def test_every_spec_stands_in_one_tier_behind_its_teachers(setting):
+    tiers = planning.by_tier(planning.studies_of(setting), 4)
+    assert list(tiers) == [1, 2, 3, 4]
+    specs = [spec for group in tiers.values() for spec in group]
+    keys = [spec.key for spec in specs]
+    assert len(set(keys)) == len(keys)
+    everything = needed(s for study in planning.studies_of(setting) for s in study.specs_to(4))
+    assert set(keys) == {spec.key for spec in everything}
+    for place, spec in enumerate(specs):
+        assert all(run.key in keys[:place] for run in spec.prerequisites)
+
+
+def test_another_profiles_studies_are_left_out():
+    assert [s.name for s in planning.studies_of(Setting.of("imagenet", device="cpu"))] == ["10_imagenet"]
+    names = {s.name for s in planning.studies_of(Setting.of("paper", device="cpu"))}
+    assert "16_sizing" not in names and "03_blind_teacher" in names  # the sizing chapter shows profile reference
+
+
+def test_the_table_counts_what_is_there(setting, invented):
+    study, store = create_study("03_blind_teacher", setting), Store("reference")
+    for spec in [*study.specs("weak2"), *study.specs("rot2")]:
+        store.put(invented(spec, "reference"))
+    table = planning.table(setting, Store("reference"))
+    assert [row[0] for row in table.index] == list("1234")
+    assert table.there.tolist() == [10, 0, 3, 0]
+    tiers = planning.by_tier(planning.studies_of(setting), 4)
+    for (_, row), specs in zip(table.iterrows(), tiers.values(), strict=True):
+        runs = [spec for spec in specs if isinstance(spec, RunSpec)]
+        assert row.runs == len(runs) and row["all, on one core"] == hours(forecast(runs, kept=True))
+    assert table["missing, on one core"].iloc[-1] == "not planned"
+    lacking = [spec for spec in tiers[1] if Store("reference").get(spec) is None]
+    assert table["missing, on one core"].iloc[0] == hours(forecast(lacking, kept=True))
