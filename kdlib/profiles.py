@@ -18,9 +18,9 @@ class Profile:
     network is the pair's; a pair whose teacher is a public checkpoint trains others only for controls, of the network
     named here). joint_recipe: for a teacher that is trained together with HSAKD's branches, where it differs.
     few_shot, few_shot_fraction: the fractions of the few-shot study, and the one that decides its claim.
-    bank_fraction: of the study of view banks, if not that of all students. measured_images: how many images of each
-    split teacher-only measurements look at. timed_steps: see kdlib.measurements.TimingSpec. spread_pool, spread_passes:
-    of how many training images, and how often, T.stddev draws (see kdlib.measurements).
+    bank_fraction, bank_recipe: of the study of view banks, if not those of all students. measured_images: how many
+    images of each split teacher-only measurements look at. timed_steps: see kdlib.measurements.TimingSpec.
+    spread_pool, spread_passes: of how many training images, and how often, T.stddev draws (see kdlib.measurements).
     heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds; many_seeds,
     few_seeds: those of the headline arms and of exploratory ones, where they differ. trains: whether
     `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a claim.
@@ -43,6 +43,7 @@ class Profile:
     few_shot: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     few_shot_fraction: float = 0.25
     bank_fraction: float | None = None
+    bank_recipe: Recipe | None = None
     teacher_network: str | None = None
     joint_recipe: Recipe | None = None
     teacher_pool: int | None = None
@@ -128,7 +129,7 @@ PROFILES: Mapping[str, Profile] = {
         data="cifar100",
         pairs={"resnet56-resnet8": ("cifar100_resnet56", "resnet8")},
         second_student="resnet20",
-        recipe=Recipe(views_per_step=128, views_per_image=60, learning_rate=0.2, weight_decay=5e-4, evaluations=10),
+        recipe=Recipe(views_per_step=128, views_per_image=60, learning_rate=0.4, weight_decay=5e-4, evaluations=10),
         teacher_network="resnet20",
         teacher_pool=10_000,
         teacher_recipe=Recipe(
@@ -143,6 +144,9 @@ PROFILES: Mapping[str, Profile] = {
         few_shot=(0.05, 0.1, 0.5),
         few_shot_fraction=0.1,
         bank_fraction=0.25,
+        bank_recipe=Recipe(
+            views_per_step=128, views_per_image=60, learning_rate=0.2, weight_decay=5e-4, evaluations=10
+        ),
         spread_pool=10_000,
         verdicts=True,
         tiers=3,

@@ -11,8 +11,8 @@ FRESH, EXACT = "fresh views", "fresh views, float32"
 def create(setting: Setting, sets: list | None = None) -> Study:
     """The study of chapter 14_view_bank: KD + JDA with V sets of views per image, and with fresh ones.
 
-    They see the profile's images, or fewer where its `bank_fraction` says so. sets: values of V, whole numbers from 1
-    up; by default 1, 2, 4, 8 and 16 (1 and 4 at smoke and quick). ValueError for anything else.
+    Images and recipe are the profile's, or its `bank_fraction` and `bank_recipe`. sets: values of V, whole numbers from
+    1 up; by default 1, 2, 4, 8 and 16 (1 and 4 at smoke and quick). ValueError for anything else.
     """
     default = (1, 4) if setting.profile.trains else (1, 2, 4, 8, 16)
     chosen = sorted({_checked(v) for v in sets or default})
@@ -30,8 +30,9 @@ def create(setting: Setting, sets: list | None = None) -> Study:
 
 
 def _arm(setting: Setting, label: str, **fields: Any) -> Arm:
-    jda, fraction = Policy(name="jda"), setting.profile.bank_fraction
-    return Arm(label, jda, fraction=fraction, seeds="few", tier=3, **fields)
+    scale = setting.profile
+    recipe = scale.bank_recipe.model_dump() if scale.bank_recipe else {}
+    return Arm(label, Policy(name="jda"), fraction=scale.bank_fraction, recipe=recipe, seeds="few", tier=3, **fields)
 
 
 def _checked(sets: int) -> int:

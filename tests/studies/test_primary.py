@@ -282,6 +282,11 @@ def test_ccds_rivals_have_their_own_views_and_teachers(scale: str):
     at, study = SCALES[scale], built(scale, "09_ccd_versus_hsakd")
     found = {label: described(study.specs(label)[0]) for label in study.arms}
     joint = found.pop("HSAKD, joint teacher")
+    for label in ("CCD", "HSAKD, frozen teacher"):  # the same once more, at a smaller rate
+        slow = f"{label}, a quarter of the rate"
+        assert found.pop(slow) == found[label]
+        rates = [study.specs(name)[0].recipe.learning_rate for name in (slow, label)]
+        assert 4 * rates[0] == pytest.approx(rates[1])
     assert found == {
         "KD + weak2": at.pupil("kd", WEAK2),
         "KD + JDA": at.pupil("kd", JDA),
