@@ -142,6 +142,8 @@ def status(arguments: argparse.Namespace) -> None:
         time = tables.hours(tables.forecast(runs)) if runs else "no time"
         there = f"{len(specs) - len(lacking)} of {len(specs)} there"
         print(f"tier {tier}: {there}; the others need about {time} of one CPU core")
+    if tier < max(planning.TIERS):
+        print(f"tiers above {tier} are not planned, or were not asked for: see --tier")
 
 
 def fetch(arguments: argparse.Namespace) -> None:

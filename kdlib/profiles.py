@@ -169,7 +169,6 @@ PROFILES: Mapping[str, Profile] = {
         summary="imagenet: ImageNet-1k, ResNet-34 to ResNet-18, the paper's 200-epoch recipe, on several GPUs",
         data="imagenet",
         pairs={"resnet34-resnet18": ("imagenet_resnet34", "resnet18_imagenet")},
-        second_student="mobilenetv2",
         recipe=IMAGENET_RECIPE,
         teacher_recipe=IMAGENET_RECIPE.model_copy(update={"views_per_image": 200}),
         heads_recipe=IMAGENET_RECIPE.model_copy(update={"views_per_image": 400}),

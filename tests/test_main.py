@@ -134,6 +134,14 @@ def test_status_counts_what_is_there(capsys, invented):
     assert capsys.readouterr().out.count("the others need about no time of one CPU core\n") == 4
 
 
+def test_status_says_where_it_stops(capsys):
+    for arguments, last in ((["--tier", "2"], 2), ([], 3)):  # profile reference plans three tiers
+        assert main(["status", "08_cosine_confidence", "--profile", "reference", "--device", "cpu", *arguments]) == 0
+        assert capsys.readouterr().out.endswith(
+            f"\ntiers above {last} are not planned, or were not asked for: see --tier\n"
+        )
+
+
 def test_fetch_downloads_by_name(capsys, monkeypatch, isolated):
     monkeypatch.setenv("KDLIB_DATA", str(isolated / "data"))
     monkeypatch.setenv("KDLIB_CHECKPOINTS", str(isolated / "checkpoints"))
