@@ -15,7 +15,7 @@ from torch import Tensor
 from kdlib.cache import check_room, made_once
 from kdlib.data import ImageSet
 from kdlib.networks import Network
-from kdlib.randomness import uniforms_of
+from kdlib.randomness import draws_of
 from kdlib.sampling import training_ids
 from kdlib.specs import RunSpec, digest
 from kdlib.views.policies import ViewPolicy
@@ -94,7 +94,7 @@ def _make(folder: Path, sets: int, teacher: Network, images: ImageSet, ids: Tens
 def _views(policy: ViewPolicy, images: ImageSet, ids: Tensor, epoch: int) -> Tensor:
     """The views [B, v, 3, H, W] of one set: those of a run with the bank's seed in that epoch."""
     epochs = torch.full_like(ids, epoch)
-    draws = {r: uniforms_of(SEED, r, epochs, ids, len(images), n) for r, n in policy.roles.items()}
+    draws = draws_of(SEED, policy.roles, epochs, ids, len(images))
     return policy(images.images[ids], draws)
 
 

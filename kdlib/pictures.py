@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from kdlib.data import ImageSet
-from kdlib.randomness import uniforms_of
+from kdlib.randomness import draws_of
 from kdlib.views.policies import ViewPolicy
 
 
@@ -33,5 +33,5 @@ def some_images(images: ImageSet, count: int) -> Tensor:
 def views_of(policy: ViewPolicy, images: Tensor, seed: int = 0, epoch: int = 0) -> Tensor:
     """uint8 [n, V, 3, H, W]: the views of images [n, 3, H, W], with the stream of random numbers that training uses."""
     ids = torch.arange(len(images))
-    draws = {r: uniforms_of(seed, r, ids * 0 + epoch, ids, len(ids), n) for r, n in policy.roles.items()}
+    draws = draws_of(seed, policy.roles, torch.full_like(ids, epoch), ids, len(ids))
     return policy(images, draws)

@@ -6,6 +6,7 @@ what an image undergoes does not depend on the batch size, on the number of proc
 """
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -40,6 +41,11 @@ def uniforms_of(seed: int, role: str, epochs: Tensor, ids: Tensor, count: int, d
         here = epochs == epoch
         rows[here] = uniforms(seed, role, epoch, count, draws)[ids[here]]
     return rows
+
+
+def draws_of(seed: int, roles: Mapping[str, int], epochs: Tensor, ids: Tensor, count: int) -> dict[str, Tensor]:
+    """Role -> `uniforms_of` it, with as many draws as `roles` says."""
+    return {role: uniforms_of(seed, role, epochs, ids, count, draws) for role, draws in roles.items()}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from kdlib.data import ImageSet, load_data
 from kdlib.methods import Method, Step, create_method, find_method
 from kdlib.models import create_model
 from kdlib.networks import Network
-from kdlib.randomness import seeded, stream_seed, uniforms_of
+from kdlib.randomness import draws_of, seeded, stream_seed
 from kdlib.sampling import Order, training_ids, validation_ids
 from kdlib.specs import RunSpec
 from kdlib.views.policies import ViewPolicy, create_policy, resized
@@ -76,7 +76,7 @@ class Task:
 
     def draws(self, roles: dict, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
         """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
-        return {r: uniforms_of(self.spec.seed, r, epochs, ids, len(self.train), n) for r, n in roles.items()}
+        return draws_of(self.spec.seed, roles, epochs, ids, len(self.train))
 
     def batch(self, step: int) -> Step:
         """The input of optimiser step 0, 1, 2, ...: this process's share of it."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kdlib.randomness import generator, seeded, stream_seed, uniforms, uniforms_of
+from kdlib.randomness import draws_of, generator, seeded, stream_seed, uniforms, uniforms_of
 
 RATE = 1e-6
 STREAMS = [(seed, role, epoch) for seed in (0, 1, 10) for role in ("order", "original crop") for epoch in (0, 1, 11)]
@@ -105,3 +105,10 @@ def test_seeded_restores_after_an_error():
         torch.rand(3)
         raise RuntimeError("inside")
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_each_role_has_its_own_draws():
+    epochs, ids = torch.tensor([0, 1]), torch.tensor([3, 4])
+    found = draws_of(5, {"original crop": 3, "partner": 1}, epochs, ids, 20)
+    assert {role: tuple(rows.shape) for role, rows in found.items()} == {"original crop": (2, 3), "partner": (2, 1)}
+    assert all(torch.equal(rows, uniforms_of(5, role, epochs, ids, 20, rows.shape[1])) for role, rows in found.items())

@@ -10,7 +10,7 @@ from kdlib.data import ImageSet, load_data
 from kdlib.evaluate import logits_on
 from kdlib.measurements import SpreadSpec
 from kdlib.networks import Network
-from kdlib.randomness import uniforms, uniforms_of
+from kdlib.randomness import draws_of, uniforms
 from kdlib.sampling import training_ids
 from kdlib.task import cropped_for
 
@@ -55,7 +55,7 @@ def drawn_views(spec: SpreadSpec, images: ImageSet, pool: Tensor, number: int, i
     Partners of a policy that mixes come from the pool, as those of a run come from its training images.
     """
     policy, epochs = cropped_for(images, spec.policy.create()), torch.full_like(ids, number)
-    drawn = {r: uniforms_of(spec.seed, r, epochs, ids, len(images), n) for r, n in policy.roles.items()}
+    drawn = draws_of(spec.seed, policy.roles, epochs, ids, len(images))
     partners = None
     if policy.mixes:
         partners = images.images[pool[(drawn["partner"].squeeze(1) * len(pool)).long()]].to(spec.machine.device)

@@ -9,7 +9,7 @@ from kdlib.evaluate import logits_on, scores
 from kdlib.losses import ccd_weights
 from kdlib.measurements import ViewsSpec
 from kdlib.networks import Network
-from kdlib.randomness import uniforms_of
+from kdlib.randomness import draws_of
 from kdlib.sampling import stratified
 from kdlib.task import cropped_for
 from kdlib.views.policies import create_policy
@@ -27,7 +27,7 @@ def draw_views(spec: ViewsSpec, images: ImageSet, ids: Tensor) -> tuple[Tensor, 
     """(views uint8 [n, 2, 3, H, W], a second crop of the originals [n, 3, H, W]) of images `ids` of one split."""
     policy, plain = (cropped_for(images, p) for p in (spec.policy.create(), create_policy("weak2")))
     roles = policy.roles | plain.roles
-    draws = {r: uniforms_of(spec.seed, r, torch.zeros_like(ids), ids, len(images), n) for r, n in roles.items()}
+    draws = draws_of(spec.seed, roles, torch.zeros_like(ids), ids, len(images))
     return policy(images.images[ids], draws), plain(images.images[ids], draws)[:, 1]
 
 
