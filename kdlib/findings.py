@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kdlib.claims import CLAIMS, NO_VERDICT, Claim, Judgement
+from kdlib.claims import CLAIMS, NO_VERDICT, Claim, Judgement, profiles_frame
 from kdlib.stats import MARGIN, Verdict, claim_verdict, required_seeds
+from kdlib.studies import Setting
 from kdlib.tables import in_words
 
 MOST_SEEDS = 200  # a need for more says: not with seeds alone
@@ -14,7 +15,7 @@ _STANDS = {
     Verdict.CONTRADICTED: "At this scale the claim fails",
     Verdict.INCONCLUSIVE: "At this scale the claim is neither confirmed nor refuted",
     Verdict.NOT_ENOUGH_SEEDS: "Too few seeds were planned for a verdict.",
-    Verdict.NOT_MEASURED: "Nothing can be said of the claim as a whole yet",
+    Verdict.NOT_MEASURED: "There is no verdict before all runs are there",
 }
 
 
@@ -29,17 +30,21 @@ def paragraphs(
     return {claim.name: _paragraph(claim, [found[c] for c in claim.contrasts], verdicts, elsewhere) for claim in CLAIMS}
 
 
-def markdown(texts: Mapping[str, str]) -> str:
-    """All paragraphs, each under the name of its claim."""
+def markdown(judgements: Sequence[Judgement], setting: Setting) -> str:
+    """The paragraphs at a setting, each under the name of its claim."""
+    here = setting.profile
+    others = profiles_frame(setting).drop(columns=here.name, errors="ignore").to_dict()
+    texts = paragraphs(judgements, here.verdicts, others)
     return "\n\n".join(f"**({name})** {text}" for name, text in texts.items())
 
 
 def _paragraph(claim: Claim, judged: list[Judgement], verdicts: bool, elsewhere: Mapping) -> str:
     word = claim_verdict([j.verdict for j in judged])
-    estimates = "; ".join(f"{j.name} ({j.text}): {in_words(j.interval)}{_reading(j, verdicts)}" for j in judged)
-    measured = any(j.interval.n for j in judged)
-    shown = str(word) if verdicts or not measured else NO_VERDICT
-    parts = [f"*{claim.says}* **{shown.capitalize()}.** Found here: {estimates}."]
+    estimates = [f"{j.name} ({j.text}): {in_words(j.interval)}{_reading(j, verdicts)}" for j in judged if j.interval.n]
+    if not estimates:
+        return f"*{claim.says}* **{Verdict.NOT_MEASURED.capitalize()}.** What is missing is listed below."
+    shown = str(word) if verdicts else NO_VERDICT
+    parts = [f"*{claim.says}* **{shown.capitalize()}.** Found here: {'; '.join(estimates)}."]
     if verdicts:
         parts += [_stands(word, judged), *_settles(word, claim, judged, elsewhere)]
     return " ".join(parts)
@@ -73,7 +78,7 @@ def _stands(word: Verdict, judged: list[Judgement]) -> str:
     rest = {
         Verdict.CONTRADICTED: f": {_and(names)} {_verb(names, 'goes', 'go')} against it",
         Verdict.INCONCLUSIVE: f": {_and(names)} {_verb(names, 'leaves', 'leave')} it open",
-        Verdict.NOT_MEASURED: f": {_and(names)} {_verb(names, 'is', 'are')} not measured",
+        Verdict.NOT_MEASURED: f": runs of {_and(names)} are missing",
     }
     done = [j.name for j in judged if j.verdict is Verdict.SUPPORTED]
     return f"{text}{rest[word]}{f'; {_and(done)} alone would support it' if done else ''}."
@@ -83,15 +88,11 @@ def _settles(word: Verdict, claim: Claim, judged: list[Judgement], elsewhere: Ma
     """What would settle it: seeds where they would do, and the other profiles."""
     texts = []
     if word is Verdict.NOT_MEASURED:
-        texts.append("What is missing, and the lines that train it, is listed below.")
+        return ["What is missing is listed below."]
     for j in judged:
         if j.verdict is Verdict.INCONCLUSIVE:
             texts.append(f"{j.name}: {_seeds(j)}")
-    for profile, words in elsewhere.items():
-        texts.append(
-            f"Whether it holds at another scale is for profile {profile} to say, where it is {words[claim.name]}."
-        )
-    return texts
+    return texts + [f"At the scale of profile {name} it is {words[claim.name]}." for name, words in elsewhere.items()]
 
 
 def _seeds(judgement: Judgement) -> str:

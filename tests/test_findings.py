@@ -6,6 +6,7 @@ import pytest
 from kdlib import findings
 from kdlib.claims import CLAIMS, CONTRASTS, NO_VERDICT, Judgement
 from kdlib.stats import PRIMARY_LEVEL, Verdict, mean_interval, power, verdict
+from kdlib.studies import Setting
 
 NOISE = np.array([-1, -0.5, 0, 0.5, 1])
 GAIN, LOSS, OPEN = 3 + NOISE / 10, NOISE / 10 - 2, 0.5 + NOISE
@@ -28,10 +29,15 @@ def test_each_claim_has_its_own_and_begins_with_its_words():
     texts = told()
     assert list(texts) == [claim.name for claim in CLAIMS]
     for claim in CLAIMS:
-        assert texts[claim.name].startswith(f"*{claim.says}* **Not measured.** Found here: ")
-        assert all(f"{name} ({CONTRASTS[name][0]}): not measured" in texts[claim.name] for name in claim.contrasts)
-    shown = findings.markdown(texts)
-    assert [f"**({claim.name})** " in shown for claim in CLAIMS] == [True] * len(CLAIMS)
+        assert texts[claim.name] == f"*{claim.says}* **Not measured.** What is missing is listed below."
+
+
+def test_the_page_has_all_of_them_and_looks_at_the_other_profiles(isolated):
+    setting = Setting.of("reference", device="cpu")
+    judged = [judgement(name, GAIN if name == "d" else np.array([])) for name in CONTRASTS]
+    shown = findings.markdown(judged, setting).split("\n\n")
+    assert [text.split(" ")[0] for text in shown] == [f"**({claim.name})**" for claim in CLAIMS]
+    assert shown[3].endswith("At the scale of profile paper it is not measured.") and "reference" not in shown[3]
 
 
 def test_a_claim_that_holds():
@@ -42,7 +48,7 @@ def test_a_claim_that_holds():
         f"+3.00 points (99.4 % interval [{low:+.2f}, {high:+.2f}], n = 5), all of the interval is above zero." in text
     )
     assert "At this scale the claim holds." in text
-    assert text.endswith("Whether it holds at another scale is for profile paper to say, where it is not measured.")
+    assert text.endswith("At the scale of profile paper it is not measured.")
 
 
 def test_a_claim_that_fails_says_which_part():
@@ -75,9 +81,14 @@ def test_an_open_claim_says_how_many_seeds_would_do():
 def test_a_claim_that_is_half_measured_claims_nothing():
     text = told({"a1": GAIN})["a"]
     assert "**Not measured.**" in text
-    assert "as a whole yet: a2 is not measured; a1 alone would support it." in text and "listed below" in text
+    assert (
+        "all runs are there: runs of a2 are missing; a1 alone would support it. What is missing is listed below."
+        in text
+    )
+    assert "a2 (" not in text
     part = told({"d": GAIN[:3]})["d"]  # three of five seeds: an estimate, and no word on where it lies
-    assert "+2.95 points" in part and "n = 3)." in part and "**Not measured.**" in part
+    assert "+2.95 points" in part and "n = 3)." in part and "**Not measured.**" in part and "above zero" not in part
+    assert part.endswith("There is no verdict before all runs are there. What is missing is listed below.")
 
 
 def test_bytes_are_part_of_what_was_found():
