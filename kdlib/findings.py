@@ -86,12 +86,9 @@ def _stands(word: Verdict, judged: list[Judgement]) -> str:
 
 def _settles(word: Verdict, claim: Claim, judged: list[Judgement], elsewhere: Mapping) -> list[str]:
     """What would settle it: seeds where they would do, and the other profiles."""
-    texts = []
     if word is Verdict.NOT_MEASURED:
         return ["What is missing is listed below."]
-    for j in judged:
-        if j.verdict is Verdict.INCONCLUSIVE:
-            texts.append(f"{j.name}: {_seeds(j)}")
+    texts = [f"{j.name}: {_seeds(j)}" for j in judged if j.verdict is Verdict.INCONCLUSIVE]
     return texts + [f"At the scale of profile {name} it is {words[claim.name]}." for name, words in elsewhere.items()]
 
 

@@ -1,5 +1,7 @@
 """CCD against HSAKD, SSKD and CRD: accuracy beside what training stores and computes."""
 
+from dataclasses import replace
+
 from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
 
@@ -26,16 +28,14 @@ def create(setting: Setting) -> Study:
         hsakd,
         Arm("HSAKD, joint teacher", weak1, "hsakd", head="hsakd_joint_teacher", seeds="few", tier=4),
     ]
-    slow = {"learning_rate": scale.recipe.learning_rate / SLOWER}
-    control = [
-        Arm(f"{arm.label}{SLOWLY}", arm.policy, arm.method, recipe=slow, seeds="few", tier=3) for arm in (ccd, hsakd)
-    ]
     contrasts = [
         Contrast.of("f", "CCD", hsakd.label, primary=True, cheaper=("CCD", hsakd.label)),
         *(Contrast.of(f"CCD - {arm.label}", "CCD", arm.label) for arm in arms if arm.label not in ("CCD", hsakd.label)),
     ]
     timing = setting.timing(arms)
     if not scale.trains:
+        slow = {"learning_rate": scale.recipe.learning_rate / SLOWER}
+        control = [replace(a, label=f"{a.label}{SLOWLY}", recipe=slow, seeds="few", tier=3) for a in (ccd, hsakd)]
         arms += control
         contrasts += [Contrast.of("at a smaller rate", *(arm.label for arm in control))]
     return Study("09_ccd_versus_hsakd", setting, by_label(*arms), tuple(contrasts), {"timing": timing})
