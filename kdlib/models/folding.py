@@ -4,13 +4,12 @@ import copy
 from collections import Counter
 
 import torch
-from torch import nn
-from torch.fx import Node, symbolic_trace
+from torch import Tensor, nn
+from torch.fx import Graph, Node
+from torch.fx.proxy import GraphAppendingTracer
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kdlib.models.base import Backbone
-
-USES = ("call_module", "get_attr")  # kinds of nodes of a trace
 
 
 def folded(backbone: Backbone, dtype: torch.dtype = torch.float32) -> Backbone:
@@ -36,18 +35,18 @@ def _pairs(backbone: Backbone) -> list[tuple[str, str]]:
     None of a network that cannot be traced: one of one's own may branch on what it sees.
     """
     try:
-        nodes = symbolic_trace(backbone).graph.nodes
+        nodes = _trace(backbone).nodes
     except Exception:  # whatever its forward does with a tensor that has no values
         return []
     everything = list(backbone.named_modules(remove_duplicate=False))
     modules, names = dict(everything), Counter(id(module) for _, module in everything)
-    used = Counter(n.target if n.op == "call_module" else n.target.rpartition(".")[0] for n in nodes if n.op in USES)
+    calls = Counter(node.target for node in nodes if node.op == "call_module")
 
     def only(node: Node, kind: type) -> bool:
-        """Whether it is all that is done with a module of this kind, which has one name."""
+        """Whether it is the one call of a module of this kind, which has one name."""
         if node.op != "call_module" or not isinstance(modules[node.target], kind):
             return False
-        return used[node.target] == names[id(modules[node.target])] == 1
+        return calls[node.target] == names[id(modules[node.target])] == 1
 
     found = []
     for node in nodes:
@@ -56,6 +55,40 @@ def _pairs(backbone: Backbone) -> list[tuple[str, str]]:
             if only(source, nn.Conv2d) and len(source.users) == 1:
                 found.append((source.target, node.target))
     return found
+
+
+class _Tracer(GraphAppendingTracer):
+    """Writes down what is done with values; a weight that meets one is a constant."""
+
+    def create_arg(self, a: object) -> object:
+        return None if isinstance(a, Tensor) else super().create_arg(a)
+
+
+def _trace(backbone: Backbone) -> Graph:
+    """The calls of PyTorch's layers, by name, and all that is done with their outputs.
+
+    torch.fx.symbolic_trace patches nn.Module for every thread of the process, so a network that another thread runs
+    would be drawn into the trace. Here a copy is called whose layers write themselves down. They hold no weights: a
+    network that reads some outside of the layer's call, where a fold would change them, cannot be traced.
+    """
+    tracer = _Tracer(Graph())
+    layers = [(name, m) for name, m in backbone.named_modules() if _is_layer(m)]
+    value = tracer.create_proxy("placeholder", "images", (), {})
+    outputs = copy.deepcopy(backbone, {id(layer): _recording(layer, name, tracer) for name, layer in layers})(value)
+    tracer.create_node("output", "output", (tracer.create_arg(outputs),), {})
+    return tracer.graph
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.") and not list(module.children())
+
+
+def _recording(layer: nn.Module, name: str, tracer: _Tracer) -> nn.Module:
+    """A stand-in for a layer: its class and settings, without weights; a call becomes a node of the trace."""
+    layer = copy.copy(layer)
+    layer._parameters, layer._buffers = {}, {}
+    layer.forward = lambda *args, **kwargs: tracer.create_proxy("call_module", name, args, kwargs)
+    return layer
 
 
 def _replace(root: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """Folded copies: the same function with fewer layers, whatever the network; the original stays as it is."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -265,3 +267,17 @@ def test_a_network_of_ones_own_is_the_same_function_however_it_is_written(kind: 
     assert not copy.training and not any(p.requires_grad for p in copy.parameters())
     if kind in EASY:
         assert len(norms(copy)) == {TwoReaders: 1, Listed: 1}.get(kind, 0)  # Listed never calls its first BatchNorm
+
+
+def test_other_threads_may_run_networks_meanwhile():
+    other, found = network("resnet8"), []
+
+    class Meanwhile(Own):
+        def stage(self, x: Tensor) -> Tensor:
+            with ThreadPoolExecutor(1) as pool:
+                found.append(pool.submit(outputs, other, images("")).result())
+            return super().stage(x)
+
+    assert not norms(folded(Meanwhile().eval()))
+    assert len(found) == 1
+    assert_close(found[0], outputs(other, images("")), 0)
