@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -168,15 +168,17 @@ def default_executor(specs: list[Spec]) -> Executor:
 
 
 def _run(todo: list[Spec], profile: str, pool: Executor, report: Report | None) -> None:
-    keys, done = {spec.key for spec in todo}, 0
-    while todo:
-        ready = [s for s in todo if not any(run.key in keys for run in s.prerequisites)]
+    """Hands each spec to the pool once its teachers are there."""
+    waiting, running, done = {spec.key: spec for spec in todo}, {}, 0
+    while waiting or running:
+        lacking = waiting.keys() | running.values()
+        ready = [s for s in waiting.values() if lacking.isdisjoint(run.key for run in s.prerequisites)]
         others = [s for s in ready if not isinstance(s, TimingSpec)]
-        ready = others or ready[:1]  # clocks run last, and alone
-        for future in as_completed([pool.submit(execute, spec, profile) for spec in ready]):
+        for spec in others if others or running else ready[:1]:  # clocks run last, and alone
+            running[pool.submit(execute, waiting.pop(spec.key), profile)] = spec.key
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
             result = future.result()
-            keys.discard(result.key)
+            del running[future]
             done += 1
             if report:
-                report(done, done + len(keys), result)
-        todo = [s for s in todo if s.key in keys]
+                report(done, len(todo), result)

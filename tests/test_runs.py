@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import pytest
 
 from kdlib import runs
-from kdlib.measurements import ViewsSpec
+from kdlib.measurements import TimingSpec, ViewsSpec
 from kdlib.runs import execute, missing, needed, run_all
 from kdlib.specs import Policy, Public
 from kdlib.store import Store
@@ -114,6 +114,43 @@ def test_the_default_executor_has_no_more_processes_than_cores_or_runs(students,
         with runs.default_executor(specs[:count]) as pool:
             assert pool._max_workers == workers
             assert pool._mp_context.get_start_method() == "spawn"
+
+
+def test_a_run_starts_as_soon_as_its_teacher_is_there(make_spec, monkeypatch):
+    """Though another teacher still trains."""
+    fast, slow = make_spec(recipe=SHORT, seed=8), make_spec(recipe=SHORT, seed=9)
+    pupil = make_spec(recipe=SHORT, method="kd", policy="weak2", teacher=fast)
+    taught, execute = threading.Event(), runs.execute
+
+    def watched(spec, profile):
+        assert spec != slow or taught.wait(60), "the student waits for a teacher that is not its own"
+        result = execute(spec, profile)
+        if spec == pupil:
+            taught.set()
+        return result
+
+    monkeypatch.setattr(runs, "execute", watched)
+    with ThreadPoolExecutor(2) as pool:
+        run_all([slow, pupil], "smoke", pool)
+
+
+def test_clocks_run_last_and_alone(students, teacher, measurement, monkeypatch):
+    clocks = [TimingSpec(data=teacher.data, runs={"kd": students[0]}, steps=n, machine=teacher.machine) for n in (1, 2)]
+    running, company, execute = [], {}, runs.execute
+
+    def watched(spec, profile):
+        company[spec.key] = list(running)
+        running.append(spec.key)
+        result = execute(spec, profile)
+        running.remove(spec.key)
+        return result
+
+    monkeypatch.setattr(runs, "execute", watched)
+    with ThreadPoolExecutor(3) as pool:
+        run_all([*clocks, measurement, *students], "smoke", pool)
+    assert list(company)[-2:] == [clock.key for clock in clocks]
+    assert [company[clock.key] for clock in clocks] == [[], []]
+    assert any(company.values())  # the others do run side by side
 
 
 def test_two_that_ask_for_one_spec_train_it_once(make_spec, counted, monkeypatch):
