@@ -5,6 +5,7 @@ python book/readme.py
 
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from kdlib import pictures, plots
 from kdlib.claims import readme_table
@@ -27,8 +28,9 @@ def with_table(text: str, table: str) -> str:
 
 
 def claims() -> str:
-    """The table as the results give it now."""
-    return readme_table(Store("reference"), Setting.of("reference"))
+    """The table as the published results give it now; runs of this machine alone do not count."""
+    with TemporaryDirectory() as nothing:
+        return readme_table(Store("reference", runs=Path(nothing)), Setting.of("reference"))
 
 
 def figure(path: Path) -> None:
