@@ -22,5 +22,10 @@ def create(setting: Setting) -> Study:
             "b2", students, f"students of the {AUGMENTED} - students of the {PLAIN}", says="no better", primary=True
         ),
         *(Contrast.of(f"{way}: difference of students", *pair) for way, pair in zip(ways, students, strict=True)),
+        *(
+            Contrast.of(f"gain with a {teacher}", f"KD + JDA, {teacher}", f"KD + weak2, {teacher}")
+            for teacher in teachers
+            if "KD + weak2" in ways
+        ),
     )
     return Study("04_augmented_teacher", setting, arms, contrasts)

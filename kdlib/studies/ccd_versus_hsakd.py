@@ -31,6 +31,7 @@ def create(setting: Setting) -> Study:
     contrasts = [
         Contrast.of("f", "CCD", hsakd.label, primary=True, cheaper=("CCD", hsakd.label)),
         *(Contrast.of(f"CCD - {arm.label}", "CCD", arm.label) for arm in arms if arm.label not in ("CCD", hsakd.label)),
+        Contrast.of(f"{hsakd.label} - KD + weak2", hsakd.label, "KD + weak2"),
     ]
     timing = setting.timing(arms)
     if not scale.trains:

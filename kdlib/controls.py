@@ -1,0 +1,68 @@
+"""What a reader of a verdict should know beside it: exploratory comparisons that bear on a claim."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from kdlib.store import Store
+from kdlib.studies import Setting, create_study
+from kdlib.studies.few_shot import percent
+from kdlib.tables import contrast_interval, runs_frame, span
+
+#: Claim -> (what is asked, the chapter that measures it, the contrast there). {few} is the few-shot fraction.
+CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
+    "a": (
+        ("Does JDA help students of a teacher of our own?", "04_augmented_teacher", "gain with a plain teacher"),
+        ("On images that the teacher was trained on?", "03_blind_teacher", "gain on seen images"),
+        ("On images that it was not?", "03_blind_teacher", "gain on unseen images"),
+        ("Is it more than what any augmentation does?", "03_blind_teacher", "JDA - RandAugment"),
+    ),
+    "b": (
+        ("Do students of plain crops gain?", "04_augmented_teacher", "KD + weak2: difference of students"),
+        ("Do students of JDA views gain?", "04_augmented_teacher", "KD + JDA: difference of students"),
+    ),
+    "c": (
+        ("Does it help where half of the samples have a JDA view?", "05_proportion", "share 0.5 - p = 0"),
+        ("And where all are augmented?", "05_proportion", "share 1 - p = 0"),
+    ),
+    "d": (("Does it help at equally many passes too?", "06_few_shot", "{few}, equal epochs: JDA - weak2"),),
+    "e": tuple(
+        (f"Does JDA help {name}?", "07_compatibility", f"gain of {name}")
+        for name in ("KD", "DKD", "SPKD", "HSAKD", "CRD", "SSKD")
+    ),
+    "CCD": (
+        ("Is HSAKD better than plain KD here?", "09_ccd_versus_hsakd", "HSAKD, frozen teacher - KD + weak2"),
+        ("Does CCD win at a quarter of the rate?", "09_ccd_versus_hsakd", "at a smaller rate"),
+        ("Is CCD better than KD on the same views?", "08_cosine_confidence", "CCD - w = 1 (KD + JDA)"),
+        ("Than the same total weight spread evenly?", "08_cosine_confidence", "CCD - w = mean(w)"),
+        ("Than the same weights at random samples?", "08_cosine_confidence", "CCD - w shuffled"),
+    ),
+}
+
+
+def controls_frame(store: Store, setting: Setting) -> pd.DataFrame:
+    """One row per control: claim, question, what is compared, difference in points with its 95 % interval, n.
+
+    A control that the studies of a profile do not have, as those of demonstrations, has no row.
+    """
+    few = percent(setting.profile.few_shot_fraction)
+    chapters = {chapter for controls in CONTROLS.values() for _, chapter, _ in controls}
+    studies = {chapter: create_study(chapter, setting) for chapter in sorted(chapters)}
+    frames = {chapter: runs_frame(study, store) for chapter, study in studies.items()}
+    rows = []
+    for claim, controls in CONTROLS.items():
+        for asked, chapter, name in controls:
+            for contrast in (c for c in studies[chapter].contrasts if c.name == name.format(few=few)):
+                interval = contrast_interval(contrast, frames[chapter])
+                rows.append(
+                    {
+                        "claim": claim,
+                        "asked": asked,
+                        "compared": contrast.title,
+                        "difference": f"{interval.mean:+.2f}" if interval.n else "not measured",
+                        "95 % interval": span(interval, "+.2f"),
+                        "n": interval.n,
+                        "chapter": chapter[:2],
+                    }
+                )
+    return pd.DataFrame(rows).set_index("claim")
