@@ -26,9 +26,12 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("And where all are augmented?", "05_proportion", "share 1 - p = 0"),
     ),
     "d": (("Does it help at equally many passes too?", "06_few_shot", "{few}, equal epochs: JDA - weak2"),),
-    "e": tuple(
-        (f"Does JDA help {name}?", "07_compatibility", f"gain of {name}")
-        for name in ("KD", "DKD", "SPKD", "HSAKD", "CRD", "SSKD")
+    "e": (
+        ("Is the mean one of all, or HSAKD's?", "07_compatibility", "e without turned views"),
+        *(
+            (f"Does JDA help {name}?", "07_compatibility", f"gain of {name}")
+            for name in ("KD", "DKD", "SPKD", "HSAKD", "CRD", "SSKD")
+        ),
     ),
     "CCD": (
         ("Is HSAKD better than plain KD here?", "09_ccd_versus_hsakd", "HSAKD, frozen teacher - KD + weak2"),
