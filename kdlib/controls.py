@@ -68,4 +68,4 @@ def controls_frame(store: Store, setting: Setting) -> pd.DataFrame:
                         "chapter": chapter[:2],
                     }
                 )
-    return pd.DataFrame(rows).set_index("claim")
+    return pd.DataFrame(rows).set_index("claim").rename_axis(None)
