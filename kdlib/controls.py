@@ -7,7 +7,7 @@ import pandas as pd
 from kdlib.store import Store
 from kdlib.studies import Setting, create_study
 from kdlib.studies.few_shot import percent
-from kdlib.tables import contrast_interval, runs_frame, span
+from kdlib.tables import contrast_interval, runs_frame, signed, span
 
 #: Claim -> (what is asked, the chapter that measures it, the contrast there). {few} is the few-shot fraction.
 CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
@@ -62,7 +62,7 @@ def controls_frame(store: Store, setting: Setting) -> pd.DataFrame:
                         "claim": claim,
                         "asked": asked,
                         "compared": contrast.title,
-                        "difference": f"{interval.mean:+.2f}" if interval.n else "not measured",
+                        "difference": signed(interval),
                         "95 % interval": span(interval, "+.2f"),
                         "n": interval.n,
                         "chapter": chapter[:2],

@@ -230,7 +230,7 @@ def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "contrast": contrast.title,
-                "difference": f"{interval.mean:+.2f}" if interval.n else "not measured",
+                "difference": signed(interval),
                 "interval": span(interval, "+.2f"),
                 "level": f"{100 * interval.level:.1f} %",
                 "n": interval.n,
@@ -261,6 +261,11 @@ def training_gap(frame: pd.DataFrame, arm: str) -> str | None:
     train, top1 = by_seed(frame, arm, "train_top1"), by_seed(frame, arm)
     both = [train[seed] - top1[seed] for seed in train]
     return f"{sum(both) / len(both):+.1f}" if both else None
+
+
+def signed(interval: Interval) -> str:
+    """The mean of a difference with its sign, or "not measured"."""
+    return f"{interval.mean:+.2f}" if interval.n else "not measured"
 
 
 def span(interval: Interval, spec: str = ".2f") -> str:

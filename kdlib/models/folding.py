@@ -72,9 +72,9 @@ def _trace(backbone: Backbone) -> Graph:
     network that reads some outside of the layer's call, where a fold would change them, cannot be traced.
     """
     tracer = _Tracer(Graph())
-    layers = [(name, m) for name, m in backbone.named_modules() if _is_layer(m)]
-    value = tracer.create_proxy("placeholder", "images", (), {})
-    outputs = copy.deepcopy(backbone, {id(layer): _recording(layer, name, tracer) for name, layer in layers})(value)
+    stand_ins = {id(m): _recording(m, name, tracer) for name, m in backbone.named_modules() if _is_layer(m)}
+    traced = copy.deepcopy(backbone, stand_ins)  # its second argument: what to take instead of copying
+    outputs = traced(tracer.create_proxy("placeholder", "images", (), {}))
     tracer.create_node("output", "output", (tracer.create_arg(outputs),), {})
     return tracer.graph
 
