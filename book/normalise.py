@@ -102,17 +102,17 @@ def tidy_output(output: NotebookNode, root: Path) -> NotebookNode:
 
 
 def relative_paths(text: str, root: Path) -> str:
-    """`text` with this machine's folders made relative to `root`, or named by what they are."""
+    """`text` with this machine's folders made relative to `root`, or named by what they are, without markup."""
     text = re.sub(r"/[^\s:'\"<>]*/ipykernel_\d+/\d+\.py", "<cell>", text)
     text = re.sub(r"(?<![\w.])/[^\s:'\"<>]*/site-packages/", "site-packages/", text)
-    folders = {root: "", root.parent: "../", Path.home(): "~/", Path(tempfile.gettempdir()): "<temporary>/"}
+    folders = {root: "", root.parent: "../", Path.home(): "~/", Path(tempfile.gettempdir()): "(temporary)/"}
     for folder, name in folders.items():
         if folder == Path(folder.anchor):
             continue
         path = r"(?<![\w./])(?:file://)?" + re.escape(str(folder))
         text = re.sub(path + "/", name, text)
         text = re.sub(path + r"(?![\w-])", name.rstrip("/") or ".", text)
-    return text
+    return re.sub(r"\(temporary\)/tmp\w{8}\b", "(temporary)", text)  # a folder with a random name
 
 
 def tidy_widgets(notebook: NotebookNode) -> NotebookNode:

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -122,6 +123,14 @@ def test_paths_become_relative(module: ModuleType, notebook: NotebookNode, root:
 )
 def test_paths_of_libraries_and_other_slashes(module: ModuleType, root: Path, text: str, expected: str) -> None:
     assert module.relative_paths(text, root) == expected
+
+
+def test_a_temporary_folder_has_no_random_name(module: ModuleType, root: Path) -> None:
+    found = []
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(module.relative_paths(f"<dd>folder:{folder}/digits</dd>", root))
+    assert found == ["<dd>folder:(temporary)/digits</dd>"] * 2
 
 
 def test_widgets_do_not_depend_on_the_execution(module: ModuleType, root: Path) -> None:
