@@ -15,6 +15,7 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("Does JDA help students of a teacher of our own?", "04_augmented_teacher", "gain with a plain teacher"),
         ("On images that the teacher was trained on?", "03_blind_teacher", "gain on seen images"),
         ("On images that it was not?", "03_blind_teacher", "gain on unseen images"),
+        ("Does it beat rotation where both make as many passes?", "03_blind_teacher", "JDA - rot2"),
         ("Is it more than what any augmentation does?", "03_blind_teacher", "JDA - RandAugment"),
     ),
     "b": (
@@ -28,6 +29,7 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "d": (("Does it help at equally many passes too?", "06_few_shot", "{few}, equal epochs: JDA - weak2"),),
     "e": (
         ("Is the mean one of all, or HSAKD's?", "07_compatibility", "e without turned views"),
+        ("And with HSAKD at a quarter of the rate?", "07_compatibility", "e at a smaller rate"),
         *(
             (f"Does JDA help {name}?", "07_compatibility", f"gain of {name}")
             for name in ("KD", "DKD", "SPKD", "HSAKD", "CRD", "SSKD")

@@ -205,9 +205,12 @@ class Session:
         return tables.in_words(self.paired(arm, than))
 
     def contrast(self, name: str) -> str:
-        """A contrast of the study in words, at its own level: primary ones have that of the verdict rule."""
-        (contrast,) = (c for c in self.study.contrasts if c.name == name)
-        return tables.in_words(tables.contrast_interval(contrast, self.frame))
+        """A contrast in words, at its own level: primary ones have that of the verdict rule.
+
+        A study that lacks it, as one of other methods than the profile's may, has not measured it.
+        """
+        found = [tables.contrast_interval(c, self.frame) for c in self.study.contrasts if c.name == name]
+        return tables.in_words(found[0]) if found else "not measured"
 
     def value(self, arm: str, metric: str, spec: str = ".3f") -> str:
         """The mean of a metric over the finished seeds of an arm, or "not measured"."""

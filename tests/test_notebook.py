@@ -169,6 +169,7 @@ def test_a_smoke_chapter_trains_and_answers(tiny, monkeypatch, immediate):
     assert session.difference("distilled", "no teacher").endswith(" points (one seed)")
     assert session.difference("distilled", "x") == "not measured"
     assert session.contrast("distillation") == session.difference("distilled", "no teacher")
+    assert session.contrast("x") == "not measured"
     assert session.value("distilled", "top1", ".0f").isdigit()
     assert session.value("x", "top1") == "not measured"
     assert session.claim("a") == "not measured"

@@ -1,11 +1,8 @@
 """CCD against HSAKD, SSKD and CRD: accuracy beside what training stores and computes."""
 
-from dataclasses import replace
-
 from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
-
-SLOWER, SLOWLY = 4, ", a quarter of the rate"
+from kdlib.studies.rates import SLOWLY, slowed
 
 
 def create(setting: Setting) -> Study:
@@ -16,7 +13,6 @@ def create(setting: Setting) -> Study:
     one by which the recipe was chosen, so both sides are also trained at a smaller learning rate; not at smoke and
     quick.
     """
-    scale = setting.profile
     jda, weak1, weak2 = Policy(name="jda"), Policy(name="weak1"), Policy(name="weak2")
     ccd, hsakd = Arm("CCD", jda, "ccd"), Arm("HSAKD, frozen teacher", weak1, "hsakd")
     arms = [
@@ -34,9 +30,8 @@ def create(setting: Setting) -> Study:
         Contrast.of(f"{hsakd.label} - KD + weak2", hsakd.label, "KD + weak2"),
     ]
     timing = setting.timing(arms)
-    if not scale.trains:
-        slow = {"learning_rate": scale.recipe.learning_rate / SLOWER}
-        control = [replace(a, label=f"{a.label}{SLOWLY}", recipe=slow, seeds="few", tier=3) for a in (ccd, hsakd)]
+    if not setting.profile.trains:
+        control = [slowed(arm, f"{arm.label}, {SLOWLY}", setting) for arm in (ccd, hsakd)]
         arms += control
         contrasts += [Contrast.of("at a smaller rate", *(arm.label for arm in control))]
     return Study("09_ccd_versus_hsakd", setting, by_label(*arms), tuple(contrasts), {"timing": timing})
