@@ -73,7 +73,7 @@ def judge(store: Store, setting: Setting) -> list[Judgement]:
     frames = {name: runs_frame(study, store) for name, study in studies.items()}
     for name, (text, study_name) in CONTRASTS.items():
         study = studies[study_name]
-        contrast = next(c for c in study.contrasts if c.name == name)
+        contrast = study.contrast(name)
         differences = tuple(contrast_values(contrast, frames[study_name]).values())
         interval = mean_interval(differences, PRIMARY_LEVEL)
         word = judge_contrast(study, contrast, interval)
@@ -129,7 +129,7 @@ def gaps_frame(store: Store, setting: Setting) -> pd.DataFrame:
     rows = []
     for name, (text, study_name) in CONTRASTS.items():
         study = create_study(study_name, setting)
-        contrast = next(c for c in study.contrasts if c.name == name)
+        contrast = study.contrast(name)
         specs = needed(spec for arm in contrast.weights for spec in study.specs(arm))
         lacking = [spec for spec in specs if store.get(spec) is None]
         rows.append(

@@ -57,17 +57,19 @@ def controls_frame(store: Store, setting: Setting) -> pd.DataFrame:
     rows = []
     for claim, controls in CONTROLS.items():
         for asked, chapter, name in controls:
-            for contrast in (c for c in studies[chapter].contrasts if c.name == name.format(few=few)):
-                interval = contrast_interval(contrast, frames[chapter])
-                rows.append(
-                    {
-                        "claim": claim,
-                        "asked": asked,
-                        "compared": contrast.title,
-                        "difference": signed(interval),
-                        "95 % interval": span(interval, "+.2f"),
-                        "n": interval.n,
-                        "chapter": chapter[:2],
-                    }
-                )
+            contrast = studies[chapter].contrast(name.format(few=few))
+            if contrast is None:
+                continue
+            interval = contrast_interval(contrast, frames[chapter])
+            rows.append(
+                {
+                    "claim": claim,
+                    "asked": asked,
+                    "compared": contrast.title,
+                    "difference": signed(interval),
+                    "95 % interval": span(interval, "+.2f"),
+                    "n": interval.n,
+                    "chapter": chapter[:2],
+                }
+            )
     return pd.DataFrame(rows).set_index("claim").rename_axis(None)

@@ -209,8 +209,8 @@ class Session:
 
         A study that lacks it, as one of other methods than the profile's may, has not measured it.
         """
-        found = [tables.contrast_interval(c, self.frame) for c in self.study.contrasts if c.name == name]
-        return tables.in_words(found[0]) if found else "not measured"
+        found = self.study.contrast(name)
+        return tables.in_words(tables.contrast_interval(found, self.frame)) if found else "not measured"
 
     def value(self, arm: str, metric: str, spec: str = ".3f") -> str:
         """The mean of a metric over the finished seeds of an arm, or "not measured"."""

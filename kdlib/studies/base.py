@@ -269,6 +269,10 @@ class Study:
         decides = any(contrast.primary and arm in contrast.weights for contrast in self.contrasts)
         return 1 if decides or self.arms[arm].seeds == "many" else self.arms[arm].tier
 
+    def contrast(self, name: str) -> Contrast | None:
+        """The contrast of a name, or None: a study of chosen or fewer arms lacks some."""
+        return next((contrast for contrast in self.contrasts if contrast.name == name), None)
+
     def planned(self, contrast: Contrast) -> int:
         """How many seeds all arms of a contrast are to have in common."""
         return len(set.intersection(*(set(self.setting.seeds_of(self.arms[arm])) for arm in contrast.weights)))

@@ -12,6 +12,8 @@ import nbformat
 import papermill
 import pytest
 
+from kdlib.studies import STUDIES, Setting, create_study
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NBVAL = [
@@ -124,3 +126,13 @@ def test_notebook_is_as_make_notebooks_leaves_it(path: Path) -> None:
         assert cell.metadata.get("tags") != []
         figure = cell.metadata.get("mystnb", {})
         assert "figure" not in figure or (figure["figure"]["caption"] and figure["image"]["alt"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_prose_names_contrasts_that_are_there(path: Path) -> None:
+    """A name that a study lacks would be printed as not measured."""
+    if path.stem in STUDIES:
+        code = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        study = create_study(path.stem, Setting.of("reference", device="cpu"))
+        for name in re.findall(r"study\.contrast\(\"(.*?)\"\)", code):
+            assert study.contrast(name), name

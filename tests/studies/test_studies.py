@@ -98,6 +98,14 @@ def test_arms_of_a_contrast_have_equal_views_steps_images_and_seeds(scale, name)
 
 
 @pytest.mark.parametrize(("scale", "name"), ALL)
+def test_contrasts_are_found_by_their_names(scale, name):
+    study, _ = built(scale, name)
+    for contrast in study.contrasts:
+        assert study.contrast(contrast.name) is contrast
+    assert study.contrast("no such contrast") is None
+
+
+@pytest.mark.parametrize(("scale", "name"), ALL)
 def test_arms_of_a_contrast_differ_only_in_what_is_compared(scale, name):
     """One recipe, network, data and machine; one trained teacher, but for chapter 04 and heads trained on it."""
     study, specs = built(scale, name)
