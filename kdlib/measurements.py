@@ -19,7 +19,8 @@ class MeasurementSpec(Spec):
 class ViewsSpec(MeasurementSpec):
     """What a teacher says on the original and on the augmented view.
 
-    images: how many images of each split are looked at (a stratified draw by the seed; all if there are fewer).
+    images: how many images of each split are looked at (a stratified draw by the seed; all if there are fewer). The
+    training images are those that the teacher was trained on.
     """
 
     kind: Literal["views"] = "views"

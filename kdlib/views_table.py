@@ -7,17 +7,18 @@ import pandas as pd
 VIEWS = ("original", "augmented")
 
 
-def on_views(measured: Mapping[str, Mapping | None]) -> pd.DataFrame:
-    """One row per view policy and split, from stored measurements: each pair is "original → augmented view".
+def on_views(measured: Mapping[str, Mapping | None], of: str = "views") -> pd.DataFrame:
+    """One row per measurement and split, from stored ones: each pair is "original → augmented view".
 
+    of: what the measurements differ in, such as the policy of the views.
     cosine: mean cosine between the teacher's logits on x and on the augmented view, and between two plain crops of x.
     """
     rows = []
     for name, metrics in measured.items():
         for split in ("train", "test"):
-            row = {"views": name, "images": split}
+            row = {of: name, "images": split}
             rows.append(row | (_row(metrics, split) if metrics else {"top-1 %": "not measured"}))
-    return pd.DataFrame(rows).set_index(["views", "images"]).fillna("")
+    return pd.DataFrame(rows).set_index([of, "images"]).fillna("")
 
 
 def _row(metrics: Mapping, split: str) -> dict[str, str]:

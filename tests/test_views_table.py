@@ -14,4 +14,6 @@ def test_each_split_has_a_row_and_a_cosine_is_w_less_one():
     row = table.loc[("JDA", "test")]
     assert row["top-1 %"] == "72.0 → 52.0" and row["entropy, nats"] == "0.50 → 1.50" and row["ECE"] == "0.100 → 0.200"
     assert row["cosine"] == "0.750" and row["cosine of two crops"] == "0.950"
+    assert table.index.names == ["views", "images"]
+    assert on_views({"mine": metrics}, "teacher").index.names == ["teacher", "images"]
     assert table.loc[("rot2", "train")].tolist() == ["not measured"] + [""] * 5

@@ -9,11 +9,10 @@ from kdlib import stats
 from kdlib.data import load_data
 from kdlib.evaluate import correctness_bits, logits_on, scores
 from kdlib.measurements import ScoresSpec
+from kdlib.measures.seen import seen_ids
 from kdlib.measures.twins import exact_twins, near_twins
 from kdlib.measures.views import entropy
 from kdlib.networks import Network
-from kdlib.sampling import training_ids
-from kdlib.specs import Public, RunSpec
 
 BINS = 15  # of equal width, as those of kdlib.stats.ece
 TEMPERATURES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
@@ -41,7 +40,7 @@ def measure_scores(spec: ScoresSpec, teacher: Network) -> dict:
     metrics = {}
     for name, kept in parts.items():
         metrics |= part_scores(name, logits[kept], test.labels[kept])
-    ids = seen_ids(spec.teacher, train.labels)
+    ids = evenly(seen_ids(spec.teacher, train.labels))
     seen = torch.cat([logits_on(teacher, train.evaluated[some]) for some in ids.split(500)])
     return metrics | part_scores("train", seen, train.labels[ids]) | {
         "test_correct": correctness_bits(logits, test.labels),
@@ -57,12 +56,8 @@ def part_scores(name: str, logits: Tensor, labels: Tensor) -> dict[str, float]:
     return {f"{name}_{key}": value for key, value in found.items()}
 
 
-def seen_ids(teacher: RunSpec | Public, labels: Tensor) -> Tensor:
-    """int64: up to 5,000 of the images that a teacher was trained on, evenly spaced; a public one saw them all."""
-    ids = torch.arange(len(labels))
-    if isinstance(teacher, RunSpec):
-        subset = (teacher.fraction, teacher.pool, teacher.validation, teacher.part)
-        ids = training_ids(labels, teacher.seed, *subset)
+def evenly(ids: Tensor) -> Tensor:
+    """Up to 5,000 of ids, evenly spaced."""
     return ids[:: -(-len(ids) // TRAINING_IMAGES)]
 
 

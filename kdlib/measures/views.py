@@ -8,6 +8,7 @@ from kdlib.data import ImageSet, load_data
 from kdlib.evaluate import logits_on, scores
 from kdlib.losses import ccd_weights
 from kdlib.measurements import ViewsSpec
+from kdlib.measures.seen import seen_ids
 from kdlib.networks import Network
 from kdlib.randomness import draws_of
 from kdlib.sampling import stratified
@@ -17,10 +18,10 @@ from kdlib.views.policies import create_policy
 BINS = 40  # of the histograms of w over [0, 2]
 
 
-def measured_ids(spec: ViewsSpec, images: ImageSet) -> Tensor:
-    """int64 [n]: the images of a split that are looked at."""
-    share = min(1.0, spec.images / len(images))
-    return stratified(images.labels, torch.arange(len(images)), share, spec.seed, "measured images")
+def measured_ids(spec: ViewsSpec, images: ImageSet, split: str) -> Tensor:
+    """int64 [n]: the images of a split that are looked at; of "train" those that the teacher was trained on."""
+    ids = seen_ids(spec.teacher, images.labels) if split == "train" else torch.arange(len(images))
+    return stratified(images.labels, ids, min(1.0, spec.images / len(ids)), spec.seed, "measured images")
 
 
 def draw_views(spec: ViewsSpec, images: ImageSet, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +33,8 @@ def draw_views(spec: ViewsSpec, images: ImageSet, ids: Tensor) -> tuple[Tensor, 
 
 
 def measure_views(spec: ViewsSpec, teacher: Network) -> dict:
-    """For train and test images apart: scores and entropy on each view, agreement, and the distribution of w.
+    """For the teacher's training images and the test images apart: scores and entropy on each view, agreement, and
+    the distribution of w.
 
     SPLIT_VIEW_top1, _nll, _ece, _entropy (nats); SPLIT_agreement (percent, same class on x and x~);
     SPLIT_w_mean, _w_std, _w_histogram (counts in 40 bins over [0, 2]); SPLIT_floor_*: the same for x and another plain
@@ -42,7 +44,7 @@ def measure_views(spec: ViewsSpec, teacher: Network) -> dict:
     data = load_data(spec.data)
     metrics: dict = {}
     for split, images in (("train", data.train), ("test", data.test)):
-        ids = measured_ids(spec, images)
+        ids = measured_ids(spec, images, split)
         views, floor = draw_views(spec, images, ids)
         labels = images.labels[ids]
         original, augmented, other = (logits_on(teacher, v) for v in (views[:, 0], views[:, 1], floor))

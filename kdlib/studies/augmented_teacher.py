@@ -1,13 +1,17 @@
 """Claim (b): training the teacher with augmentation improves the teacher, but not the student."""
 
-from kdlib.specs import Policy
+from kdlib.specs import Policy, Public
 from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
 
 PLAIN, AUGMENTED = "plain teacher", "JDA teacher"
 
 
 def create(setting: Setting) -> Study:
-    """The study of chapter 04_augmented_teacher. Both teachers have one recipe and equal views; only JDA differs."""
+    """The study of chapter 04_augmented_teacher. Both teachers have one recipe and equal views; only JDA differs.
+
+    What they say on JDA views is measured with those of the first seed, and with the public teacher of the other
+    chapters where there is one.
+    """
     weak2, jda = Policy(name="weak2"), Policy(name="jda")
     teachers = {PLAIN: OwnTeacher(weak2), AUGMENTED: OwnTeacher(jda)}
     ways = {"KD + JDA": jda} if setting.profile.trains else {"KD + weak2": weak2, "KD + JDA": jda}
@@ -28,4 +32,7 @@ def create(setting: Setting) -> Study:
             if "KD + weak2" in ways
         ),
     )
-    return Study("04_augmented_teacher", setting, arms, contrasts)
+    measured = {name: setting.views(jda, setting.own_teacher(setting.seeds[0], own)) for name, own in teachers.items()}
+    if isinstance(public := setting.teacher(), Public):
+        measured["public teacher"] = setting.views(jda, public)
+    return Study("04_augmented_teacher", setting, arms, contrasts, measured)

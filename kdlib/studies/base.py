@@ -207,11 +207,11 @@ class Setting:
             policy=arm.policy, recipe=recipe, seed=seed, bank=arm.bank, exact=arm.exact, machine=machine,
         )  # fmt: skip
 
-    def views(self, policy: Policy) -> ViewsSpec:
-        """What the teacher says on the views of a policy."""
+    def views(self, policy: Policy, teacher: RunSpec | Public | None = None) -> ViewsSpec:
+        """What a teacher, by default the setting's own, says on the views of a policy."""
         return ViewsSpec(
-            data=self.data, teacher=self.teacher(), policy=policy, images=self.profile.measured_images, seed=0,
-            machine=self.machine,
+            data=self.data, teacher=teacher or self.teacher(), policy=policy, seed=0,
+            images=self.profile.measured_images, machine=self.machine,
         )  # fmt: skip
 
     def scores(self, teacher: RunSpec | Public) -> ScoresSpec:

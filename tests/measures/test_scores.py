@@ -14,9 +14,8 @@ from kdlib.data import Data, load_data
 from kdlib.measurements import ScoresSpec
 from kdlib.measures import measure
 from kdlib.measures import scores as module
-from kdlib.measures.scores import BINS, TEMPERATURES, calibration, seen_ids
+from kdlib.measures.scores import BINS, TEMPERATURES, calibration, evenly
 from kdlib.sampling import training_ids
-from kdlib.specs import Public
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -123,17 +122,11 @@ def test_a_bin_holds_its_upper_edge():
     assert found["accuracy"][0] is None
 
 
-def test_what_a_teacher_has_seen(make_spec):
-    labels = torch.arange(50_000) % 100
-    public = seen_ids(Public(checkpoint="cifar100_resnet56"), labels)
-    assert public.tolist() == list(range(0, 50_000, 10))
-    whole, half = (seen_ids(make_spec(fraction=1.0, part=part), labels) for part in ("all", "first half"))
-    assert len(whole) == len(half) == 5000
-    mine = training_ids(labels, 0, 1.0, None, False, "first half")
-    assert half.tolist() == mine[::5].tolist()
+def test_few_images_are_drawn_evenly():
     for count in (1, 4999, 5000, 5001, 12_345):
-        ids = seen_ids(make_spec(fraction=1.0), labels[:count] * 0)
+        ids = evenly(torch.arange(count))
         assert 1 <= len(ids) <= 5000 and len(ids) > 2500 * (count > 5000)
+        assert len(set(ids.diff().tolist())) <= 1
 
 
 def test_a_part_without_images_is_left_out(spec, teacher, doctored):

@@ -8,6 +8,7 @@ from scipy.stats import entropy as scipy_entropy
 from kdlib.data import load_data
 from kdlib.measurements import ViewsSpec
 from kdlib.measures import measure
+from kdlib.measures.seen import seen_ids
 from kdlib.measures.views import BINS, draw_views, measured_ids, weight_summary
 from kdlib.randomness import uniforms
 from kdlib.specs import Policy
@@ -43,7 +44,7 @@ def test_every_number_equals_a_direct_computation(spec, teacher, policy):
     assert outcome["fingerprint"] == data.train.fingerprint
     made = create_policy(policy)
     for split, images in (("train", data.train), ("test", data.test)):
-        ids = measured_ids(spec, images)
+        ids = measured_ids(spec, images, split)
         assert metrics[f"{split}_images"] == len(ids) == 40
         draws = {r: uniforms(0, r, 0, len(images), n)[ids] for r, n in made.roles.items()}
         other = uniforms(0, "augmented crop", 0, len(images), 3)[ids]
@@ -109,11 +110,20 @@ def test_single_images_are_kept_for_the_figures(spec, teacher, tiny):
 
 def test_what_is_measured_is_stratified_drawn_by_the_seed_and_at_most_all(spec, tiny):
     test = load_data(tiny).test
-    some = measured_ids(spec(images=20), test)
+    some = measured_ids(spec(images=20), test, "test")
     assert torch.bincount(test.labels[some]).tolist() == [2] * 10
     assert len(set(some.tolist())) == 20
-    assert some.tolist() != measured_ids(spec(images=20, seed=1), test).tolist()
-    assert measured_ids(spec(images=10_000), test).tolist() == list(range(len(test)))
+    assert some.tolist() != measured_ids(spec(images=20, seed=1), test, "test").tolist()
+    assert measured_ids(spec(images=10_000), test, "test").tolist() == list(range(len(test)))
+
+
+def test_training_images_are_those_of_the_teacher(spec, tiny, make_spec):
+    train = load_data(tiny).train
+    spec = spec(images=20).model_copy(update={"teacher": make_spec(seed=7, fraction=0.5)})
+    theirs = set(seen_ids(spec.teacher, train.labels).tolist())
+    assert len(theirs) < len(train)
+    some = measured_ids(spec, train, "train")
+    assert len(some) == 20 and set(some.tolist()) <= theirs
 
 
 def test_views_of_an_image_do_not_depend_on_which_others_are_looked_at(spec, tiny):

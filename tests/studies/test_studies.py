@@ -232,10 +232,12 @@ def test_options_reach_the_runs():
 
 def test_measurements_use_the_teacher_of_the_students():
     for scale, name in ALL:
-        study, _ = built(scale, name)
-        for spec in study.measurements.values():
+        study, specs = built(scale, name)
+        for measured, spec in study.measurements.items():
             assert spec.data == study.setting.data
-            if isinstance(spec, ViewsSpec | SpreadSpec):
+            if name == "04_augmented_teacher" and measured in study.arms:  # teachers that are arms themselves
+                assert spec.teacher == specs[measured][0]
+            elif isinstance(spec, ViewsSpec | SpreadSpec):
                 assert spec.teacher == study.setting.teacher()
 
 
