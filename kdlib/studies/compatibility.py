@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kdlib.methods import METHODS
 from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
-from kdlib.studies.rates import SLOWLY, slowed
+from kdlib.studies.rates import SLOWER, slowed
 
 NAMES = {"kd": "KD", "dkd": "DKD", "spkd": "SPKD", "crd": "CRD", "sskd": "SSKD", "hsakd": "HSAKD", "ccd": "CCD"}
 # The weight of DKD's non-target part by pair of networks, as published; other pairs take the method's default, as the
@@ -17,7 +17,7 @@ DKD_BETA = {
 OTHERS = ("dkd", "spkd", "hsakd", "crd", "sskd")
 DECIDING = OTHERS[:3]  # one of each kind: a loss on logits, one on features, one on turned views
 UNTURNED = DECIDING[:2]
-SLOW_HSAKD = f"{NAMES['hsakd']} at {SLOWLY}"
+SLOW_HSAKD = f"{NAMES['hsakd']} (rate/{SLOWER})"
 
 
 def create(setting: Setting, methods: list | None = None) -> Study:

@@ -288,7 +288,7 @@ def assert_only_slower(study: Study, slow: str, label: str) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_hsakd_gains_at_a_smaller_rate_too(scale: str):
     study = built(scale, "07_compatibility")
-    slow = "HSAKD at a quarter of the rate"
+    slow = "HSAKD (rate/4)"
     for views in ("weak2", "JDA"):
         assert_only_slower(study, f"{slow} + {views}", f"HSAKD + {views}")
     (mean,) = (contrast for contrast in study.contrasts if contrast.name == "e at a smaller rate")
