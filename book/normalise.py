@@ -102,9 +102,10 @@ def tidy_output(output: NotebookNode, root: Path) -> NotebookNode:
 
 
 def relative_paths(text: str, root: Path) -> str:
-    """`text` with this machine's folders made relative to `root`, or named by what they are, without markup."""
+    """`text` with this machine's folders made relative to `root`, or named by what they are."""
     text = re.sub(r"/[^\s:'\"<>]*/ipykernel_\d+/\d+\.py", "<cell>", text)
     text = re.sub(r"(?<![\w.])/[^\s:'\"<>]*/site-packages/", "site-packages/", text)
+    # The last name has no angle brackets: paths in outputs of HTML would be read as tags.
     folders = {root: "", root.parent: "../", Path.home(): "~/", Path(tempfile.gettempdir()): "(temporary)/"}
     for folder, name in folders.items():
         if folder == Path(folder.anchor):

@@ -13,7 +13,7 @@ from kdlib.methods import METHODS, check_method, find_method, method_options
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.records import Number, Record, Whole
-from kdlib.sampling import PARTS
+from kdlib.sampling import PARTS, training_ids
 from kdlib.views.policies import ViewPolicy, create_policy, policy_options
 
 # Raised when a change alters what training does, so that older results are never mistaken for new ones.
@@ -243,6 +243,10 @@ class RunSpec(Spec):
     def view_policy(self) -> ViewPolicy:
         """The views that the student sees: the policy's, spread as the method needs."""
         return check_method(self.method, self.teacher is not None, self.policy.create())
+
+    def training_ids(self, labels: torch.Tensor) -> torch.Tensor:
+        """Ascending int64 ids of the images that the run trains on, from int64 [N] labels of all training images."""
+        return training_ids(labels, self.seed, self.fraction, self.pool, self.validation, self.part)
 
     @property
     def images_per_step(self) -> int:

@@ -14,7 +14,7 @@ from kdlib.methods import Method, Step, create_method, find_method
 from kdlib.models import create_model
 from kdlib.networks import Network
 from kdlib.randomness import draws_of, seeded, stream_seed
-from kdlib.sampling import Order, training_ids, validation_ids
+from kdlib.sampling import Order, validation_ids
 from kdlib.specs import RunSpec
 from kdlib.views.policies import ViewPolicy, create_policy, resized
 
@@ -44,8 +44,7 @@ class Task:
         """Loads the data, makes the student, and opens its view bank in `banks` (by default `paths.bank_root()`), which
         is made there if it is new. Raises ValueError or FileNotFoundError before any work."""
         data = load_data(spec.data)
-        subset = (spec.fraction, spec.pool, spec.validation, spec.part)
-        ids = training_ids(data.train.labels, spec.seed, *subset)
+        ids = spec.training_ids(data.train.labels)
         steps = len(ids) * spec.recipe.views_per_image // spec.recipe.views_per_step
         if steps < 1:
             raise ValueError(

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from kdlib.sampling import training_ids
 from kdlib.specs import Public, RunSpec
 
 
@@ -11,4 +10,4 @@ def seen_ids(teacher: RunSpec | Public, labels: Tensor) -> Tensor:
     """Ascending int64 ids among the training images, whose labels are int64 [N]; a public teacher saw all of them."""
     if isinstance(teacher, Public):
         return torch.arange(len(labels))
-    return training_ids(labels, teacher.seed, teacher.fraction, teacher.pool, teacher.validation, teacher.part)
+    return teacher.training_ids(labels)
