@@ -1,6 +1,8 @@
 """Measuring a network on an image set."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,16 +14,31 @@ from kdlib.networks import Network
 EVALUATION_BATCH = 250
 
 
+@contextmanager
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """Puts `network` in eval mode, and each of its modules back in its own mode after.
+
+    Its own, not the network's: where only a head is trained, the backbone is in eval mode and must stay so, or its
+    BatchNorm statistics would follow the training images.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 @torch.no_grad()
 def logits_on(network: Network, images: Tensor) -> Tensor:
-    """float32 [N, classes] on the CPU for uint8 images [N, 3, H, W]; in eval mode, the mode is put back after."""
-    mode, device = network.training, network.scale.device
-    network.eval()
-    parts = [
-        network.logits(images[i : i + EVALUATION_BATCH].to(device)).cpu()
-        for i in range(0, len(images), EVALUATION_BATCH)
-    ]
-    network.train(mode)
+    """float32 [N, classes] on the CPU for uint8 images [N, 3, H, W]; in eval mode, see `eval_mode`."""
+    device = network.scale.device
+    with eval_mode(network):
+        parts = [
+            network.logits(images[i : i + EVALUATION_BATCH].to(device)).cpu()
+            for i in range(0, len(images), EVALUATION_BATCH)
+        ]
     return torch.cat(parts)
 
 

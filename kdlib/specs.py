@@ -159,7 +159,7 @@ class RunSpec(Spec):
     validation: measure on the validation split instead of the test set, and keep it out of training; teacher: null, a
     public checkpoint, or the spec of the run that trains it. bank: the run takes its views, and its teacher's answers,
     from a bank of so many sets of views per image (see kdlib.bank); null: fresh views in each epoch. exact: float32 is
-    asked for, whatever the hardware has.
+    asked for, whatever the hardware has. version: RECIPE_VERSION, and the revision of the method on top.
     """
 
     kind: Literal["run"] = "run"
@@ -194,7 +194,8 @@ class RunSpec(Spec):
         """Defaults are written out, so that the key changes if a default does."""
         if isinstance(fields, dict) and isinstance(fields.get("method"), str):
             options = method_options(fields["method"], fields.get("options", {}))
-            fields = fields | {"options": options.model_dump()}
+            version = RECIPE_VERSION + find_method(fields["method"]).revision
+            fields = {"version": version} | fields | {"options": options.model_dump()}
         return fields
 
     @model_validator(mode="after")

@@ -51,6 +51,23 @@ def test_measuring_changes_nothing(mode: bool):
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
 
+def test_every_module_gets_its_own_mode_back():
+    net = network().train()
+    net.backbone.stages[1].eval()
+    modes = [module.training for module in net.modules()]
+    assert set(modes) == {True, False}
+    logits_on(net, images(5))
+    assert [module.training for module in net.modules()] == modes
+
+
+def test_the_modes_come_back_after_an_error():
+    net = network().train()
+    with pytest.raises(RuntimeError), evaluate.eval_mode(net):
+        assert not any(module.training for module in net.modules())
+        raise RuntimeError("in between")
+    assert all(module.training for module in net.modules())
+
+
 def test_scores_are_those_of_slow_counting():
     logits, labels = logit_table(200, 10, 0), torch.arange(200) % 10
     ranks = [sorted(range(10), key=lambda c, row=row: -row[c]).index(y) for row, y in zip(logits, labels, strict=True)]

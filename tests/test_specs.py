@@ -1,5 +1,6 @@
 """Specs: what the key depends on, what a stored spec keeps, and what bad fields are told."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from kdlib.hardware import resolve_precision
 from kdlib.measurements import ScoresSpec, SpreadSpec, ViewsSpec
+from kdlib.methods import METHODS
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.results import RunResult
 from kdlib.specs import RECIPE_VERSION, Machine, Policy, Public, Recipe, RunSpec
@@ -83,6 +85,15 @@ def test_a_result_keeps_its_spec(kind: type, fields: dict):
     )
     back = RunResult.model_validate_json(result.model_dump_json())
     assert back == result and type(back.spec) is kind and back.spec.key == spec.key
+
+
+def test_the_revision_of_a_method_is_part_of_the_version(monkeypatch: pytest.MonkeyPatch):
+    old = RunSpec(**STUDENT)
+    monkeypatch.setitem(METHODS, "ccd", dataclasses.replace(METHODS["ccd"], revision=METHODS["ccd"].revision + 1))
+    new, stored = RunSpec(**STUDENT), RunSpec.model_validate_json(old.model_dump_json())
+    assert new.version == old.version + 1 and new.key != old.key
+    assert stored == old  # what was stored keeps its own version
+    assert RunSpec(**TEACHER).version == RECIPE_VERSION + METHODS["ce"].revision
 
 
 RUN_CHANGES = [

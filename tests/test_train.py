@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from kdlib import train as training
 from kdlib.data import load_data
+from kdlib.methods import METHODS
 from kdlib.networks import Network
 from kdlib.specs import Policy, Recipe, RunSpec
 from kdlib.train import Task, rate, train
@@ -210,7 +211,22 @@ def test_no_connection_is_opened(make_spec, tmp_path, monkeypatch):
     train(make_spec(), tmp_path, None)
 
 
-@pytest.mark.parametrize(("method", "policy"), [("kd", "rot4"), ("ccd", "jda")])
+HEADS_ONLY = [name for name, definition in METHODS.items() if not definition.trains_student]
+
+
+@pytest.mark.parametrize("method", HEADS_ONLY)
+def test_a_run_that_trains_a_head_leaves_its_backbone_as_it_was(make_spec, teacher, tmp_path, method):
+    before = {name: value.clone() for name, value in teacher.backbone.state_dict().items()}
+    result = train(student(make_spec, method, "weak1", recipe={"evaluations": 5}), tmp_path, teacher)
+    after = load_file(tmp_path / "weights.safetensors")
+    assert len(result["evaluations"]) == 5 and before.keys() == after.keys()
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert len({e["nll"] for e in result["evaluations"]}) == 1  # it answers the same all along
+
+
+@pytest.mark.parametrize(
+    ("method", "policy"), [("kd", "rot4"), ("ccd", "jda"), *((name, "weak1") for name in HEADS_ONLY)]
+)
 def test_interrupted_and_resumed_gives_the_same_bits(make_spec, teacher, tmp_path, monkeypatch, method, policy):
     options = {"weight": "shuffled"} if method == "ccd" else {}
     spec = student(make_spec, method, policy, options=options, recipe={"evaluations": 3})

@@ -124,6 +124,7 @@ class Definition:
     head: (backbone, options) -> a module from its Output to a tensor, needed only in training.
     memory: (student, teacher, labels of the training images, options) -> a module that is trained with the student and
     needed only in training.
+    revision: raised when a change alters what this method alone does in training, see `kdlib.specs.RunSpec`.
     """
 
     loss: Callable[[Batch, Record], Loss]
@@ -139,3 +140,4 @@ class Definition:
     logits_only: bool = False
     head: Callable[[Backbone, Record], nn.Module] | None = None
     memory: Callable[[Backbone, Backbone | None, Tensor, Record], nn.Module] | None = None
+    revision: int = 0
