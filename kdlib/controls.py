@@ -13,6 +13,7 @@ from kdlib.tables import contrast_interval, runs_frame, signed, span
 CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "a": (
         ("Does JDA help students of a teacher of our own?", "04_augmented_teacher", "gain with a plain teacher"),
+        ("Does it help those of the public one more?", "04_augmented_teacher", "gain: public - plain"),
         ("On images that the teacher was trained on?", "03_blind_teacher", "gain on seen images"),
         ("On images that it was not?", "03_blind_teacher", "gain on unseen images"),
         ("Does it beat rotation where both make as many passes?", "03_blind_teacher", "JDA - rot2"),
@@ -23,8 +24,8 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("Do students of JDA views gain?", "04_augmented_teacher", "KD + JDA: difference of students"),
     ),
     "c": (
-        ("Does it help where half of the samples have a JDA view?", "05_proportion", "share 0.5 - p = 0"),
-        ("And where all are augmented?", "05_proportion", "share 1 - p = 0"),
+        ("Does it help where half of all views, drawn at random, are augmented?", "05_proportion", "share 0.5 - p = 0"),
+        ("And where all views are?", "05_proportion", "share 1 - p = 0"),
     ),
     "d": (("Does it help at equally many passes too?", "06_few_shot", "{few}, equal epochs: JDA - weak2"),),
     "e": (
@@ -41,6 +42,7 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("Is CCD better than KD on the same views?", "08_cosine_confidence", "CCD - w = 1 (KD + JDA)"),
         ("Than the same total weight spread evenly?", "08_cosine_confidence", "CCD - w = mean(w)"),
         ("Than the same weights at random samples?", "08_cosine_confidence", "CCD - w shuffled"),
+        ("Does the cosine help where it adds no weight in all?", "08_cosine_confidence", "w / mean(w) - w = 1"),
     ),
 }
 

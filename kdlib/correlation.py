@@ -9,8 +9,8 @@ import pandas as pd
 from scipy import stats
 
 from kdlib.randomness import uniforms
-from kdlib.stats import Verdict, mean_interval
-from kdlib.tables import by_seed
+from kdlib.stats import Interval, Verdict, mean_interval
+from kdlib.tables import by_seed, span
 
 #: Fewer pairs than this have no interval: its standard error divides by n - 3.
 MINIMUM_PAIRS = 4
@@ -110,11 +110,12 @@ def draws_text(measured: Mapping[str, Mapping | None]) -> str:
     return f"{found['draws']:,} draws of {found['images_per_draw']} images each, from {found['pool']:,} training images"
 
 
-def points_table(found: pd.DataFrame, planned: int) -> pd.DataFrame:
-    """The points, ready to print, by rising spread; planned: the number of seeds."""
+def points_table(found: pd.DataFrame, planned: Mapping[str, int]) -> pd.DataFrame:
+    """The points, ready to print, by rising spread; planned: policy -> the number of its seeds."""
     rows = []
     for name, row in found.sort_values("spread", kind="stable").iterrows():
         measured, run = not np.isnan(row.spread), row.seeds > 0
+        losses = Interval(row.loss, row.low, row.high, int(row.seeds), 0.95)
         rows.append(
             {
                 "policy": name,
@@ -122,8 +123,8 @@ def points_table(found: pd.DataFrame, planned: int) -> pd.DataFrame:
                 "standard error": "" if np.isnan(row.error) else f"{row.error:.5f}",
                 "draws": f"{row.draws:.0f}" if measured else "",
                 "students' test NLL": f"{row.loss:.4f}" if run else "not run",
-                "95 % interval": "one seed" if row.seeds == 1 else f"[{row.low:.4f}, {row.high:.4f}]" if run else "",
-                "n": f"{row.seeds:.0f} of {planned}",
+                "95 % interval": span(losses, ".4f"),
+                "n": f"{losses.n} of {planned[name]}",
             }
         )
     return pd.DataFrame(rows).set_index("policy").rename_axis(None)

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kdlib.claims import CLAIMS, NO_VERDICT, Claim, Judgement, profiles_frame
-from kdlib.stats import MARGIN, Verdict, claim_verdict, required_seeds
+from kdlib.stats import MARGIN, Interval, Verdict, claim_verdict, required_seeds
 from kdlib.studies import Setting
 from kdlib.tables import in_words
 
 MOST_SEEDS = 200  # a need for more says: not with seeds alone
 _STANDS = {
-    Verdict.SUPPORTED: "At this scale the claim holds.",
+    Verdict.SUPPORTED: "With the teacher and at the budget of this profile the claim holds.",
     Verdict.CONTRADICTED: "At this scale the claim fails",
     Verdict.INCONCLUSIVE: "At this scale the claim is neither confirmed nor refuted",
     Verdict.NOT_ENOUGH_SEEDS: "Too few seeds were planned for a verdict.",
@@ -36,6 +36,25 @@ def markdown(judgements: Sequence[Judgement], setting: Setting) -> str:
     others = profiles_frame(setting).drop(columns=here.name, errors="ignore").to_dict()
     texts = paragraphs(judgements, here.verdicts, others)
     return "\n\n".join(f"**({name})** {text}" for name, text in texts.items())
+
+
+def credited(against: Mapping[str, Interval]) -> str:
+    """Whether anything can be credited to the cosine: only if CCD beats all weights of the same total.
+
+    against: control in words -> the interval of CCD minus it.
+    """
+    if not all(interval.shown for interval in against.values()):
+        return "Whether anything can be credited to the cosine is not measured, or with too few seeds to tell."
+    beaten = [name for name, interval in against.items() if interval.low > 0]
+    others = [name for name in against if name not in beaten]
+    if not others:
+        return f"By the criterion above the cosine earns its gain: CCD beats {_and(beaten)}."
+    but = (
+        f"CCD beats {_and(beaten)}, but not {' or '.join(others)}"
+        if beaten
+        else f"CCD beats neither {' nor '.join(others)}"
+    )
+    return f"By the criterion above nothing can be credited to the cosine here: {but}."
 
 
 def _paragraph(claim: Claim, judged: list[Judgement], verdicts: bool, elsewhere: Mapping) -> str:

@@ -23,7 +23,7 @@ from kdlib.methods import find_method
 from kdlib.records import sentence
 from kdlib.runs import missing, needed, run_all
 from kdlib.series import Suitable, gains, points, suitable
-from kdlib.specs import RunSpec
+from kdlib.specs import Public, RunSpec
 from kdlib.stats import Interval, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Contrast, Setting, Study, command_line, create_study, own_options
@@ -231,7 +231,7 @@ class Session:
         taught = [
             s for s in self.specs if isinstance(s, RunSpec) and s.teacher and find_method(s.method).trains_student
         ]
-        pairs = [(getattr(s.teacher, "checkpoint", None) or s.teacher.student, s.student) for s in taught]
+        pairs = [(_named(s.teacher), s.student) for s in taught]
         return [" → ".join(pair) for pair in dict.fromkeys(pairs or [self.setting.networks])]
 
     def _seeds(self) -> list[int]:
@@ -258,6 +258,13 @@ class Session:
         }
         body = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
         return HTML(f'<dl class="kd-status">{body}</dl>')
+
+
+def _named(teacher: RunSpec | Public) -> str:
+    """What a teacher is called: its network, or its checkpoint; with a note if a head was trained on it."""
+    if isinstance(teacher, Public):
+        return teacher.checkpoint
+    return teacher.student if find_method(teacher.method).trains_student else f"{_named(teacher.teacher)} with a head"
 
 
 def open_study(study: Study) -> Session:

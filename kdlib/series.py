@@ -26,30 +26,37 @@ def gains(study: Study, frame: pd.DataFrame, name: str, than: str) -> dict[float
 
 @dataclass(frozen=True)
 class Suitable:
-    """The x that cannot be told from the best one. behind: x -> interval of the best arm minus the arm at x."""
+    """The x that cannot be told from the best one.
+
+    behind: x -> interval of the best arm minus the arm at x, for the other measured x; planned: how many x there are.
+    """
 
     best: float
     range: tuple[float, ...]
     behind: Mapping[float, Interval]
+    planned: int
 
     def __str__(self) -> str:
-        """The range in words; it may have gaps."""
-        return f"{', '.join(f'{x:g}' for x in self.range)} (best mean at {self.best:g})"
+        """The range in words; it may have gaps, and says how many of the planned x are measured."""
+        measured = len(self.behind) + 1
+        of = "" if measured == self.planned else f"; {measured} of {self.planned} planned values are measured"
+        return f"{', '.join(f'{x:g}' for x in self.range)} (best mean at {self.best:g}{of})"
 
 
 def suitable(study: Study, frame: pd.DataFrame, name: str, level: float = 0.95) -> Suitable | None:
-    """All x whose simultaneous paired interval against the best x contains 0; None below two points or three seeds.
+    """All x whose simultaneous paired interval against the best x contains 0; None with fewer than two points.
 
-    The best x has the largest mean. The k - 1 intervals hold together at `level` (Bonferroni). The best is chosen from
-    the same data, which makes it look better than it is: the range errs on the narrow side.
+    A point is an x with three seeds or more. The best has the largest mean over its seeds; each other one is paired
+    with it over the seeds that both have, so that a point of few seeds costs the others nothing. The intervals of all
+    k - 1 planned comparisons hold together at `level` (Bonferroni). The best is chosen from the same data, which makes
+    it look better than it is: the range errs on the narrow side.
     """
     values = {x: by_seed(frame, arm) for arm, x in study.series[name].items()}
-    values = {x: seeds for x, seeds in values.items() if seeds}
-    common = set.intersection(*map(set, values.values())) if values else set()
-    if len(values) < 2 or len(common) < 3:
+    values = {x: seeds for x, seeds in values.items() if len(seeds) > 2}
+    if len(values) < 2:
         return None
-    values = {x: {seed: seeds[seed] for seed in common} for x, seeds in values.items()}
-    best = max(values, key=lambda x: sum(values[x].values()))
-    each = 1 - (1 - level) / (len(values) - 1)
+    best = max(values, key=lambda x: sum(values[x].values()) / len(values[x]))
+    each = 1 - (1 - level) / (len(study.series[name]) - 1)
     behind = {x: paired_interval(values[best], values[x], each) for x in sorted(values) if x != best}
-    return Suitable(best, tuple(sorted([best, *(x for x, i in behind.items() if i.low <= 0)])), behind)
+    found = tuple(sorted([best, *(x for x, i in behind.items() if i.low <= 0)]))
+    return Suitable(best, found, behind, len(study.series[name]))

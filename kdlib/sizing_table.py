@@ -57,7 +57,10 @@ def best(frame: pd.DataFrame, names: list[str]) -> str | None:
 
 
 def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per candidate: what it is, the accuracy of both arms, the mean that decides, what the profile uses."""
+    """One row per candidate: what it is, the accuracy of both arms, the mean that decides, what the profile uses.
+
+    All three are over the seeds that both arms have; where there are none, over those of the one arm.
+    """
     chosen, rows = used(study), []
     for name in candidates(study):
         specs, score = study.specs(label_of(name, "weak2")), mean_interval(list(scores(frame, name).values()))
@@ -69,7 +72,7 @@ def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
                 "views in a step": recipe.views_per_step,
                 "learning rate": f"{recipe.learning_rate:g}",
                 "student": specs[0].student,
-                **{f"{view} %": _mean(_top1(frame, label_of(name, view))) or "not run" for view in VIEWS},
+                **{f"{view} %": _shown(frame, name, view) for view in VIEWS},
                 "mean %": _mean(score),
                 "n": f"{score.n} of {len(specs)}",
                 "used": "yes" if name == chosen else "",
@@ -93,6 +96,12 @@ def beside(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
             "TMACs of a run": digits(run_cost(study.specs(plain)[0]).run_macs / 1e12),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _shown(frame: pd.DataFrame, name: str, view: str) -> str:
+    """Mean top-1 of one arm of a candidate, over the seeds that count for its score where it has any."""
+    top1, both = by_seed(frame, label_of(name, view)), scores(frame, name)
+    return _mean(mean_interval([value for seed, value in top1.items() if seed in both or not both])) or "not run"
 
 
 def _mean(interval: Interval) -> str:
@@ -124,7 +133,7 @@ def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:
     the `choice` in a sentence, and the best candidate of each of the `questions`."""
     names, chosen = candidates(study), used(study)
     found, done = best(frame, names), sum(bool(scores(frame, name)) for name in names)
-    answers = {question: best(frame, some) or GAP for question, some in asked(study).items()}
+    answers = {question: _won(frame, some) for question, some in asked(study).items()}
     said = {
         "best": (found if done == len(names) else f"{found}, of the {done} that are measured") if found else GAP,
         "used": chosen or "none of the candidates",
@@ -138,6 +147,11 @@ def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:
         said["choice"] = _choice(same, macs[0] / macs[1])
         said["difference"] = "none" if same else in_words(paired_interval(scores(frame, found), scores(frame, chosen)))
     return said
+
+
+def _won(frame: pd.DataFrame, names: list[str]) -> str:
+    """The best of several candidates; there is none before two of them can be compared."""
+    return best(frame, names) if sum(bool(scores(frame, name)) for name in names) > 1 else GAP
 
 
 def _choice(same: bool, work: float) -> str:

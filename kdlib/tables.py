@@ -163,9 +163,7 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         mine = frame[frame.arm == arm]
         row = {
             "arm": arm,
-            "top-1 %": f"{interval.mean:.2f}"
-            if interval.n
-            else f"not run (about {hours(forecast(specs))} of one core)",
+            "top-1 %": f"{interval.mean:.2f}" if interval.n else _gap(study, arm),
             "95 % interval": span(interval),
             "best": f"{mine.best_top1.mean():.2f}" if interval.n else "",
             "n": f"{interval.n} of {len(specs)}",
@@ -177,6 +175,13 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         }
         rows.append(row)
     return pd.DataFrame(rows).set_index("arm").rename_axis(None) if rows else pd.DataFrame()
+
+
+def _gap(study: Study, arm: str) -> str:
+    """What stands in place of an accuracy: how long all seeds would take, and whether the profile plans them."""
+    time = f"about {hours(forecast(study.specs(arm)))} of one core"
+    planned = study.tier(arm) <= study.setting.profile.tiers
+    return f"not run ({time})" if planned else f"not planned at this profile ({time})"
 
 
 def parts_table(study: Study) -> pd.DataFrame:

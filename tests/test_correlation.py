@@ -143,14 +143,15 @@ def test_the_correlation_is_over_policies_that_have_both(study, frame, measured)
 
 
 def test_the_table_shows_gaps(study, frame, measured):
-    table = points_table(points(measured, frame), planned=3)
+    table = points_table(points(measured, frame), dict.fromkeys(study.arms, 3) | {"twin": 5})
     assert list(table.index) == [name for name in study.arms if name != "rot2"] + ["rot2"]  # by rising spread
     assert table.loc["rot2", "T.stddev"] == "not run" and table.loc["rot2", "students' test NLL"] == "1.3010"
-    assert table.loc["twin", "students' test NLL"] == "not run" and table.loc["twin", "n"] == "0 of 3"
+    assert table.loc["twin", "students' test NLL"] == "not run" and table.loc["twin", "n"] == "0 of 5"
     assert table.loc["twin", "T.stddev"] == "0.01000" and table.loc["twin", "draws"] == "20"
     assert table.loc["weak2", "standard error"] == ""
     over = mean_interval([1.1, 1.101, 1.102])
     assert table.loc["weak2", "95 % interval"] == f"[{over.low:.4f}, {over.high:.4f}]"
+    assert (table.loc["cutout", "n"], table.loc["cutout", "95 % interval"]) == ("2 of 3", "two seeds")
 
 
 def test_nothing_is_not_measured(study):
@@ -159,4 +160,4 @@ def test_nothing_is_not_measured(study):
     found = points(nothing, frame)
     assert str(rank_correlation(found)) == correlation.seeds_text(rank_correlations(found, frame)) == "not measured"
     assert correlation.draws_text(nothing) == "no draws yet"
-    assert set(points_table(found, 3)["T.stddev"]) == {"not run"}
+    assert set(points_table(found, dict.fromkeys(study.arms, 3))["T.stddev"]) == {"not run"}

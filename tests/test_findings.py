@@ -47,7 +47,7 @@ def test_a_claim_that_holds():
     assert (
         f"+3.00 points (99.4 % interval [{low:+.2f}, {high:+.2f}], n = 5), all of the interval is above zero." in text
     )
-    assert "At this scale the claim holds." in text
+    assert "With the teacher and at the budget of this profile the claim holds." in text
     assert text.endswith("At the scale of profile paper it is not measured.")
 
 
@@ -63,7 +63,7 @@ def test_a_claim_that_fails_says_which_part():
 
 def test_students_that_are_better_contradict_the_claim_that_they_are_not():
     assert "b2 goes against it; b1 alone would support it." in told({"b1": GAIN, "b2": GAIN})["b"]
-    assert "At this scale the claim holds." in told({"b1": GAIN, "b2": LOSS})["b"]
+    assert "With the teacher and at the budget of this profile the claim holds." in told({"b1": GAIN, "b2": LOSS})["b"]
 
 
 def test_an_open_claim_says_how_many_seeds_would_do():
@@ -106,3 +106,18 @@ def test_a_demonstration_shows_numbers_and_judges_nothing(differences):
 def test_too_few_seeds_are_said():
     text = told({"d": GAIN[:3]}, planned=3)["d"]
     assert "**Not enough seeds.**" in text and "Too few seeds were planned for a verdict." in text
+
+
+@pytest.mark.parametrize(
+    ("evenly", "at_random", "said"),
+    [
+        (GAIN, GAIN, "the cosine earns its gain: CCD beats even weights and random ones."),
+        (GAIN, OPEN, "nothing can be credited to the cosine here: CCD beats even weights, but not random ones."),
+        (OPEN, LOSS, "nothing can be credited to the cosine here: CCD beats neither even weights nor random ones."),
+        (GAIN, GAIN[:2], "not measured, or with too few seeds to tell."),
+        (np.array([]), GAIN, "not measured, or with too few seeds to tell."),
+    ],
+)
+def test_the_cosine_is_credited_only_if_it_beats_every_control(evenly, at_random, said):
+    intervals = {"even weights": mean_interval(evenly), "random ones": mean_interval(at_random)}
+    assert findings.credited(intervals).endswith(said)

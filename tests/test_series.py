@@ -1,5 +1,7 @@
 """Points of curves, gains between curves, and the suitable range, against direct computations."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from scipy import stats as scipy_stats
 from kdlib.series import gains, points, suitable
 from kdlib.studies import Setting, create_study
 
-PROBABILITIES = {0.0: (50, 51, 52), 0.3: (54, 55, 57), 1.0: (53.5, 55, 56)}
+PROBABILITIES = {0.0: (50, 51, 53.1), 0.3: (54, 55, 57), 1.0: (53.5, 55, 56)}
 
 
 @pytest.fixture
@@ -37,11 +39,14 @@ def test_the_suitable_range_is_all_that_cannot_be_told_from_the_best(study):
     assert found.best == 0.3
     for x, interval in found.behind.items():
         differences = np.subtract(PROBABILITIES[0.3], PROBABILITIES[x])
-        low, high = scipy_stats.t.interval(1 - 0.05 / 2, 2, differences.mean(), scipy_stats.sem(differences))
-        assert (interval.low, interval.high) == pytest.approx((low, high))  # two comparisons share 5 %
+        level = 1 - 0.05 / (len(study.series["p"]) - 1)  # all planned comparisons share 5 %
+        low, high = scipy_stats.t.interval(level, 2, differences.mean(), scipy_stats.sem(differences))
+        assert (interval.low, interval.high) == pytest.approx((low, high))
         assert (x in found.range) == (low <= 0)
-    assert found.range == (0.3, 1.0)  # p = 0 is 4 +- 0.6 behind, p = 1 is 0.5 +- 0.5
-    assert str(found) == "0.3, 1 (best mean at 0.3)"
+    assert found.range == (0.3, 1.0)  # p = 0 is 4 +- 0.1 behind, p = 1 is 0.5 +- 0.5
+    assert found.planned == len(study.series["p"])
+    assert str(found) == f"0.3, 1 (best mean at 0.3; 3 of {found.planned} planned values are measured)"
+    assert str(dataclasses.replace(found, planned=3)) == "0.3, 1 (best mean at 0.3)"
 
 
 def test_too_little_gives_no_range(study):
@@ -51,10 +56,19 @@ def test_too_little_gives_no_range(study):
     assert suitable(study, frame(study, {0.3: (50, 51, 52), 0.0: (51, 50)}), "p") is None
 
 
-def test_only_seeds_that_all_points_have_count(study):
-    values = {0.0: (50, 51, 52), 0.3: (54, 55, 57), 1.0: (53.5, 55, 56, 99)}  # the fourth seed is of one point alone
+def test_each_point_is_paired_with_the_best_over_the_seeds_that_both_have(study):
+    values = {0.0: (50, 51, 52, 51), 0.3: (54, 55, 57, 55), 1.0: (53.5, 55, 56)}
     found = suitable(study, frame(study, values), "p")
-    assert found.best == 0.3 and {i.n for i in found.behind.values()} == {3}
+    assert found.best == 0.3 and {x: i.n for x, i in found.behind.items()} == {0.0: 4, 1.0: 3}
+
+
+def test_a_point_of_few_seeds_changes_nothing_for_the_others(study):
+    values = {0.0: (50, 51, 52, 51), 0.3: (54, 55, 57, 55)}
+    alone = suitable(study, frame(study, values), "p")
+    for few in ((53.5,), (53.5, 55), (53.5, 55, 56)):
+        found = suitable(study, frame(study, values | {1.0: few}), "p")
+        assert (found.best, found.behind[0.0]) == (alone.best, alone.behind[0.0])
+        assert (1.0 in found.behind) == (len(few) == 3)
 
 
 def test_few_comparisons_rarely_exclude_equals(study, generator):

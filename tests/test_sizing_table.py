@@ -94,6 +94,18 @@ def test_the_table_has_a_row_for_each(study, filled):
     assert [name for name, mark in table.used.items() if mark] == [USED]
 
 
+def test_the_arms_of_a_row_are_over_the_seeds_of_its_mean(study, filled):
+    frame = filled({"centre": ([40, 41, 45], [44]), "lower rate": ([30, 32], [])})
+    row, half = (sizing_table.table(study, frame).loc[name] for name in ("centre", "lower rate"))
+    assert (row["weak2 %"], row["JDA %"], row["mean %"], row["n"]) == ("40.00", "44.00", "42.00", "1 of 3")
+    assert (half["weak2 %"], half["JDA %"], half["mean %"], half["n"]) == ("31.00", "not run", "", "0 of 3")
+
+
+def test_a_question_with_one_candidate_measured_has_no_best(study, filled):
+    said = sizing_table.words(study, filled({"centre": ([40], [44]), "lower rate": ([30], [31])}))
+    assert "learning rate: centre" in said["questions"] and "student: not measured" in said["questions"]
+
+
 def test_what_does_not_decide_stands_beside(study, filled):
     table = sizing_table.beside(study, filled({"centre": ([40, 41, 42], [44, 46, 48])}, train_top1=50.0))
     assert list(table.index) == list(CANDIDATES)
@@ -145,6 +157,8 @@ def test_what_is_said_when_it_does_not(study, filled):
     assert said["difference"].startswith("+12.17 points (95 % interval [")
     costs = [tables.run_cost(study.specs(label_of(n, "JDA"))[0]).run_macs for n in ("larger student", USED)]
     assert f"computes {costs[0] / costs[1]:.2f} times as much" in said["choice"]
-    assert "student: larger student" in said["questions"] and "learning rate: lower rate" in said["questions"]
+    frame = filled({"larger student": ([50], [52]), "centre": ([40], [41]), USED: ([42], [42])})
+    questions = sizing_table.words(study, frame)["questions"]
+    assert "student: larger student" in questions and "learning rate: lower rate" in questions
     frame = filled({name: ([30],) * 2 for name in CANDIDATES if name != "higher rate"} | {"higher rate": ([90],) * 2})
     assert "a run computes just as much as one of its own" in sizing_table.words(study, frame)["choice"]

@@ -105,6 +105,14 @@ def test_gaps_say_how_long_they_take(study, filled):
     assert int(gap["steps"].replace(",", "")) > 0
 
 
+def test_arms_that_the_profile_leaves_out_say_so():
+    study = create_study("03_blind_teacher", Setting.of("reference", device="cpu"))
+    table = tables.arms_table(study, tables.runs_frame(study, Store("reference")))
+    assert study.tier("CutMix") > study.setting.profile.tiers >= study.tier("JDA")
+    assert table.loc["CutMix", "top-1 %"].startswith("not planned at this profile (about ")
+    assert table.loc["JDA", "top-1 %"].startswith("not run (about ")
+
+
 def test_a_forecast_is_the_sum_of_its_runs(study):
     specs = study.specs("JDA")
     one = tables.forecast(specs[:1])

@@ -45,5 +45,7 @@ def create(setting: Setting, weights: list | None = None) -> Study:
     ccd = WEIGHT_NAMES["cosine"]
     others = [WEIGHT_NAMES[w] for w in weights if w != "cosine"]
     contrasts = [Contrast.of(f"CCD - {o}", ccd, o) for o in others if ccd in arms]
+    if "normalised" in weights:  # no more weight in all than w = 1 has: only which view gets it is left
+        contrasts.append(Contrast.of("w / mean(w) - w = 1", WEIGHT_NAMES["normalised"], both))
     contrasts += [Contrast.of(f"all four terms - {name}", both, name) for name in terms]
     return Study("08_cosine_confidence", setting, arms, tuple(contrasts), {"JDA": setting.views(jda)})
