@@ -65,7 +65,7 @@ def mapped(path: Path) -> Tensor:
 
 def bank_key(spec: RunSpec, images: ImageSet) -> str:
     """16 hex digits of SHA-256 over all that decides the content: images, teacher, views, machine."""
-    names = {"pool", "validation", "part", "teacher", "policy", "bank", "machine"}
+    names = {"version", "pool", "validation", "part", "teacher", "policy", "bank", "machine"}
     fields = spec.model_dump(mode="json", include=names)
     return digest([VERSION, images.fingerprint, spec.view_policy().spread, fields])
 

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,11 +12,6 @@ from torch import Tensor, nn
 def launched() -> bool:
     """Whether torchrun started this process."""
     return "RANK" in os.environ
-
-
-def rank_of_launch() -> int:
-    """This process's rank, known also before the process group exists."""
-    return int(os.environ.get("RANK", 0))
 
 
 @contextmanager
@@ -60,6 +56,15 @@ def gather(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(rows) for _ in range(world())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
+
+
+def agreed(value: Any) -> Any:
+    """The value that the process of rank 0 has, in all of them: what must not be decided by each alone."""
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
 
 
 def barrier() -> None:

@@ -131,15 +131,3 @@ def sheet(*rows: Tensor, gap: int = 2) -> np.ndarray:
             top, left = r * (height + gap), c * (width + gap)
             page[top : top + height, left : left + width] = image.permute(1, 2, 0).numpy()
     return page
-
-
-def flip_book(pictures: Mapping[str, Tensor], about: str, scale: int = 3) -> widgets.Widget:
-    """A slider linked to a stack of pictures (name -> uint8 [n, 3, H, W], in a row): it needs no kernel."""
-    frames = []
-    for images in pictures.values():
-        made = Explorer({"": [0]}, lambda _, images=images: sheet(images), about, scale).picture(0)
-        frames.append(widgets.Image(value=made, format="png"))
-    slider = widgets.IntSlider(min=0, max=len(frames) - 1, description=about)
-    stack = widgets.Stack(frames, selected_index=0)
-    widgets.jslink((slider, "value"), (stack, "selected_index"))
-    return widgets.VBox([slider, stack])

@@ -38,6 +38,14 @@ def resolve_threads() -> int:
     return int(given)
 
 
+def prepare(threads: int) -> None:
+    """Sets what the bits of a run hang on, in this process: its threads; on a GPU float32 that is float32 (TF32 has 10
+    bits of mantissa) and algorithms of cuDNN that give the same sum each time."""
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
 def _cpu_flags() -> set[str]:
     """Instruction-set flags as Linux lists them; empty where it does not (then float32 is the safe choice)."""
     info = Path("/proc/cpuinfo")

@@ -5,6 +5,7 @@ what the usual test transform looks at, while training crops never see the margi
 """
 
 import hashlib
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torchvision.transforms.v2 import functional
 from tqdm import tqdm
 
 from kdlib import paths
-from kdlib.cache import replacing
+from kdlib.cache import check_room, made_once
 
 # Statistics of RGB that torchvision's ImageNet networks are trained with.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -27,24 +28,23 @@ def load_split(name: str, folder: Path, side: int) -> tuple[Tensor, Tensor, tupl
     """(images uint8 [N, 3, side, side], memory-mapped; labels int64 [N]; classes; fingerprint) of an ImageFolder.
 
     The first call decodes every file into one file of the cache folder: N * 3 * side^2 bytes (252 GB for ImageNet-1k at
-    256 pixels). The fingerprint is SHA-256 (16 hex digits) over side, and the path, label and size of every file.
-    Raises ValueError if a file is not a readable image.
+    256 pixels); a second process waits for it. The fingerprint is SHA-256 (16 hex digits) over side, and the path,
+    label and size of every file. Raises ValueError if a file is not a readable image, OSError if the disk has no room.
     """
     found = datasets.ImageFolder(folder)
     listing = hashlib.sha256(str(side).encode())
     for path, label in found.samples:
         listing.update(f"{Path(path).relative_to(folder)}|{label}|{Path(path).stat().st_size}\n".encode())
     mark = listing.hexdigest()[:16]
-    store = paths.cache_root() / f"{name}-{folder.name}-{mark}.npy"
-    if not store.exists():
-        with replacing(store) as temporary:
-            _write(temporary, found.samples, side)
-    images = torch.from_numpy(np.load(store, mmap_mode="c"))
+    store = paths.cache_root() / f"{name}-{folder.name}-{mark}"
+    made_once(store, lambda temporary: _write(temporary / "pixels.npy", found.samples, side))
+    images = torch.from_numpy(np.load(store / "pixels.npy", mmap_mode="c"))
     return images, torch.tensor(found.targets), tuple(found.classes), mark
 
 
 def _write(target: Path, samples: list[tuple[str, int]], side: int) -> None:
     shape = (len(samples), 3, side, side)
+    check_room(target.parent, math.prod(shape), f"decoding {len(samples):,} photographs")
     pixels = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
 
     def fill(place: int) -> None:

@@ -5,14 +5,14 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from kdlib import distributed, hardware, paths
 from kdlib.measurements import TimingSpec
@@ -22,6 +22,7 @@ from kdlib.networks import Network
 from kdlib.results import RunResult
 from kdlib.specs import RunSpec, Spec
 from kdlib.store import Store
+from kdlib.task import check_views
 from kdlib.train import Progress, train
 
 Report = Callable[[int, int, RunResult], None]  #: runs done, runs in all, the newest result
@@ -60,26 +61,45 @@ def missing(specs: Iterable[Spec], store: Store) -> list[Spec]:
 def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunResult:
     """Runs one spec to its end in this process, or on from its checkpoint, and stores the result.
 
-    A second process asked for the same spec waits and then reads what the first one stored.
+    A second process asked for the same spec waits and then reads what the first one stored. Under torchrun the first
+    process decides for all; it raises BlockingIOError instead of waiting, since the others would wait with it.
     """
     store = Store(profile)
-    lock = store.runs / ".locks" / f"{spec.key}.{distributed.rank_of_launch()}"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        if complete(spec, store):
+    with distributed.process_group(spec.machine.device), claimed(spec, store):
+        if distributed.agreed(complete(spec, store)):
             return store.get(spec)
-        torch.set_num_threads(spec.machine.threads)
-        with distributed.process_group(spec.machine.device):
-            teachers = [load_teacher(taught, store) for taught in spec.taught]
-            if isinstance(spec, RunSpec):
-                outcome = train(spec, store.folder(spec), *teachers, progress)
-            else:
-                outcome = measure(spec, *teachers)
-            if distributed.rank() == 0:
-                facts = provenance(spec, outcome.pop("seconds", None))
-                store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
-            distributed.barrier()
+        hardware.prepare(spec.machine.threads)
+        teachers = [load_teacher(taught, store) for taught in spec.taught]
+        if isinstance(spec, RunSpec):
+            outcome = train(spec, store.folder(spec), *teachers, progress)
+        else:
+            outcome = measure(spec, *teachers)
+        if distributed.rank() == 0:
+            facts = provenance(spec, outcome.pop("seconds", None))
+            store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
+        distributed.barrier()
     return store.get(spec)
+
+
+@contextmanager
+def claimed(spec: Spec, store: Store) -> Iterator[None]:
+    """Holds the lock of a spec, in the first of the processes that torchrun launched."""
+    if distributed.rank() > 0:
+        yield
+        return
+    path = store.runs / ".locks" / spec.key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0 if distributed.launched() else -1)
+    except Timeout:
+        raise BlockingIOError(
+            f"run {spec.key} is worked at by another process: wait for it, then start again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def repeat(spec: RunSpec, profile: str) -> str:
@@ -90,7 +110,7 @@ def repeat(spec: RunSpec, profile: str) -> str:
     store = Store(profile)
     for run in needed(spec.prerequisites):
         execute(run, profile)
-    torch.set_num_threads(spec.machine.threads)
+    hardware.prepare(spec.machine.threads)
     with TemporaryDirectory() as folder:
         return train(spec, Path(folder), load_teacher(spec, store))["bits"]
 
@@ -111,10 +131,10 @@ def complete(spec: Spec, store: Store) -> bool:
 
 def provenance(spec: Spec, seconds: float | None) -> dict:
     """Versions, hardware, date, commit and training time: recorded, never part of the bits."""
-    packages = ("torch", "torchvision", "numpy")
+    packages, device = ("torch", "torchvision", "numpy"), spec.machine.device
     return {
         "versions": {p: version(p) for p in packages} | {"python": sys.version.split()[0]},
-        "hardware": hardware.device_name(spec.machine.device),
+        "hardware": (f"{count} x " if (count := distributed.world()) > 1 else "") + hardware.device_name(device),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
         "seconds": None if seconds is None else round(seconds, 1),
@@ -138,17 +158,15 @@ def run_all(
 
     executor: any concurrent.futures.Executor; by default a pool with one process per `threads` cores (one process on a
     GPU). Under torchrun all processes work on one run after another. report(done, total, result) is called after each
-    run. The first failure is raised; finished runs stay stored.
+    run. The first failure is raised; finished runs stay stored. Raises ValueError before any work if the views of a run
+    cannot be made.
     """
     specs = list(specs)
-    todo = missing(specs, Store(profile))
-    if todo and distributed.launched():
-        with distributed.process_group(todo[0].machine.device):
-            for done, spec in enumerate(todo, 1):
-                result = execute(spec, profile)
-                if report and distributed.rank() == 0:
-                    report(done, len(todo), result)
-    elif todo:
+    if specs and distributed.launched():
+        _run_together(specs, profile, report)
+    elif todo := missing(specs, Store(profile)):
+        if executor is None:  # the runs of another one may be made where the data are, and not here
+            check(todo)
         pool = executor or default_executor(todo)
         try:
             _run(todo, profile, pool, report)
@@ -157,6 +175,24 @@ def run_all(
                 pool.shutdown(cancel_futures=True)
     store = Store(profile)
     return [store.get(spec) for spec in specs]
+
+
+def _run_together(specs: list[Spec], profile: str, report: Report | None) -> None:
+    """All processes of torchrun work on one spec after another; the first of them says on which."""
+    with distributed.process_group(specs[0].machine.device):
+        todo = distributed.agreed(missing(specs, Store(profile)))
+        check(todo)
+        for done, spec in enumerate(todo, 1):
+            result = execute(spec, profile)
+            if report and distributed.rank() == 0:
+                report(done, len(todo), result)
+
+
+def check(specs: Iterable[Spec]) -> None:
+    """Raises ValueError if the views of a run cannot be made of its images: before its teacher has been trained."""
+    for spec in specs:
+        if isinstance(spec, RunSpec):
+            check_views(spec)
 
 
 def default_executor(specs: list[Spec]) -> Executor:

@@ -135,10 +135,10 @@ class Spec(Record):
 
 
 @cache
-def _build_once(name: str) -> None:
-    """Raises ValueError if there is no network of that name."""
+def _stages(name: str) -> int:
+    """How many stages a network has. Raises ValueError if there is none of that name."""
     with torch.device("meta"):
-        create_model(name, num_classes=2)
+        return len(create_model(name, num_classes=2).stages)
 
 
 def digest(content: dict | list) -> str:
@@ -183,7 +183,7 @@ class RunSpec(Spec):
     @classmethod
     def _known_model(cls, name: str) -> str:
         try:
-            _build_once(name)
+            _stages(name)
         except ValueError as error:
             raise ValueError(f"student: {error}") from None
         return name
@@ -218,6 +218,11 @@ class RunSpec(Spec):
             raise ValueError(
                 f"teacher of method {self.method!r} must be a run of {' or '.join(definition.taught_by)}, "
                 "which trains the head that it needs"
+            )
+        if definition.pairs_stages and _stages(self.student) != _stages(self.teacher_model):
+            raise ValueError(
+                f"student = {self.student!r} has {_stages(self.student)} stages and its teacher {self.teacher_model!r} "
+                f"{_stages(self.teacher_model)}: method {self.method!r} pairs them one by one"
             )
         if not definition.trains_student and self.student != self.teacher_model:
             raise ValueError(

@@ -202,13 +202,20 @@ def ece(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
     The confidence is the largest probability; the `bins` equal bins are (0, 1/bins], (1/bins, 2/bins], ...
     Arguments as in `top_k_accuracy`.
     """
+    which, confidence, right = confidence_bins(logits, labels, bins)
+    return float(np.abs(np.bincount(which, weights=right - confidence, minlength=bins)).sum() / len(which))
+
+
+def confidence_bins(
+    logits: ArrayLike, labels: ArrayLike, bins: int = 15
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The bin of each answer (see `ece`), its largest probability, and whether it is right (1 or 0), each [N]."""
     scores, truth = _checked(logits, labels)
     if bins < 1:
         raise ValueError(f"bins is {bins}, but it must be at least 1.")
     confidence = special.softmax(scores, axis=1).max(axis=1)
-    gap = (scores.argmax(axis=1) == truth) - confidence
     which = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
-    return float(np.abs(np.bincount(which, weights=gap, minlength=bins)).sum() / len(truth))
+    return which, confidence, (scores.argmax(axis=1) == truth).astype(np.float64)
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -5,15 +5,17 @@ import shutil
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from kdlib import paths
 from kdlib.cache import replacing
 from kdlib.data import load_data
-from kdlib.methods import new_head
+from kdlib.methods import find_method, new_head
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint
 from kdlib.networks import Network
+from kdlib.records import sentence
 from kdlib.results import RunResult
 from kdlib.specs import Public, RunSpec, Spec
 
@@ -33,7 +35,8 @@ class Store:
     @cached_property
     def published(self) -> dict[str, RunResult]:
         """Published results by experiment (see Spec.experiment)."""
-        found = (read_result(path) for path in sorted(self.results.glob("*.json")))
+        found = [read_result(path) for path in sorted(self.results.glob("*.json"))]
+        found.sort(key=lambda result: str(result.spec.machine))  # of two machines the same one wins for all arms
         return {result.spec.experiment: result for result in found if result.profile == self.profile}
 
     def get(self, spec: Spec) -> RunResult | None:
@@ -78,26 +81,43 @@ class Store:
         head: with the head that the run trained. Raises FileNotFoundError if the weights are not on this machine.
         """
         if isinstance(teacher, Public):
-            known = PUBLIC[teacher.checkpoint]
             backbone = load_checkpoint(teacher.checkpoint, paths.checkpoint_root())
-            return Network(backbone, known.mean, known.std, precision).eval()
+            return Network(backbone, *statistics(teacher), precision).eval()
         path = self.folder(teacher) / "weights.safetensors"
         if not path.exists():
             raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {path}; run its study first")
-        data = load_data(teacher.data)
-        backbone = create_model(teacher.student, len(data.train.classes))
+        backbone = create_model(teacher.student, len(load_data(teacher.data).train.classes))
         backbone.load_state_dict(load_file(path))
         extra = new_head(teacher.method, backbone, teacher.options) if head else None
         if extra is not None:
             extra.load_state_dict(load_file(path.with_name("head.safetensors")))
-        return Network(backbone, data.train.mean, data.train.std, precision, extra).eval()
+        return Network(backbone, *statistics(teacher), precision, extra).eval()
+
+
+def statistics(teacher: RunSpec | Public) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std with which a teacher normalises its input: those of its checkpoint, or of the data that trained it.
+
+    A run that trained only a head left the network below as it was, its statistics too.
+    """
+    if isinstance(teacher, Public):
+        return PUBLIC[teacher.checkpoint].mean, PUBLIC[teacher.checkpoint].std
+    if not find_method(teacher.method).trains_student:
+        return statistics(teacher.teacher)
+    train = load_data(teacher.data).train
+    return train.mean, train.std
 
 
 def read_result(path: Path) -> RunResult:
     """A stored result. Raises ValueError if the file is corrupt or does not belong to the spec in it."""
     try:
-        result = RunResult.model_validate(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:  # not JSON, not text, or not a result
+        content = json.loads(path.read_text())
+        result = RunResult.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(
+            f"result file {path} does not fit this program ({sentence(error, RunResult)}): register what it was made "
+            "with first, or, if it is corrupt, delete it and run its study again"
+        ) from error
+    except (ValueError, TypeError) as error:  # not JSON, or not text
         raise ValueError(f"result file {path} is corrupt: delete it and run its study again") from error
     if result.key != result.spec.key:
         raise ValueError(f"result file {path} says key {result.key}, its spec has {result.spec.key}: it was edited")

@@ -51,10 +51,11 @@ class Task:
                 f"views_per_image = {spec.recipe.views_per_image} makes no step: {len(ids)} images need at least "
                 f"{math.ceil(spec.recipe.views_per_step / len(ids))}"
             )
-        if spec.images_per_step % distributed.world():
+        if spec.images_per_step % (distributed.world() * spec.recipe.micro_batches):
+            parts = f" in {spec.recipe.micro_batches} parts each" if spec.recipe.micro_batches > 1 else ""
             raise ValueError(
                 f"views_per_step = {spec.recipe.views_per_step} makes {spec.images_per_step} images per step; "
-                f"{distributed.world()} processes cannot share them equally"
+                f"{distributed.world()} processes{parts} cannot share them equally"
             )
         if teacher is not None and teacher.num_classes != len(data.train.classes):
             raise ValueError(
@@ -135,6 +136,13 @@ class Task:
         plain = cropped_for(self.train, create_policy("weak1"))
         draws = self.draws(plain.roles, ids, torch.full_like(ids, -1))  # an epoch that training never reaches
         return plain(self.train.images[ids], draws)[:, 0], self.train.labels[ids]
+
+
+def check_views(spec: RunSpec) -> None:
+    """Makes the views of one image. Raises ValueError if the run's views cannot be made of the images of its data."""
+    images, one = load_data(spec.data).train, torch.zeros(1, dtype=torch.int64)
+    policy, raw = cropped_for(images, spec.view_policy()), images.images[one]
+    policy(raw, draws_of(spec.seed, policy.roles, one, one, len(images)), raw if policy.mixes else None)
 
 
 def cropped_for(images: ImageSet, policy: ViewPolicy) -> ViewPolicy:

@@ -138,7 +138,7 @@ def evaluation(task: Task, state: State) -> dict[str, float]:
 def save(task: Task, optimisation: Optimisation, state: State, folder: Path) -> None:
     """A complete checkpoint, moved into place when whole."""
     content = {
-        "key": task.spec.key, "fingerprint": task.train.fingerprint, "method": task.method.own_state(),
+        **belongs_to(task), "method": task.method.own_state(),
         "optimiser": optimisation.optimiser.state_dict(), "scaler": optimisation.scaler.state_dict(),
         "state": vars(state),
     }  # fmt: skip
@@ -146,8 +146,13 @@ def save(task: Task, optimisation: Optimisation, state: State, folder: Path) -> 
         torch.save(content, temporary)
 
 
+def belongs_to(task: Task) -> dict:
+    """What a checkpoint must share with the run that goes on from it."""
+    return {"key": task.spec.key, "fingerprint": task.train.fingerprint, "processes": distributed.world()}
+
+
 def resume(task: Task, optimisation: Optimisation, folder: Path) -> State:
-    """The state to go on from: the checkpoint's, if there is one. Refuses one of another spec or of other data."""
+    """The state to go on from: the checkpoint's, if there is one. Refuses that of another spec, data or processes."""
     path = folder / "checkpoint.pt"
     if not path.exists():
         return State(0, 0.0, {}, [])
@@ -155,11 +160,10 @@ def resume(task: Task, optimisation: Optimisation, folder: Path) -> State:
         content = torch.load(path, map_location=task.spec.machine.device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"checkpoint {path} is corrupt: delete it to start anew") from error
-    expected = {"key": task.spec.key, "fingerprint": task.train.fingerprint}
-    for name, value in expected.items():
-        if content[name] != value:
+    for name, value in belongs_to(task).items():
+        if content.get(name) != value:
             raise ValueError(
-                f"{name} of the checkpoint {path} is {content[name]}, the run's is {value}: delete it to start anew"
+                f"{name} of the checkpoint {path} is {content.get(name)}, the run's is {value}: delete it to start anew"
             )
     task.method.load_own_state(content["method"])
     optimisation.optimiser.load_state_dict(content["optimiser"])

@@ -22,7 +22,7 @@ from kdlib.measures.timing import Steps
 from kdlib.methods import METHODS, Definition, KDOptions, Term, total
 from kdlib.networks import Network
 from kdlib.sampling import training_ids
-from kdlib.specs import Policy, RunSpec
+from kdlib.specs import RECIPE_VERSION, Policy, RunSpec
 from kdlib.task import Task, cropped_for
 from kdlib.train import train
 from kdlib.views.policies import POLICIES, create_policy
@@ -488,3 +488,9 @@ def test_distinct_views_are_those_of_the_sets_that_are_seen(banked, teacher, pol
 def test_a_run_counts_its_distinct_views(banked, teacher, tmp_path):
     metrics = train(banked(policy="weak2", bank=1), tmp_path, teacher)["metrics"]
     assert (metrics["epochs"], metrics["distinct_views"]) == (2, 2)
+
+
+def test_a_bank_of_an_older_recipe_is_not_taken(banked):
+    images = load_data(banked().data).train
+    older = RunSpec(**(banked().model_dump() | {"version": RECIPE_VERSION - 1}))
+    assert bank_key(older, images) != bank_key(banked(), images)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdlib import distributed
+from kdlib.measurements import TimingSpec
 from kdlib.sampling import Order
 from kdlib.store import Store
 from kdlib.train import Task, train
@@ -93,6 +94,56 @@ def test_two_processes_train_one_run(make_spec, isolated, tmp_path):
     alone = train(spec, tmp_path / "alone", None)
     assert shared.metrics["steps"] == alone["metrics"]["steps"] == 5
     assert shared.metrics["views"] == alone["metrics"]["views"]
+
+
+AGREEING = """
+import os, sys
+from pathlib import Path
+from kdlib import distributed, runs
+from kdlib.runs import run_all
+from kdlib.specs import RunSpec
+specs = [RunSpec.model_validate_json(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+rank = os.environ["RANK"]
+if rank == "1":  # what this process sees by itself is not what the first one sees
+    runs.missing = lambda specs, store: []
+run_all(specs, "smoke")
+"""
+
+
+def test_the_first_process_says_what_is_missing(make_spec, isolated, tmp_path):
+    specs = [make_spec(seed=seed, recipe={"views_per_image": 2, "evaluations": 1}) for seed in range(2)]
+    (tmp_path / "specs").write_text("\n".join(spec.model_dump_json() for spec in specs))
+    (tmp_path / "child.py").write_text(AGREEING)
+    done = torchrun(str(tmp_path / "child.py"), str(tmp_path / "specs"))
+    assert done.returncode == 0, errors(done)
+    found = [Store("smoke").get(spec) for spec in specs]
+    assert all(result.provenance["hardware"].startswith("2 x ") for result in found)
+
+
+TIMING = """
+import sys
+from pathlib import Path
+from kdlib import distributed
+from kdlib.measurements import TimingSpec
+from kdlib.measures import timing
+from kdlib.runs import execute
+wrapped = []
+parallel = distributed.parallel
+distributed.parallel = lambda module: wrapped.append(parallel(module)) or wrapped[-1]
+result = execute(TimingSpec.model_validate_json(Path(sys.argv[1]).read_text()), "smoke")
+assert [type(module).__name__ for module in wrapped] == ["DistributedDataParallel"], wrapped
+assert result.metrics["arm_seconds"] > 0
+"""
+
+
+def test_a_timed_step_is_shared_as_in_training(make_spec, isolated, tmp_path):
+    run = make_spec()
+    spec = TimingSpec(data=run.data, runs={"arm": run}, steps=2, machine=run.machine)
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    (tmp_path / "child.py").write_text(TIMING)
+    done = torchrun(str(tmp_path / "child.py"), str(tmp_path / "spec.json"))
+    assert done.returncode == 0, errors(done)
+    assert Store("smoke").get(spec).provenance["hardware"].startswith("2 x ")
 
 
 def test_the_command_line_runs_a_study_under_torchrun(isolated, tiny):

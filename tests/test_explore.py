@@ -17,7 +17,7 @@ from PIL import Image
 
 from kdlib import explorers
 from kdlib.claims import Judgement
-from kdlib.explore import Explorer, flip_book, sheet
+from kdlib.explore import Explorer, sheet
 from kdlib.stats import PRIMARY_LEVEL, Verdict, mean_interval
 from kdlib.tables import COLUMNS
 
@@ -116,18 +116,6 @@ def test_sheets_put_images_side_by_side():
     assert np.array_equal(page[5:, :4], images[1].permute(1, 2, 0).numpy())
     assert (page[4] == 255).all()
     assert (page[:, 4] == 255).all()
-
-
-def test_a_flip_book_links_its_slider_to_its_pictures(monkeypatch):
-    links = []
-    monkeypatch.setattr(widgets, "jslink", lambda *ends: links.append(ends))
-    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    book = flip_book({"one": images, "two": images + 200}, "pages", scale=1)
-    slider, stack = book.children
-    assert (slider.min, slider.max, len(stack.children)) == (0, 1, 2)
-    assert pixels(stack.children[1].value).max() >= 200
-    assert pixels(stack.children[0].value)[0, 0].tolist() == [0, 0, 0]
-    assert links == [((slider, "value"), (stack, "selected_index"))]
 
 
 def test_the_explorers_of_the_chapters_render_without_warnings():

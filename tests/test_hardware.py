@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdlib import hardware
-from kdlib.hardware import device_name, resolve_device, resolve_precision
+from kdlib.hardware import device_name, prepare, resolve_device, resolve_precision
 from kdlib.specs import Machine
 
 
@@ -95,3 +95,15 @@ def test_impossible_threads_are_refused(monkeypatch: pytest.MonkeyPatch, word: s
     monkeypatch.setenv("KDLIB_THREADS", word)
     with pytest.raises(ValueError, match=f"KDLIB_THREADS = '{word}'"):
         hardware.resolve_threads()
+
+
+def test_float32_is_float32_and_sums_are_the_same_each_time():
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    try:
+        cudnn.allow_tf32 = matmul.allow_tf32 = cudnn.benchmark = True
+        prepare(1)
+        assert not (cudnn.allow_tf32 or matmul.allow_tf32 or cudnn.benchmark) and cudnn.deterministic
+        assert torch.get_num_threads() == 1
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark = before

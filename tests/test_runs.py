@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
+from PIL import Image
 
 from kdlib import runs
 from kdlib.measurements import TimingSpec, ViewsSpec
@@ -290,3 +291,40 @@ def test_a_run_is_repeated_bit_for_bit_and_stays_as_it_is(students, teacher, imm
 def test_a_repeated_run_of_another_seed_has_other_bits(students, immediate):
     (first,) = run_all(students[:1], "smoke", immediate)
     assert runs.repeat(students[2], "smoke") != first.bits
+
+
+@pytest.fixture
+def oblong(tmp_path):
+    """The name of a data set of images that are not square."""
+    for split, count in (("train", 8), ("test", 2)):
+        for label in ("a", "b"):
+            folder = tmp_path / "oblong" / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (24, 32), (20 * number, 0, 90)).save(folder / f"{number}.png")
+    return f"folder:{tmp_path / 'oblong'}"
+
+
+def test_views_that_cannot_be_made_are_refused_before_the_teacher_is_trained(make_spec, oblong, counted):
+    teacher = make_spec(recipe=SHORT, data=oblong, fraction=1.0)
+    pupil = make_spec(recipe=SHORT, data=oblong, fraction=1.0, method="kd", policy="rot4", teacher=teacher)
+    with pytest.raises(ValueError, match="cannot be turned by 90 degrees"):
+        run_all([pupil], "smoke")
+    assert counted == [] and Store("smoke").get(teacher) is None
+
+
+def test_only_one_launched_job_works_at_a_run(students, teacher, monkeypatch):
+    """Waiting would keep the other processes of the job, which do not hold the lock."""
+    monkeypatch.setattr(runs.distributed, "launched", lambda: True)
+    store = Store("smoke")
+    with (
+        runs.claimed(teacher, store),
+        pytest.raises(BlockingIOError, match=f"run {teacher.key} is worked at"),
+        runs.claimed(teacher, store),
+    ):
+        raise AssertionError("claimed twice")
+    with runs.claimed(teacher, store):
+        pass
+    monkeypatch.setattr(runs.distributed, "rank", lambda: 1)
+    with runs.claimed(teacher, store), runs.claimed(teacher, store):
+        pass  # the first process decides for the others

@@ -326,3 +326,14 @@ def test_a_public_teacher_that_does_not_exist_is_named():
         Public(checkpoint="vgg13")
     with pytest.raises(ValueError, match=r"checkpoint = \['a'\] "):
         Public(checkpoint=["a"])
+
+
+def test_methods_that_pair_stages_refuse_networks_of_other_stages():
+    teacher = TEACHER | {"student": "vgg13", "method": "hsakd_joint_teacher"}
+    fields = STUDENT | {"teacher": teacher, "policy": {"name": "weak1"}, "options": {}}
+    assert RunSpec(**(fields | {"method": "hsakd", "student": "vgg8"})).teacher.student == "vgg13"
+    with pytest.raises(
+        ValueError, match=r"student = 'resnet20' has 3 stages and its teacher 'vgg13' \d: method 'hsakd'"
+    ):
+        RunSpec(**(fields | {"method": "hsakd"}))
+    RunSpec(**(fields | {"method": "kd"}))

@@ -1,6 +1,7 @@
 """The store: round trips, published results, damaged files, weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 
 from kdlib.data import load_data
 from kdlib.measurements import ViewsSpec
+from kdlib.methods import METHODS
+from kdlib.models.checkpoints import PUBLIC
 from kdlib.results import RunResult
 from kdlib.runs import execute
 from kdlib.specs import Machine, Policy, Public
-from kdlib.store import Store, read_result
+from kdlib.store import Store, read_result, statistics
 from kdlib.train import Task
 
 pytestmark = pytest.mark.usefixtures("isolated")
@@ -73,6 +76,15 @@ def test_published_results_win(student, invented):
     store.publish()
     store.put(invented(student, "smoke", top1=10.0))
     assert Store("smoke").get(student).metrics["top1"] == 70.0
+
+
+def test_of_two_machines_the_same_one_counts_for_all_arms(make_spec, invented):
+    students = [make_spec(seed=seed, policy=policy) for seed in range(4) for policy in ("weak1", "weak2")]
+    for spec in students:
+        for machine in (OTHER, spec.machine):
+            Store("smoke").put(invented(on(spec, machine), "smoke"))
+    Store("smoke").publish()
+    assert len({Store("smoke").get(spec).spec.machine for spec in students}) == 1
 
 
 def test_published_results_of_another_profile_do_not_count(student, invented):
@@ -232,3 +244,38 @@ def test_a_missing_public_checkpoint_says_how_to_get_it(isolated, monkeypatch):
     monkeypatch.setenv("KDLIB_CHECKPOINTS", str(isolated))
     with pytest.raises(FileNotFoundError, match=r"cifar100_resnet20 is missing.*python -m kdlib fetch"):
         Store("smoke").network(Public(checkpoint="cifar100_resnet20"), "float32")
+
+
+@pytest.mark.parametrize("method", ["hsakd_teacher", "sskd_teacher"])
+def test_a_head_leaves_the_statistics_of_its_network(make_spec, monkeypatch, method):
+    """A public checkpoint with other statistics than the data: they stay its own when a head was trained on it."""
+    known = replace(PUBLIC["cifar100_resnet20"], mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    monkeypatch.setitem(PUBLIC, "cifar100_resnet20", known)
+    public = Public(checkpoint="cifar100_resnet20")
+    head = make_spec(method=method, student="resnet20", teacher=public)
+    on_top = make_spec(method=method, student="resnet20", teacher=head)
+    train = load_data(head.data).train
+    assert statistics(public) == statistics(head) == statistics(on_top) == (known.mean, known.std)
+    assert statistics(make_spec()) == (train.mean, train.std) != (known.mean, known.std)
+
+
+def test_a_network_in_the_store_normalises_as_it_did_in_training(make_spec, monkeypatch):
+    spec = make_spec(recipe=SHORT, method="hsakd_teacher", teacher=make_spec(recipe=SHORT))
+    execute(spec.teacher, "smoke")
+    execute(spec, "smoke")
+    before, after = (Store("smoke").network(s, "float32", head=s is spec) for s in (spec.teacher, spec))
+    assert torch.equal(before.shift, after.shift) and torch.equal(before.scale, after.scale)
+
+
+def test_a_result_of_a_method_that_is_not_registered_is_not_called_corrupt_alone(make_spec, invented, monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", METHODS["ce"])
+    spec = make_spec(method="mine")
+    Store("smoke").put(invented(spec, "smoke"))
+    path = Store("smoke").folder(spec) / "result.json"
+    assert read_result(path).key == spec.key
+    monkeypatch.delitem(METHODS, "mine")
+    with pytest.raises(
+        ValueError, match=r"does not fit this program \(method = 'mine' is unknown.*register"
+    ) as refusal:
+        read_result(path)
+    assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kdlib import distributed
 from kdlib import train as training
 from kdlib.data import load_data
 from kdlib.methods import METHODS
@@ -469,3 +470,23 @@ def test_partners_are_training_images_of_the_run(make_spec, fields):
             strangers += partner not in step.labels
     assert len(seen) > len(allowed) / 2
     assert strangers > task.steps * 8 / 2  # most are not of the same batch
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_refused(make_spec, tmp_path, monkeypatch):
+    with pytest.raises(Stopped):
+        train(make_spec(), tmp_path, None, stop_at(7))
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    with pytest.raises(ValueError, match=r"processes of the checkpoint .* is 1, the run's is 2: delete it"):
+        train(make_spec(), tmp_path, None)
+
+
+@pytest.mark.parametrize(("processes", "parts", "fits"), [(2, 2, True), (4, 2, False), (1, 8, True), (3, 1, False)])
+def test_processes_and_parts_share_a_step_equally_or_not_at_all(make_spec, monkeypatch, processes, parts, fits):
+    monkeypatch.setattr(distributed, "world", lambda: processes)
+    spec = make_spec(policy="weak2", recipe={"views_per_step": 24 if parts == 2 else 16, "micro_batches": parts})
+    if fits:
+        assert spec.images_per_step % (processes * parts) == 0
+        Task.of(spec, None)
+        return
+    with pytest.raises(ValueError, match=f"{processes} processes.* cannot share them equally"):
+        Task.of(spec, None)

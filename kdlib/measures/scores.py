@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import Tensor
 
 from kdlib import stats
@@ -65,9 +64,7 @@ def calibration(logits: Tensor, labels: Tensor, temperature: float) -> dict:
     """temperature, nll and ece of the softmax of logits / temperature, and its reliability in 15 equal bins of the
     largest probability: counts, and mean confidence and accuracy (fractions; None in an empty bin)."""
     scaled, truth = (logits.double() / temperature).numpy(), labels.numpy()
-    confidence = softmax(scaled, axis=1).max(axis=1)
-    right = (scaled.argmax(axis=1) == truth).astype(float)
-    which = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
+    which, confidence, right = stats.confidence_bins(scaled, truth, BINS)
     counts = np.bincount(which, minlength=BINS).tolist()
     means = {
         name: [total / n if n else None for total, n in zip(np.bincount(which, v, BINS).tolist(), counts, strict=True)]

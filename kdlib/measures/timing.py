@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kdlib import distributed
 from kdlib.clock import in_turn, summary
 from kdlib.measurements import TimingSpec
 from kdlib.networks import Network
@@ -13,7 +14,8 @@ from kdlib.train import Optimisation
 def measure_timing(spec: TimingSpec, *teachers: Network | None) -> dict:
     """NAME_seconds, NAME_quartiles: median and quartiles of whole steps: views, teacher, student, loss, optimiser.
 
-    The networks start from scratch; an arm's teacher is its own. teachers: of each of the spec's runs, in order.
+    The networks start from scratch; an arm's teacher is its own. teachers: of each of the spec's runs, in order. Under
+    torchrun the processes share each step, as in training.
     """
     pairs = zip(spec.runs.items(), teachers, strict=True)
     steps = {name: Steps(run, teacher).take for (name, run), teacher in pairs}
@@ -30,10 +32,10 @@ class Steps:
 
     def __init__(self, run: RunSpec, teacher: Network | None, banks: Path | None = None):
         self.task = Task.of(run, teacher, banks)
-        self.method = self.task.method.train()
+        self.module = distributed.parallel(self.task.method).train()
         self.optimisation = Optimisation.of(self.task)
 
     def take(self, number: int) -> None:
         """Step 0, 1, 2, ..."""
-        self.optimisation.step(self.method, self.task.batch(number), done=0.0)
-        self.method.after_step()
+        self.optimisation.step(self.module, self.task.batch(number), done=0.0)
+        self.task.method.after_step()

@@ -121,6 +121,7 @@ class Definition:
     views: the numbers of views per image that a policy may make (None: any). spread: what the method makes of each view
     of the policy, see kdlib.views.spread. mixes: whether views that mix two images make sense. logits_only: whether the
     teacher's logits are all that the loss reads of it, so that stored ones will do.
+    pairs_stages: whether teacher and student must have equally many stages.
     head: (backbone, options) -> a module from its Output to a tensor, needed only in training.
     memory: (student, teacher, labels of the training images, options) -> a module that is trained with the student and
     needed only in training.
@@ -138,6 +139,7 @@ class Definition:
     spread: str = "none"
     mixes: bool = False
     logits_only: bool = False
+    pairs_stages: bool = False
     head: Callable[[Backbone, Record], nn.Module] | None = None
     memory: Callable[[Backbone, Backbone | None, Tensor, Record], nn.Module] | None = None
     revision: int = 0

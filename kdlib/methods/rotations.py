@@ -168,6 +168,7 @@ METHODS = {
         f"{_HSAKD}, student",
         r"\mathrm{CE}(x, y) + T^2 \mathrm{KL}_T(\mathrm{rot}^r x) + T^2 \sum_l \mathrm{KL}_T(a_l(\mathrm{rot}^r x))",
         taught_by=("hsakd_teacher", "hsakd_joint_teacher"),
+        pairs_stages=True,
         spread="turns",
         head=_branches,
     ),
