@@ -173,7 +173,7 @@ def publish(arguments: argparse.Namespace) -> None:
 
 
 def repeat(arguments: argparse.Namespace) -> None:
-    """Trains finished runs once more, and compares the bits. They are equal on a machine of the same kind."""
+    """Trains finished runs once more, and compares the bits. On CPUs of one kind they are equal; GPUs may differ."""
     found = {result.key: result for result in Store(arguments.profile).results_of_runs()}
     unknown = [key for key in arguments.keys if key not in found]
     if unknown:

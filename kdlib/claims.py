@@ -1,7 +1,7 @@
 """The six claims, the nine primary contrasts that decide them, and the computed verdicts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -9,8 +9,8 @@ from kdlib.profiles import PROFILES
 from kdlib.runs import needed
 from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval
 from kdlib.store import Store
-from kdlib.studies import Setting, command_line, create_study
-from kdlib.tables import cheaper, contrast_values, forecast, hours, in_words, runs_frame, span
+from kdlib.studies import Contrast, Setting, command_line, create_study
+from kdlib.tables import cheaper, contrast_interval, contrast_values, forecast, hours, in_words, runs_frame, span
 from kdlib.tables import judge as judge_contrast
 
 NO_VERDICT = "demonstration, no verdict"
@@ -55,7 +55,11 @@ CONTRASTS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """A primary contrast, measured or not. cheaper: whether it needs fewer bytes; None where its claim is silent."""
+    """A primary contrast, measured or not.
+
+    cheaper: whether it needs fewer bytes; None where its claim is silent. parts: of a mean over pairs of arms, the
+    difference of each pair, over the seeds that all pairs have.
+    """
 
     name: str
     text: str
@@ -64,6 +68,7 @@ class Judgement:
     interval: Interval
     verdict: Verdict
     cheaper: bool | None = None
+    parts: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def judge(store: Store, setting: Setting) -> list[Judgement]:
@@ -74,12 +79,19 @@ def judge(store: Store, setting: Setting) -> list[Judgement]:
     for name, (text, study_name) in CONTRASTS.items():
         study = studies[study_name]
         contrast = study.contrast(name)
-        differences = tuple(contrast_values(contrast, frames[study_name]).values())
+        by_seed = contrast_values(contrast, frames[study_name])
+        differences = tuple(by_seed.values())
         interval = mean_interval(differences, PRIMARY_LEVEL)
         word = judge_contrast(study, contrast, interval)
         fewer = cheaper(study, contrast) if contrast.cheaper else None
-        found.append(Judgement(name, text, study_name, differences, interval, word, fewer))
+        parts = _parts(contrast, frames[study_name], set(by_seed))
+        found.append(Judgement(name, text, study_name, differences, interval, word, fewer, parts))
     return found
+
+
+def _parts(contrast: Contrast, frame: pd.DataFrame, seeds: set[int]) -> dict[tuple[str, str], float]:
+    frame = frame[frame.seed.isin(seeds)]
+    return {pair: contrast_interval(Contrast.of("", *pair), frame).mean for pair in contrast.pairs if seeds}
 
 
 def contrasts_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:

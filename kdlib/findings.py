@@ -59,7 +59,11 @@ def credited(against: Mapping[str, Interval]) -> str:
 
 def _paragraph(claim: Claim, judged: list[Judgement], verdicts: bool, elsewhere: Mapping) -> str:
     word = claim_verdict([j.verdict for j in judged])
-    estimates = [f"{j.name} ({j.text}): {in_words(j.interval)}{_reading(j, verdicts)}" for j in judged if j.interval.n]
+    estimates = [
+        f"{j.name} ({j.text}): {in_words(j.interval)}{_reading(j, verdicts)}{_in_parts(j)}"
+        for j in judged
+        if j.interval.n
+    ]
     if not estimates:
         return f"*{claim.says}* **{Verdict.NOT_MEASURED.capitalize()}.** What is missing is listed below."
     shown = str(word) if verdicts else NO_VERDICT
@@ -84,6 +88,12 @@ def _reading(judgement: Judgement, verdicts: bool) -> str:
         text = f"zero is inside, and so are gains above {MARGIN} points"
     cheap = {True: ", and it needs fewer bytes", False: ", but it does not need fewer bytes", None: ""}
     return f", {text}{cheap[judgement.cheaper]}"
+
+
+def _in_parts(judgement: Judgement) -> str:
+    """What each pair of a mean contributes: one of them can rule it."""
+    parts = [f"{arm} against {than} {difference:+.2f}" for (arm, than), difference in judgement.parts.items()]
+    return f"; it is the mean of {', '.join(parts)}" if len(parts) > 1 else ""
 
 
 def _stands(word: Verdict, judged: list[Judgement]) -> str:

@@ -113,8 +113,12 @@ def test_b2_is_supported_by_students_that_are_no_better(invented):
         for spec, noise in zip(study.specs(arm), NOISE, strict=True):
             better = 2 if arm == "JDA teacher" else -1 if arm.endswith("JDA teacher") else 0
             store.put(invented(spec, "reference", top1=60 + better + float(noise) * ("JDA teacher" in arm)))
-    found = words(claims.judge(Store("reference"), setting))
-    assert (found["b1"], found["b2"]) == ("supported", "supported")
+    judged = {j.name: j for j in claims.judge(Store("reference"), setting)}
+    assert (judged["b1"].verdict, judged["b2"].verdict) == ("supported", "supported")
+    parts = judged["b2"].parts
+    assert set(parts) == {(f"{way}, JDA teacher", f"{way}, plain teacher") for way in ("KD + weak2", "KD + JDA")}
+    assert np.mean(list(parts.values())) == pytest.approx(judged["b2"].interval.mean)
+    assert judged["b1"].parts == judged["e"].parts == {}
 
 
 def test_too_few_seeds_give_no_verdict(judged):

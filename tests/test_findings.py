@@ -1,5 +1,7 @@
 """The paragraphs of the claims: they say what the judgements are, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -121,3 +123,11 @@ def test_too_few_seeds_are_said():
 def test_the_cosine_is_credited_only_if_it_beats_every_control(evenly, at_random, said):
     intervals = {"even weights": mean_interval(evenly), "random ones": mean_interval(at_random)}
     assert findings.credited(intervals).endswith(said)
+
+
+def test_a_mean_says_what_its_parts_are():
+    parts = {("A + JDA", "A + weak2"): 9.0, ("B + JDA", "B + weak2"): -3.0}
+    judged = [replace(judgement(name, GAIN), parts=parts if name == "e" else {}) for name in CONTRASTS]
+    texts = findings.paragraphs(judged, True, PAPER)
+    assert "; it is the mean of A + JDA against A + weak2 +9.00, B + JDA against B + weak2 -3.00." in texts["e"]
+    assert not any("the mean of A" in text for name, text in texts.items() if name != "e")

@@ -56,6 +56,7 @@ class Contrast:
 
     primary: one of the contrasts that decide a claim (else exploratory). says: "better" (the claim is that the sum is
     above zero) or "no better". cheaper: two arms; the claim also says that the first needs fewer bytes in training.
+    pairs: the pairs of arms whose differences it is the mean of, if it is one.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Contrast:
     says: str = "better"
     primary: bool = False
     cheaper: tuple[str, str] | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, name: str, arm: str, than: str, **fields: Any) -> "Contrast":
@@ -73,12 +75,12 @@ class Contrast:
     @classmethod
     def mean_of(cls, name: str, pairs: Iterable[tuple[str, str]], text: str, **fields: Any) -> "Contrast":
         """The mean of the differences of several pairs of arms."""
-        pairs = list(pairs)
+        pairs = tuple(pairs)
         weights: dict[str, float] = {}
         for arm, than in pairs:
             for label, sign in ((arm, 1), (than, -1)):
                 weights[label] = weights.get(label, 0.0) + sign / len(pairs)
-        return cls(name, weights, text, **fields)
+        return cls(name, weights, text, pairs=pairs, **fields)
 
     @classmethod
     def interaction(cls, name: str, first: tuple[str, str], second: tuple[str, str], text: str, **fields: Any):
