@@ -58,5 +58,5 @@ def suitable(study: Study, frame: pd.DataFrame, name: str, level: float = 0.95) 
     best = max(values, key=lambda x: sum(values[x].values()) / len(values[x]))
     each = 1 - (1 - level) / (len(study.series[name]) - 1)
     behind = {x: paired_interval(values[best], values[x], each) for x in sorted(values) if x != best}
-    found = tuple(sorted([best, *(x for x, i in behind.items() if i.low <= 0)]))
+    found = tuple(sorted([best, *(x for x, i in behind.items() if not i.low > 0)]))
     return Suitable(best, found, behind, len(study.series[name]))

@@ -151,7 +151,8 @@ def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:
 
 def _won(frame: pd.DataFrame, names: list[str]) -> str:
     """The best of several candidates; there is none before two of them can be compared."""
-    return best(frame, names) if sum(bool(scores(frame, name)) for name in names) > 1 else GAP
+    several = sum(bool(scores(frame, name)) for name in names) > 1
+    return (best(frame, names) if several else None) or GAP
 
 
 def _choice(same: bool, work: float) -> str:
