@@ -92,7 +92,7 @@ def _reading(judgement: Judgement, verdicts: bool) -> str:
 
 def _in_parts(judgement: Judgement) -> str:
     """What each pair of a mean contributes: one of them can rule it."""
-    parts = [f"{arm} against {than} {difference:+.2f}" for (arm, than), difference in judgement.parts.items()]
+    parts = [f"{difference:+.2f} ({arm} against {than})" for (arm, than), difference in judgement.parts.items()]
     return f"; it is the mean of {', '.join(parts)}" if len(parts) > 1 else ""
 
 

@@ -129,5 +129,5 @@ def test_a_mean_says_what_its_parts_are():
     parts = {("A + JDA", "A + weak2"): 9.0, ("B + JDA", "B + weak2"): -3.0}
     judged = [replace(judgement(name, GAIN), parts=parts if name == "e" else {}) for name in CONTRASTS]
     texts = findings.paragraphs(judged, True, PAPER)
-    assert "; it is the mean of A + JDA against A + weak2 +9.00, B + JDA against B + weak2 -3.00." in texts["e"]
+    assert "; it is the mean of +9.00 (A + JDA against A + weak2), -3.00 (B + JDA against B + weak2)." in texts["e"]
     assert not any("the mean of A" in text for name, text in texts.items() if name != "e")
