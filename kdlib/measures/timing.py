@@ -32,10 +32,11 @@ class Steps:
 
     def __init__(self, run: RunSpec, teacher: Network | None, banks: Path | None = None):
         self.task = Task.of(run, teacher, banks)
-        self.module = distributed.parallel(self.task.method).train()
+        self.method = self.task.method.train()
+        self.module = distributed.parallel(self.method)
         self.optimisation = Optimisation.of(self.task)
 
     def take(self, number: int) -> None:
         """Step 0, 1, 2, ..."""
         self.optimisation.step(self.module, self.task.batch(number), done=0.0)
-        self.task.method.after_step()
+        self.method.after_step()
