@@ -23,7 +23,7 @@ from kdlib.methods import find_method
 from kdlib.records import sentence
 from kdlib.runs import missing, needed, run_all
 from kdlib.series import Suitable, gains, points, suitable
-from kdlib.specs import Public, RunSpec
+from kdlib.specs import Public, RunSpec, backbone_source
 from kdlib.stats import Interval, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Contrast, Setting, Study, command_line, create_study, own_options
@@ -262,9 +262,9 @@ class Session:
 
 def _named(teacher: RunSpec | Public) -> str:
     """What a teacher is called: its network, or its checkpoint; with a note if a head was trained on it."""
-    if isinstance(teacher, Public):
-        return teacher.checkpoint
-    return teacher.student if find_method(teacher.method).trains_student else f"{_named(teacher.teacher)} with a head"
+    source = backbone_source(teacher)
+    name = source.checkpoint if isinstance(source, Public) else source.student
+    return name if source is teacher else f"{name} with a head"
 
 
 def open_study(study: Study) -> Session:

@@ -131,10 +131,11 @@ def complete(spec: Spec, store: Store) -> bool:
 
 def provenance(spec: Spec, seconds: float | None) -> dict:
     """Versions, hardware, date, commit and training time: recorded, never part of the bits."""
-    packages, device = ("torch", "torchvision", "numpy"), spec.machine.device
+    packages = ("torch", "torchvision", "numpy")
+    processes, device = distributed.world(), hardware.device_name(spec.machine.device)
     return {
         "versions": {p: version(p) for p in packages} | {"python": sys.version.split()[0]},
-        "hardware": (f"{count} x " if (count := distributed.world()) > 1 else "") + hardware.device_name(device),
+        "hardware": f"{processes} x {device}" if processes > 1 else device,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
         "seconds": None if seconds is None else round(seconds, 1),

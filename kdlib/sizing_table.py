@@ -32,6 +32,11 @@ def scores(frame: pd.DataFrame, candidate: str) -> dict[int, float]:
     return {seed: sum(arm[seed] for arm in arms) / len(arms) for seed in arms[0] if all(seed in arm for arm in arms)}
 
 
+def finished(frame: pd.DataFrame, names: list[str]) -> dict[str, dict[int, float]]:
+    """The `scores` of those candidates that have any."""
+    return {name: values for name in names if (values := scores(frame, name))}
+
+
 def used(study: Study) -> str | None:
     """The candidate that the study's profile itself uses; None if it is none of them."""
     for name in candidates(study):
@@ -47,7 +52,7 @@ def best(frame: pd.DataFrame, names: list[str]) -> str | None:
 
     If it has more seeds than these, it is compared once more, with the others that have more, over all that they share.
     """
-    found = {name: values for name in names if (values := scores(frame, name))}
+    found = finished(frame, names)
     shared = set.intersection(*map(set, found.values())) if found else set()
     if not shared:
         return None
@@ -132,7 +137,7 @@ def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:
     """What the prose says: the `best` candidate and the one that is `used`, the paired `difference` of their scores,
     the `choice` in a sentence, and the best candidate of each of the `questions`."""
     names, chosen = candidates(study), used(study)
-    found, done = best(frame, names), sum(bool(scores(frame, name)) for name in names)
+    found, done = best(frame, names), len(finished(frame, names))
     answers = {question: _won(frame, some) for question, some in asked(study).items()}
     said = {
         "best": (found if done == len(names) else f"{found}, of the {done} that are measured") if found else GAP,
@@ -151,8 +156,7 @@ def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:
 
 def _won(frame: pd.DataFrame, names: list[str]) -> str:
     """The best of several candidates; there is none before two of them can be compared."""
-    several = sum(bool(scores(frame, name)) for name in names) > 1
-    return (best(frame, names) if several else None) or GAP
+    return (best(frame, names) if len(finished(frame, names)) > 1 else None) or GAP
 
 
 def _choice(same: bool, work: float) -> str:

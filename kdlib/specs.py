@@ -270,6 +270,14 @@ def teacher_model(teacher: "RunSpec | Public") -> str:
     return PUBLIC[teacher.checkpoint].model if isinstance(teacher, Public) else teacher.student
 
 
+def backbone_source(teacher: "RunSpec | Public") -> "RunSpec | Public":
+    """What made the backbone of a teacher: the teacher itself, or what it stands on if it is a run that trained only a
+    head."""
+    while isinstance(teacher, RunSpec) and not find_method(teacher.method).trains_student:
+        teacher = teacher.teacher
+    return teacher
+
+
 def _teacher_kind(value: Any) -> str:
     """A run says its method; everything else is read as a public checkpoint, whose errors name what is allowed."""
     return "run" if isinstance(value, RunSpec) or isinstance(value, dict) and "method" in value else "public"

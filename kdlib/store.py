@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from kdlib import paths
 from kdlib.cache import replacing
 from kdlib.data import load_data
-from kdlib.methods import find_method, new_head
+from kdlib.methods import new_head
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint
 from kdlib.networks import Network
 from kdlib.records import sentence
 from kdlib.results import RunResult
-from kdlib.specs import Public, RunSpec, Spec
+from kdlib.specs import Public, RunSpec, Spec, backbone_source
 
 
 class Store:
@@ -99,19 +99,15 @@ def statistics(teacher: RunSpec | Public) -> tuple[tuple[float, ...], tuple[floa
 
     A run that trained only a head left the network below as it was, its statistics too.
     """
-    if isinstance(teacher, Public):
-        return PUBLIC[teacher.checkpoint].mean, PUBLIC[teacher.checkpoint].std
-    if not find_method(teacher.method).trains_student:
-        return statistics(teacher.teacher)
-    train = load_data(teacher.data).train
-    return train.mean, train.std
+    source = backbone_source(teacher)
+    known = PUBLIC[source.checkpoint] if isinstance(source, Public) else load_data(source.data).train
+    return known.mean, known.std
 
 
 def read_result(path: Path) -> RunResult:
     """A stored result. Raises ValueError if the file is corrupt or does not belong to the spec in it."""
     try:
-        content = json.loads(path.read_text())
-        result = RunResult.model_validate(content)
+        result = RunResult.model_validate(json.loads(path.read_text()))
     except ValidationError as error:
         raise ValueError(
             f"result file {path} does not fit this program ({sentence(error, RunResult)}): register what it was made "

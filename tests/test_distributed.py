@@ -44,6 +44,13 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=240, check=False)
 
 
+def run_child(folder: Path, script: str, *arguments: str) -> None:
+    """The script in two processes, which must end well."""
+    (folder / "child.py").write_text(script)
+    done = torchrun(str(folder / "child.py"), *arguments)
+    assert done.returncode == 0, errors(done)
+
+
 def errors(done: subprocess.CompletedProcess[str]) -> str:
     """What went wrong in the processes, without torchrun's own report."""
     return "\n".join(
@@ -81,10 +88,8 @@ def test_processes_share_the_images_of_a_step(make_spec, monkeypatch):
 def test_two_processes_train_one_run(make_spec, isolated, tmp_path):
     spec = make_spec(recipe={"views_per_image": 2, "evaluations": 1})
     (tmp_path / "spec.json").write_text(spec.model_dump_json())
-    (tmp_path / "child.py").write_text(CHILD)
     (tmp_path / "said").mkdir()
-    done = torchrun(str(tmp_path / "child.py"), str(tmp_path / "spec.json"), str(tmp_path / "said"))
-    assert done.returncode == 0, errors(done)
+    run_child(tmp_path, CHILD, str(tmp_path / "spec.json"), str(tmp_path / "said"))
     said = [Path(tmp_path / "said" / str(rank)).read_text() for rank in range(2)]
     assert said[0] == said[1]  # gradients are averaged: both processes took the same steps
     assert said[0].endswith("[1, 2, 3, 4, 5]")
@@ -99,23 +104,19 @@ def test_two_processes_train_one_run(make_spec, isolated, tmp_path):
 AGREEING = """
 import os, sys
 from pathlib import Path
-from kdlib import distributed, runs
-from kdlib.runs import run_all
+from kdlib import runs
 from kdlib.specs import RunSpec
 specs = [RunSpec.model_validate_json(line) for line in Path(sys.argv[1]).read_text().splitlines()]
-rank = os.environ["RANK"]
-if rank == "1":  # what this process sees by itself is not what the first one sees
+if os.environ["RANK"] == "1":  # what this process sees by itself is not what the first one sees
     runs.missing = lambda specs, store: []
-run_all(specs, "smoke")
+runs.run_all(specs, "smoke")
 """
 
 
 def test_the_first_process_says_what_is_missing(make_spec, isolated, tmp_path):
     specs = [make_spec(seed=seed, recipe={"views_per_image": 2, "evaluations": 1}) for seed in range(2)]
     (tmp_path / "specs").write_text("\n".join(spec.model_dump_json() for spec in specs))
-    (tmp_path / "child.py").write_text(AGREEING)
-    done = torchrun(str(tmp_path / "child.py"), str(tmp_path / "specs"))
-    assert done.returncode == 0, errors(done)
+    run_child(tmp_path, AGREEING, str(tmp_path / "specs"))
     found = [Store("smoke").get(spec) for spec in specs]
     assert all(result.provenance["hardware"].startswith("2 x ") for result in found)
 
@@ -125,7 +126,6 @@ import sys
 from pathlib import Path
 from kdlib import distributed
 from kdlib.measurements import TimingSpec
-from kdlib.measures import timing
 from kdlib.runs import execute
 wrapped = []
 parallel = distributed.parallel
@@ -140,9 +140,7 @@ def test_a_timed_step_is_shared_as_in_training(make_spec, isolated, tmp_path):
     run = make_spec()
     spec = TimingSpec(data=run.data, runs={"arm": run}, steps=2, machine=run.machine)
     (tmp_path / "spec.json").write_text(spec.model_dump_json())
-    (tmp_path / "child.py").write_text(TIMING)
-    done = torchrun(str(tmp_path / "child.py"), str(tmp_path / "spec.json"))
-    assert done.returncode == 0, errors(done)
+    run_child(tmp_path, TIMING, str(tmp_path / "spec.json"))
     assert Store("smoke").get(spec).provenance["hardware"].startswith("2 x ")
 
 
