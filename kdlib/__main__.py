@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from kdlib import data, paths, planning, tables
 from kdlib.bench import report
+from kdlib.hardware import resolve_device
 from kdlib.measurements import TimingSpec
 from kdlib.models.checkpoints import PUBLIC, download_checkpoint
-from kdlib.profiles import PROFILES
+from kdlib.profiles import PROFILES, Profile
 from kdlib.results import RunResult
 from kdlib.runs import default_executor, missing, run_all
 from kdlib.runs import repeat as repeat_run
@@ -38,14 +39,15 @@ def describe(spec: Spec) -> str:
     return f"{spec.kind}{f' of {policy.name}' if policy else ''}, teacher {teacher}"
 
 
-def chosen(arguments: argparse.Namespace) -> list[Spec]:
-    """The specs that the command line names, each once, with their teachers, tier by tier."""
-    return [spec for specs in by_tier(arguments).values() for spec in specs]
+def by_tier(arguments: argparse.Namespace) -> tuple[Profile, dict[int, list[Spec]]]:
+    """The specs that the command line names, each once, with their teachers, by tier, and the profile they belong to.
 
-
-def by_tier(arguments: argparse.Namespace) -> dict[int, list[Spec]]:
-    """The same by tier, up to the one that the command line names, by default the last that the profile plans."""
-    return planning.by_tier(named_studies(arguments), arguments.tier or PROFILES[arguments.profile].tiers)
+    That is the named profile, or for a chapter that has none there, as 10_imagenet at reference, the one that it shows
+    instead. Up to the tier that the command line names, by default the last that the profile plans.
+    """
+    studies = named_studies(arguments)
+    scale = studies[0].setting.profile
+    return scale, planning.by_tier(studies, arguments.tier or scale.tiers)
 
 
 def named_studies(arguments: argparse.Namespace) -> list[Study]:
@@ -92,7 +94,8 @@ def plan(arguments: argparse.Namespace) -> None:
     """Runs, views, MACs, bytes, and hours of what is planned."""
     if arguments.tflops is not None and not arguments.tflops > 0:
         raise ValueError(f"tflops = {arguments.tflops} must be above 0")
-    groups = {tier: [s for s in specs if isinstance(s, RunSpec)] for tier, specs in by_tier(arguments).items()}
+    scale, tiers = by_tier(arguments)
+    groups = {tier: [s for s in specs if isinstance(s, RunSpec)] for tier, specs in tiers.items()}
     specs = [spec for group in groups.values() for spec in group]
     costs = [tables.run_cost(spec) for spec in specs]
     total = sum(c.run_macs for c in costs)
@@ -101,23 +104,23 @@ def plan(arguments: argparse.Namespace) -> None:
         print(f"{spec.key}  {describe(spec):70s} {size}")
     for tier, group in groups.items():
         time, kept = (tables.hours(tables.forecast(group, kept)) for kept in (False, True))
-        print(f"tier {tier}: {len(group)} runs, {time} of one CPU core with bfloat16, {kept} with $KDLIB_ANSWERS")
+        cost = f"{time} of one CPU core with bfloat16, {kept} with $KDLIB_ANSWERS" if group else "no time"
+        print(f"tier {tier}: {len(group)} runs, {cost}")
     where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core with bfloat16"
     hours = total / (arguments.tflops * 1e12 / 2) / 3600 if arguments.tflops else tables.forecast(specs)
     views, time = sum(c.views for c in costs), tables.hours(hours)
     most = max((c.training_bytes for c in costs), default=0)
     memory = f"up to {most / 1e6:.1f} MB in a run beside activations"
-    print(f"{len(specs)} runs, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
+    print(f"{len(specs)} runs of {scale.name}, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs what the store lacks; finished runs stay stored whatever happens after."""
     started = time.monotonic()
-    store, specs = Store(arguments.profile), shard(chosen(arguments), arguments.shard)
-    todo = missing(specs, store)
-    print(
-        f"{len(specs)} runs at profile {arguments.profile}, {len(specs) - sum(s in todo for s in specs)} there already"
-    )
+    scale, tiers = by_tier(arguments)
+    specs = shard([spec for group in tiers.values() for spec in group], arguments.shard)
+    todo = missing(specs, Store(scale.name))
+    print(f"{len(specs)} runs at profile {scale.name}, {len(specs) - sum(s in todo for s in specs)} there already")
     with tqdm(total=len(todo), unit="run", mininterval=1) as bar:
 
         def report(done: int, total: int, result: RunResult) -> None:
@@ -127,14 +130,15 @@ def run(arguments: argparse.Namespace) -> None:
             )
             bar.update()
 
-        run_all(specs, arguments.profile, report=report)
+        run_all(specs, scale.name, report=report)
     print(f"Runs: {time.monotonic() - started:.1f} s.")
 
 
 def status(arguments: argparse.Namespace) -> None:
     """What is there and what is not, with the forecast of what is missing."""
-    store = Store(arguments.profile)
-    for tier, specs in by_tier(arguments).items():
+    scale, tiers = by_tier(arguments)
+    store = Store(scale.name)
+    for tier, specs in tiers.items():
         lacking = [spec for spec in specs if store.get(spec) is None]
         for spec in lacking:
             print(f"missing  {spec.key}  {describe(spec)}")
@@ -146,16 +150,21 @@ def status(arguments: argparse.Namespace) -> None:
         print(f"tiers above {tier} are not planned, or were not asked for: see --tier")
 
 
+def fetchable() -> dict[str, str | None]:
+    """What can be downloaded: names of data sets, and of public checkpoints -> the full name of the checkpoint."""
+    short = {name.removeprefix("cifar100_"): name for name in PUBLIC}
+    return dict.fromkeys(data.CIFAR) | short | {name: name for name in PUBLIC}
+
+
 def fetch(arguments: argparse.Namespace) -> None:
     """Downloads data sets and public checkpoints by name."""
-    checkpoints = {name.removeprefix("cifar100_"): name for name in PUBLIC} | {name: name for name in PUBLIC}
-    allowed = [*data.CIFAR, *checkpoints]
+    allowed = fetchable()
     for name in arguments.names:
         if name not in allowed:
             raise ValueError(f"{name!r} cannot be fetched; allowed are {', '.join(allowed)}")
     for name in arguments.names:
-        if name in checkpoints:
-            download_checkpoint(checkpoints[name], paths.checkpoint_root())
+        if allowed[name]:
+            download_checkpoint(allowed[name], paths.checkpoint_root())
             print(f"{name}: in {paths.checkpoint_root()}")
         else:
             try:
@@ -177,8 +186,10 @@ def repeat(arguments: argparse.Namespace) -> None:
     found = {result.key: result for result in Store(arguments.profile).results_of_runs()}
     unknown = [key for key in arguments.keys if key not in found]
     if unknown:
-        raise ValueError(f"key = {unknown[0]!r} is no finished run of profile {arguments.profile!r}, see status")
+        raise ValueError(f"key = {unknown[0]!r} is no finished run of profile {arguments.profile!r}, see plan")
     specs = [found[key].spec for key in arguments.keys]
+    for spec in specs:
+        resolve_device(spec.machine.device)
     with default_executor(specs) as pool:
         futures = [pool.submit(repeat_run, spec, arguments.profile) for spec in specs]
         differ = []
@@ -206,15 +217,22 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     for name, function in (("plan", plan), ("run", run), ("status", status)):
         command = commands.add_parser(name, help=function.__doc__)
-        command.add_argument("study", nargs="?", default="all", choices=["all", *STUDIES])
-        command.add_argument("--pair", default="auto")
-        command.add_argument("--seeds", type=int, nargs="*", default=[])
-        command.add_argument("--device", default="auto")
-        command.add_argument("--data", default="auto")
-        command.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the study")
         command.add_argument(
-            "--tier", type=int, choices=[1, 2, 3, 4], help="up to which: 1 decides the claims, 4 is everything"
-        )
+            "study", nargs="?", default="all", choices=["all", *STUDIES], metavar="STUDY",
+            help="the name of a chapter, such as 03_blind_teacher; without it all",
+        )  # fmt: skip
+        command.add_argument("--pair", default="auto", help="TEACHER-STUDENT; auto takes the profile's first")
+        command.add_argument("--seeds", type=int, nargs="*", default=[], help="such as 0 1; none takes the profile's")
+        command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+        command.add_argument("--data", default="auto", help="a data set; auto takes the profile's")
+        command.add_argument(
+            "--option", action="append", default=[], metavar="NAME=VALUE",
+            help="a parameter that only this chapter has; VALUE is JSON or a word",
+        )  # fmt: skip
+        command.add_argument(
+            "--tier", type=int, choices=[1, 2, 3, 4],
+            help="up to which: 1 decides the claims, 4 is everything; by default what the profile plans",
+        )  # fmt: skip
         command.set_defaults(function=function)
         if name == "run":
             command.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th on")
@@ -223,7 +241,7 @@ def parser() -> argparse.ArgumentParser:
     publishing = commands.add_parser("publish", help=publish.__doc__)
     publishing.set_defaults(function=publish)
     repeating = commands.add_parser("repeat", help=repeat.__doc__)
-    repeating.add_argument("keys", nargs="+", metavar="KEY", help="of a finished run, as status and results/ name it")
+    repeating.add_argument("keys", nargs="+", metavar="KEY", help="of a finished run, as plan and results/ name it")
     repeating.set_defaults(function=repeat)
     timing = commands.add_parser("bench", help=benchmark.__doc__)
     timing.set_defaults(function=benchmark)
@@ -231,10 +249,12 @@ def parser() -> argparse.ArgumentParser:
     timing.add_argument("--compile", action="store_true", help="also what torch.compile makes of a student's step")
     timing.add_argument("--out", type=Path, default=paths.runs_root() / "benchmark.json", help="the JSON to write")
     fetching = commands.add_parser("fetch", help=fetch.__doc__)
-    fetching.add_argument("names", nargs="+")
+    fetching.add_argument("names", nargs="+", metavar="NAME", help=", ".join(fetchable()))
     fetching.set_defaults(function=fetch)
     for command in (*(commands.choices[n] for n in ("plan", "run", "status")), publishing, repeating):
-        command.add_argument("--profile", default="reference", choices=list(PROFILES))
+        command.add_argument(
+            "--profile", default="reference", choices=list(PROFILES), help="the scale; by default reference"
+        )
     return top
 
 

@@ -17,8 +17,12 @@ under it, and the number behind the policy is how many views of an image the stu
 Costs are those of {teacher} teaching {student} on {data} ({images:,} training images, {views} views in a step), beside
 teacher and student themselves. *Extra parameters* are heads of both networks, trained or frozen; *extra in training*
 also has gradients and momentum of what is trained, and the memory bank (1 MB is $10^6$ bytes). What is deployed is the
-student alone, whatever the method. $x$ is the original view, $\\tilde x$ the augmented view, $z_t$ and $z_s$ are the
-logits, $T$ is the temperature; the losses themselves are on the page {{doc}}`methods`.
+student alone, whatever the method.
+
+$x$ is the original view, $\\tilde x$ the augmented view, $\\mathrm{{rot}}^r x$ a view turned by $r$ quarters, $y$ the
+label; $z_t$ and $z_s$ are the logits, $T$ is the temperature, $e$ the epoch. $M$ views make a batch; the rows of $F$
+are their last feature maps, and $\\hat G$ is $G$ with rows of unit length. $g$ is SSKD's head, $a_l$ HSAKD's branch at
+stage $l$. The losses themselves are on the page {{doc}}`methods`.
 """
 
 
@@ -72,8 +76,10 @@ def _section(name: str) -> Iterator[str]:
         yield from ("Options: none.", "")
         return
     yield from (f"Options: {' '.join(definition.options.__doc__.split())}", "")
-    yield from ("| option | default |", "|---|---|")
-    yield from (f"| `{option}` | {_value(field.default)} |" for option, field in fields.items())
+    yield from ("| option | in the formula | default |", "|---|---|---|")
+    for option, field in fields.items():
+        symbol = f"${field.title}$" if field.title and field.title in definition.formula else ""
+        yield f"| `{option}` | {symbol} | {_value(field.default)} |"
     yield ""
 
 

@@ -1,6 +1,6 @@
 """The six claims, the nine primary contrasts that decide them, and the computed verdicts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -9,11 +9,21 @@ from kdlib.profiles import PROFILES
 from kdlib.runs import needed
 from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval
 from kdlib.store import Store
-from kdlib.studies import Contrast, Setting, command_line, create_study
-from kdlib.tables import cheaper, contrast_interval, contrast_values, forecast, hours, in_words, runs_frame, span
+from kdlib.studies import Contrast, Setting, Study, command_line, create_study
+from kdlib.tables import (
+    NO_VERDICT,
+    cheaper,
+    contrast_interval,
+    contrast_values,
+    forecast,
+    hours,
+    in_words,
+    runs_frame,
+    span,
+)
 from kdlib.tables import judge as judge_contrast
 
-NO_VERDICT = "demonstration, no verdict"
+UNDECIDED = "not decided with these parameters"
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,9 @@ CONTRASTS: Mapping[str, tuple[str, str]] = {
     "f": ("CCD - HSAKD with a frozen teacher, and fewer bytes", "09_ccd_versus_hsakd"),
 }
 
+#: Those with HSAKD, which pairs the stages of teacher and student one by one.
+WITH_HSAKD = ("e", "f")
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -71,22 +84,31 @@ class Judgement:
     parts: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
-def judge(store: Store, setting: Setting) -> list[Judgement]:
-    """All nine primary contrasts at a setting, from what the store holds. Nothing is typed by hand."""
-    found = []
-    studies = {name: create_study(name, setting) for _, name in CONTRASTS.values()}
-    frames = {name: runs_frame(study, store) for name, study in studies.items()}
-    for name, (text, study_name) in CONTRASTS.items():
-        study = studies[study_name]
-        contrast = study.contrast(name)
-        by_seed = contrast_values(contrast, frames[study_name])
-        differences = tuple(by_seed.values())
-        interval = mean_interval(differences, PRIMARY_LEVEL)
-        word = judge_contrast(study, contrast, interval)
-        fewer = cheaper(study, contrast) if contrast.cheaper else None
-        parts = _parts(contrast, frames[study_name], set(by_seed))
-        found.append(Judgement(name, text, study_name, differences, interval, word, fewer, parts))
-    return found
+def judge(store: Store, setting: Setting, names: Sequence[str] = tuple(CONTRASTS)) -> list[Judgement]:
+    """Primary contrasts at a setting, by default all, from what the store holds. Nothing is typed by hand.
+
+    Those with HSAKD are not measured where the setting's networks do not go with it.
+    """
+    chapters = {name: CONTRASTS[name][1] for name in names if setting.fits("hsakd") or name not in WITH_HSAKD}
+    studies = {chapter: create_study(chapter, setting) for chapter in dict.fromkeys(chapters.values())}
+    frames = {chapter: runs_frame(study, store) for chapter, study in studies.items()}
+    return [
+        _judge(name, studies[chapters[name]], frames[chapters[name]])
+        if name in chapters
+        else Judgement(name, *CONTRASTS[name], (), mean_interval([], PRIMARY_LEVEL), Verdict.NOT_MEASURED)
+        for name in names
+    ]
+
+
+def _judge(name: str, study: Study, frame: pd.DataFrame) -> Judgement:
+    contrast = study.contrast(name)
+    by_seed = contrast_values(contrast, frame)
+    differences = tuple(by_seed.values())
+    interval = mean_interval(differences, PRIMARY_LEVEL)
+    word = judge_contrast(study, contrast, interval)
+    fewer = cheaper(study, contrast) if contrast.cheaper else None
+    parts = _parts(contrast, frame, set(by_seed))
+    return Judgement(name, CONTRASTS[name][0], study.name, differences, interval, word, fewer, parts)
 
 
 def _parts(contrast: Contrast, frame: pd.DataFrame, seeds: set[int]) -> dict[tuple[str, str], float]:
@@ -95,7 +117,7 @@ def _parts(contrast: Contrast, frame: pd.DataFrame, seeds: set[int]) -> dict[tup
 
 
 def contrasts_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:
-    """One row per primary contrast. verdicts False (demonstration profiles): measured ones get no verdict."""
+    """One row per primary contrast. verdicts False (see `Setting.verdicts`): measured ones get none."""
     rows = [
         {
             "contrast": f"{j.name}: {j.text}",
@@ -111,19 +133,22 @@ def contrasts_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame
 
 def claims_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:
     """One row per claim: its text and its verdict, from those of its contrasts."""
-    words = {j.name: j.verdict for j in judgements}
-    rows = []
-    for claim in CLAIMS:
-        word = claim_verdict([words[c] for c in claim.contrasts])
-        rows.append(
-            {
-                "claim": claim.name,
-                "says": claim.says,
-                "decided by": ", ".join(claim.contrasts),
-                "verdict": _word(word, verdicts),
-            }
-        )
+    rows = [
+        {
+            "claim": claim.name,
+            "says": claim.says,
+            "decided by": ", ".join(claim.contrasts),
+            "verdict": claim_word(claim, judgements, verdicts),
+        }
+        for claim in CLAIMS
+    ]
     return pd.DataFrame(rows).set_index("claim")
+
+
+def claim_word(claim: Claim, judgements: Sequence[Judgement], verdicts: bool) -> str:
+    """The verdict of a claim, from those of its contrasts, or that there is none (see `contrasts_frame`)."""
+    words = {j.name: j.verdict for j in judgements}
+    return _word(claim_verdict([words[name] for name in claim.contrasts]), verdicts)
 
 
 def profiles_frame(setting: Setting) -> pd.DataFrame:
@@ -132,7 +157,7 @@ def profiles_frame(setting: Setting) -> pd.DataFrame:
     for name, scale in PROFILES.items():
         if scale.verdicts:
             here = setting if name == setting.profile.name else Setting.of(name, device=setting.machine.device)
-            columns[name] = claims_frame(judge(Store(name), here), True).verdict
+            columns[name] = claims_frame(judge(Store(name), here), here.verdicts).verdict
     return pd.DataFrame(columns).rename_axis("claim")
 
 
@@ -171,5 +196,5 @@ def claims_markdown(judgements: list[Judgement], verdicts: bool) -> str:
 
 def readme_table(store: Store, setting: Setting) -> str:
     """The same for the README, from a store."""
-    table = claims_markdown(judge(store, setting), setting.profile.verdicts)
+    table = claims_markdown(judge(store, setting), setting.verdicts)
     return table.replace(f"| {Verdict.NOT_MEASURED} |", f"| {Verdict.NOT_MEASURED} yet |")

@@ -125,8 +125,12 @@ def load_data(name: str) -> Data:
 def check_name(name: str) -> None:
     """Raises ValueError for a name that no data set can have."""
     known = (BUNDLED, *CIFAR, *PHOTOS)
-    if name not in known and not name.startswith(("folder:", "photos:")):
+    kind, colon, path = name.partition(":")
+    own = colon and kind in ("folder", "photos")
+    if not own and name not in known:
         raise ValueError(f"data = {name!r} is unknown; allowed are {', '.join(known)}, folder:PATH and photos:PATH")
+    if own and not Path(path).expanduser().is_absolute():
+        raise ValueError(f"data = {name!r} must name its folder from the root or from ~: it is part of what a run is")
 
 
 def available(name: str) -> bool:
@@ -243,9 +247,8 @@ def _locate_splits(name: str, root: Path) -> str:
     """The name of the folder with test images ("test" or "val"); FileNotFoundError if a split is missing."""
     held_out = next((s for s in ("test", "val") if (root / s).is_dir()), None)
     if not (root / "train").is_dir() or held_out is None:
-        raise FileNotFoundError(
-            f"data = {name!r} is missing: looked for train and test (or val) in {root}; give another path"
-        )
+        hint = "point KDLIB_DATA at the folder that holds it" if name in PHOTOS else "give another path"
+        raise FileNotFoundError(f"data = {name!r} is missing: looked for train and test (or val) in {root}; {hint}")
     return held_out
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kdlib.claims import CLAIMS, NO_VERDICT, Claim, Judgement, profiles_frame
+from kdlib.claims import CLAIMS, Claim, Judgement, profiles_frame
 from kdlib.stats import MARGIN, Interval, Verdict, claim_verdict, required_seeds
 from kdlib.studies import Setting
-from kdlib.tables import in_words
+from kdlib.tables import NO_VERDICT, in_words
 
 MOST_SEEDS = 200  # a need for more says: not with seeds alone
 _STANDS = {
@@ -24,7 +24,7 @@ def paragraphs(
 ) -> dict[str, str]:
     """Claim -> its paragraph in Markdown.
 
-    verdicts: False at demonstration profiles, where none is given. elsewhere: other profile -> claim -> its verdict.
+    verdicts: see `Setting.verdicts`. elsewhere: other profile -> claim -> its verdict.
     """
     found = {j.name: j for j in judgements}
     return {claim.name: _paragraph(claim, [found[c] for c in claim.contrasts], verdicts, elsewhere) for claim in CLAIMS}
@@ -34,7 +34,7 @@ def markdown(judgements: Sequence[Judgement], setting: Setting) -> str:
     """The paragraphs at a setting, each under the name of its claim."""
     here = setting.profile
     others = profiles_frame(setting).drop(columns=here.name, errors="ignore").to_dict()
-    texts = paragraphs(judgements, here.verdicts, others)
+    texts = paragraphs(judgements, setting.verdicts, others)
     return "\n\n".join(f"**({name})** {text}" for name, text in texts.items())
 
 
@@ -47,6 +47,7 @@ def credited(against: Mapping[str, Interval]) -> str:
         return "Whether anything can be credited to the cosine is not measured, or with too few seeds to tell."
     beaten = [name for name, interval in against.items() if interval.low > 0]
     others = [name for name in against if name not in beaten]
+    ahead = [name for name, interval in against.items() if interval.high < 0]
     if not others:
         return f"By the criterion above the cosine earns its gain: CCD beats {_and(beaten)}."
     but = (
@@ -54,7 +55,8 @@ def credited(against: Mapping[str, Interval]) -> str:
         if beaten
         else f"CCD beats neither {' nor '.join(others)}"
     )
-    return f"By the criterion above nothing can be credited to the cosine here: {but}."
+    behind = f"; it is behind {_and(ahead)}" if ahead else ""
+    return f"By the criterion above nothing can be credited to the cosine here: {but}{behind}."
 
 
 def _paragraph(claim: Claim, judged: list[Judgement], verdicts: bool, elsewhere: Mapping) -> str:
@@ -122,14 +124,19 @@ def _settles(word: Verdict, claim: Claim, judged: list[Judgement], elsewhere: Ma
 
 
 def _seeds(judgement: Judgement) -> str:
-    """How many seeds an undecided contrast needs, if its spread is what was seen."""
-    spread = float(np.std(judgement.differences, ddof=1))
-    effect = max(abs(judgement.interval.mean), MARGIN)
-    needed = required_seeds(effect, spread, maximum=MOST_SEEDS)
+    """How many seeds an undecided contrast needs, if its spread is what was seen.
+
+    A gain is told from zero; where none was seen, what was seen is told from the margin (see `stats.verdict`).
+    """
+    spread, mean = float(np.std(judgement.differences, ddof=1)), judgement.interval.mean
+    true, limit = (max(mean, MARGIN), 0.0) if mean > 0 else (mean, MARGIN)
+    needed = required_seeds(abs(true - limit), spread, maximum=MOST_SEEDS)
     many = f"{needed} seeds" if needed else f"more than {MOST_SEEDS} seeds"
+    side = "above zero" if mean > 0 else f"below the margin of {MARGIN}"
     return (
-        f"differences vary by {spread:.2f} points (standard deviation) from seed to seed, so a true difference of "
-        f"{effect:.2f} points would show in four of five studies with {many}, against the {judgement.interval.n} here."
+        f"differences vary by {spread:.2f} points (standard deviation) from seed to seed, so if the true one is "
+        f"{true:+.2f} points, four of five studies with {many} would find all of the interval {side}, against the "
+        f"{judgement.interval.n} here."
     )
 
 

@@ -159,8 +159,16 @@ class Session:
         return claims.judge(self.store, self.setting)
 
     def claim(self, name: str) -> str:
-        """The computed verdict of a claim at this setting, as a word."""
-        return claims.claims_frame(self.judge(), self.profile.verdicts).verdict[name]
+        """The computed verdict of a claim at this setting, as a word.
+
+        There is none where the chapter's own parameters make of a contrast that decides it another one.
+        """
+        claim = next(claim for claim in claims.CLAIMS if claim.name == name)
+        here = [found for c in claim.contrasts if (found := self.study.contrast(c))]
+        if not all(contrast.primary for contrast in here):
+            return claims.UNDECIDED
+        judgements = claims.judge(self.store, self.setting, claim.contrasts)
+        return claims.claim_word(claim, judgements, self.setting.verdicts)
 
     @property
     def pictures(self) -> Data:

@@ -1,5 +1,7 @@
 """Pictures to look at: tiles of two colour photographs that scikit-learn ships, and views drawn as in training."""
 
+from itertools import islice, zip_longest
+
 import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor
@@ -22,12 +24,10 @@ def photographs(count: int = 8, size: int = 32) -> Tensor:
 
 
 def some_images(images: ImageSet, count: int) -> Tensor:
-    """uint8 [count, 3, H, W]: the first image of each class, then the second of each, and so on."""
-    ids = []
-    for k in range(count):
-        label = k % len(images.classes)
-        ids.append((images.labels == label).nonzero()[k // len(images.classes)].item())
-    return images.images[ids]
+    """uint8 [count, 3, H, W]: the first image of each class, then the second of each, and so on, up to `count`."""
+    by_class = [(images.labels == label).nonzero()[:, 0].tolist() for label in range(len(images.classes))]
+    turns = (image for turn in zip_longest(*by_class) for image in turn if image is not None)
+    return images.images[list(islice(turns, count))]
 
 
 def views_of(policy: ViewPolicy, images: Tensor, seed: int = 0, epoch: int = 0) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kdlib.stats import Interval, mean_interval, paired_interval
+from kdlib.stats import Interval, mean_interval, paired_differences, paired_interval
 from kdlib.studies import Contrast, Study
 from kdlib.tables import by_seed, contrast_interval
 
@@ -28,7 +28,8 @@ def gains(study: Study, frame: pd.DataFrame, name: str, than: str) -> dict[float
 class Suitable:
     """The x that cannot be told from the best one.
 
-    behind: x -> interval of the best arm minus the arm at x, for the other measured x; planned: how many x there are.
+    behind: x -> interval of the best arm minus the arm at x, for the other measured x; planned: how many x the profile
+    plans.
     """
 
     best: float
@@ -37,26 +38,38 @@ class Suitable:
     planned: int
 
     def __str__(self) -> str:
-        """The range in words; it may have gaps, and says how many of the planned x are measured."""
+        """The range in words, which may have gaps; how well the points are told apart; and how many are missing."""
         measured = len(self.behind) + 1
         of = "" if measured == self.planned else f"; {measured} of {self.planned} planned values are measured"
-        return f"{', '.join(f'{x:g}' for x in self.range)} (best mean at {self.best:g}{of})"
+        known = sorted({f"{i.mean - i.low:.1f}" for i in self.behind.values()}, key=float)
+        ends = " to ".join(dict.fromkeys((known[0], known[-1])))
+        return (
+            f"{', '.join(f'{x:g}' for x in self.range)} (best mean at {self.best:g}; others are left out if they are "
+            f"behind by more than {ends} points{of})"
+        )
 
 
 def suitable(study: Study, frame: pd.DataFrame, name: str, level: float = 0.95) -> Suitable | None:
     """All x whose simultaneous paired interval against the best x contains 0; None with fewer than two points.
 
-    A point is an x with three seeds or more. The best has the largest mean over its seeds; each other one is paired
-    with it over the seeds that both have, so that a point of few seeds costs the others nothing. The intervals of all
-    k - 1 planned comparisons hold together at `level` (Bonferroni). The best is chosen from the same data, which makes
-    it look better than it is: the range errs on the narrow side.
+    A point is an x with three seeds or more. Two points are compared over the seeds that both have, so that a point of
+    few seeds costs the others nothing; the best is the one whose least mean difference from another is largest: ahead
+    of all, if one is. The intervals of the k - 1 comparisons that the profile plans hold together at `level`
+    (Bonferroni). The best is chosen from the same data, which makes it look better than it is and the range narrower;
+    few seeds make it wide.
     """
     values = {x: by_seed(frame, arm) for arm, x in study.series[name].items()}
     values = {x: seeds for x, seeds in values.items() if len(seeds) > 2}
     if len(values) < 2:
         return None
-    best = max(values, key=lambda x: sum(values[x].values()) / len(values[x]))
-    each = 1 - (1 - level) / (len(study.series[name]) - 1)
+
+    def lead(x: float) -> float:
+        return min(float(paired_differences(values[x], values[other]).mean()) for other in values if other != x)
+
+    best = max(values, key=lead)
+    last = study.setting.profile.tiers
+    planned = {x for arm, x in study.series[name].items() if study.tier(arm) <= last} | set(values)
+    each = 1 - (1 - level) / (len(planned) - 1)
     behind = {x: paired_interval(values[best], values[x], each) for x in sorted(values) if x != best}
     found = tuple(sorted([best, *(x for x, i in behind.items() if not i.low > 0)]))
-    return Suitable(best, found, behind, len(study.series[name]))
+    return Suitable(best, found, behind, len(planned))

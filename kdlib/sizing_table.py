@@ -5,10 +5,22 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from kdlib.specs import RunSpec
-from kdlib.stats import Interval, mean_interval, paired_interval
-from kdlib.studies import Arm, Contrast, Study
+from kdlib.stats import PRIMARY_LEVEL, Interval, mean_interval, paired_interval
+from kdlib.store import Store
+from kdlib.studies import Arm, Contrast, Study, create_study
 from kdlib.studies.sizing import QUESTIONS, VIEWS, label_of
-from kdlib.tables import by_seed, contrast_interval, digits, in_words, run_cost, span, training_gap, training_images
+from kdlib.tables import (
+    by_seed,
+    contrast_interval,
+    contrast_values,
+    digits,
+    in_words,
+    run_cost,
+    runs_frame,
+    span,
+    training_gap,
+    training_images,
+)
 
 GAP = "not measured"
 #: Question -> what a run of a candidate answers.
@@ -37,6 +49,11 @@ def finished(frame: pd.DataFrame, names: list[str]) -> dict[str, dict[int, float
     return {name: values for name in names if (values := scores(frame, name))}
 
 
+def shared_seeds(found: Mapping[str, Mapping[int, float]]) -> set[int]:
+    """The seeds that all candidates have."""
+    return set.intersection(*map(set, found.values())) if found else set()
+
+
 def used(study: Study) -> str | None:
     """The candidate that the study's profile itself uses; None if it is none of them."""
     for name in candidates(study):
@@ -53,7 +70,7 @@ def best(frame: pd.DataFrame, names: list[str]) -> str | None:
     If it has more seeds than these, it is compared once more, with the others that have more, over all that they share.
     """
     found = finished(frame, names)
-    shared = set.intersection(*map(set, found.values())) if found else set()
+    shared = shared_seeds(found)
     if not shared:
         return None
     leader = max(found, key=lambda name: sum(found[name][seed] for seed in shared))
@@ -64,9 +81,10 @@ def best(frame: pd.DataFrame, names: list[str]) -> str | None:
 def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """One row per candidate: what it is, the accuracy of both arms, the mean that decides, what the profile uses.
 
-    All three are over the seeds that both arms have; where there are none, over those of the one arm.
+    The first three are over the seeds that both arms have; where there are none, over those of the one arm. The mean
+    stands there once more over the seeds that all finished candidates share.
     """
-    chosen, rows = used(study), []
+    chosen, rows, shared = used(study), [], shared_seeds(finished(frame, candidates(study)))
     for name in candidates(study):
         specs, score = study.specs(label_of(name, "weak2")), mean_interval(list(scores(frame, name).values()))
         recipe = specs[0].recipe
@@ -79,6 +97,7 @@ def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
                 "student": specs[0].student,
                 **{f"{view} %": _shown(frame, name, view) for view in VIEWS},
                 "mean %": _mean(score),
+                "of shared seeds %": _mean(mean_interval([v for s, v in scores(frame, name).items() if s in shared])),
                 "n": f"{score.n} of {len(specs)}",
                 "used": "yes" if name == chosen else "",
             }
@@ -155,8 +174,28 @@ def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _won(frame: pd.DataFrame, names: list[str]) -> str:
-    """The best of several candidates; there is none before two of them can be compared."""
-    return (best(frame, names) if len(finished(frame, names)) > 1 else None) or GAP
+    """The best of several candidates, and its lead over the closest; there is none before two can be compared."""
+    found, first = finished(frame, names), best(frame, names)
+    if first is None or len(found) < 2:
+        return GAP
+    leads = {name: paired_interval(found[first], found[name]) for name in found if name != first}
+    closest = min(leads, key=lambda name: leads[name].mean)
+    return f"{first}, {in_words(leads[closest])} against {closest}"
+
+
+def from_seed_to_seed(study: Study, frame: pd.DataFrame) -> str:
+    """How far apart the best and the worst seed of an arm are, of the arms with three seeds or more, in words."""
+    arms = [list(by_seed(frame, arm).values()) for arm in study.arms]
+    ranges = [max(values) - min(values) for values in arms if len(values) > 2]
+    return f"{min(ranges):.1f} to {max(ranges):.1f} points" if ranges else GAP
+
+
+def untouched(study: Study, store: Store) -> str:
+    """JDA - weak2 on the test images (a1), in words, over the seeds whose students had no part in the choice."""
+    headline = create_study("03_blind_teacher", study.setting)
+    values = contrast_values(headline.contrast("a1"), runs_frame(headline, store))
+    tuned = {spec.seed for arm in study.arms for spec in study.specs(arm)}
+    return in_words(mean_interval([value for seed, value in values.items() if seed not in tuned], PRIMARY_LEVEL))
 
 
 def _choice(same: bool, work: float) -> str:

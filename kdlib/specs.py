@@ -135,7 +135,7 @@ class Spec(Record):
 
 
 @cache
-def _stages(name: str) -> int:
+def stages_of(name: str) -> int:
     """How many stages a network has. Raises ValueError if there is none of that name."""
     with torch.device("meta"):
         return len(create_model(name, num_classes=2).stages)
@@ -183,7 +183,7 @@ class RunSpec(Spec):
     @classmethod
     def _known_model(cls, name: str) -> str:
         try:
-            _stages(name)
+            stages_of(name)
         except ValueError as error:
             raise ValueError(f"student: {error}") from None
         return name
@@ -219,10 +219,10 @@ class RunSpec(Spec):
                 f"teacher of method {self.method!r} must be a run of {' or '.join(definition.taught_by)}, "
                 "which trains the head that it needs"
             )
-        if definition.pairs_stages and _stages(self.student) != _stages(self.teacher_model):
+        if definition.pairs_stages and stages_of(self.student) != stages_of(self.teacher_model):
             raise ValueError(
-                f"student = {self.student!r} has {_stages(self.student)} stages and its teacher {self.teacher_model!r} "
-                f"{_stages(self.teacher_model)}: method {self.method!r} pairs them one by one"
+                f"student = {self.student!r} has {stages_of(self.student)} stages and its teacher "
+                f"{self.teacher_model!r} {stages_of(self.teacher_model)}: method {self.method!r} pairs them one by one"
             )
         if not definition.trains_student and self.student != self.teacher_model:
             raise ValueError(

@@ -21,7 +21,11 @@ from kdlib.specs import Public, RunSpec, Spec, backbone_source
 
 
 class Store:
-    """Results of one profile. It reads results/ and runs/PROFILE/ and writes only to runs/PROFILE/KEY/."""
+    """Results of one profile. It reads results/ and runs/PROFILE/ and writes only to runs/PROFILE/KEY/.
+
+    Of results/ it takes what it is asked for, whichever profile it was made for: a spec says all that a result depends
+    on, and two profiles may share one.
+    """
 
     def __init__(self, profile: str, results: Path | None = None, runs: Path | None = None):
         self.profile = profile
@@ -37,7 +41,7 @@ class Store:
         """Published results by experiment (see Spec.experiment)."""
         found = [read_result(path) for path in sorted(self.results.glob("*.json"))]
         found.sort(key=lambda result: str(result.spec.machine))  # of two machines the same one wins for all arms
-        return {result.spec.experiment: result for result in found if result.profile == self.profile}
+        return {result.spec.experiment: result for result in found}
 
     def get(self, spec: Spec) -> RunResult | None:
         """The result of `spec`, or None. A published result counts whatever machine made it; its spec says which."""

@@ -22,6 +22,7 @@ from kdlib.studies import Contrast, Study
 # For forecasts, the same on every machine: multiply-accumulates per second that one CPU core with bfloat16 sustains in
 # training small networks (measured; in float32 without AVX-512 it was a fifth).
 CORE_MACS_PER_SECOND = 130e9
+NO_VERDICT = "no verdict: a demonstration, or seeds of your own"  # see Setting.verdicts
 METRICS = (
     "top1",
     "best_top1",
@@ -246,11 +247,11 @@ def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_text(study: Study, contrast: Contrast, interval: Interval) -> str:
-    """The computed verdict; "exploratory" for contrasts that decide no claim; none at demonstration profiles."""
+    """The computed verdict; "exploratory" for contrasts that decide no claim; none where none is given."""
     if not contrast.primary:
         return "exploratory"
-    if not study.setting.profile.verdicts:
-        return "demonstration, no verdict"
+    if not study.setting.verdicts:
+        return NO_VERDICT
     return str(judge(study, contrast, interval))
 
 

@@ -27,8 +27,16 @@ def test_every_method_has_its_formula_source_views_and_defaults(name: str):
     views = text[text.index("View policies") :].splitlines()[0]
     assert dict(re.findall(r"`(\w+)` \((\d+)\)", views)) == {p: str(n) for p, n in policies_of(name).items()}
     fields = definition.options.model_fields
-    assert [option for option, _ in re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE)] == list(fields)
+    assert [option for option, _ in re.findall(r"^\| `(\w+)` \| .* \| (.+) \|$", text, re.MULTILINE)] == list(fields)
     assert all(f"`{first}`" in text for first in definition.taught_by)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_greek_letter_of_a_formula_is_one_option(name: str):
+    letters = set(re.findall(r"\\(?:alpha|beta|gamma|delta|tau)", METHODS[name].formula))
+    symbols = re.findall(r"^\| `\w+` \| \$(.+)\$ \| ", section(name), re.MULTILINE)
+    assert len(symbols) == len(set(symbols))
+    assert letters <= set(symbols)
 
 
 def test_the_summary_counts_the_branches_of_both_networks():

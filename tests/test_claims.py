@@ -1,10 +1,13 @@
 """Claims and their computed verdicts, from invented results."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from kdlib import claims
+from kdlib import claims, tables
+from kdlib.methods import METHODS
 from kdlib.profiles import PROFILES
 from kdlib.stats import PRIMARY_LEVEL, Verdict
 from kdlib.store import Store
@@ -19,7 +22,8 @@ def judged(invented):
     """judged(a1, a2): the judgements after runs whose JDA beats weak2 and rot4 by these points, seed by seed."""
 
     def judge(a1, a2, scale: str = "reference", seeds: list[int] | None = None):
-        setting = Setting.of(scale, seeds=seeds or list(range(5)), device="cpu")
+        own, planned = Setting.of(scale, device="cpu"), tuple(seeds or range(5))
+        setting = replace(own, profile=replace(own.profile, many_seeds=planned), seeds=planned)  # as if fixed before
         study, store = create_study("03_blind_teacher", setting), Store(scale)
         for arm, less in (("JDA", 0 * NOISE), ("weak2", a1), ("rot4", a2)):
             if less is not None:
@@ -131,9 +135,9 @@ def test_demonstrations_give_no_verdict(judged):
     found, setting = judged(2 + NOISE, 2 + NOISE, "quick")
     assert not setting.profile.verdicts
     shown = claims.contrasts_frame(found, setting.profile.verdicts)
-    assert shown.verdict.iloc[0] == shown.verdict.iloc[1] == claims.NO_VERDICT
+    assert shown.verdict.iloc[0] == shown.verdict.iloc[1] == tables.NO_VERDICT
     frame = claims.claims_frame(found, setting.profile.verdicts)
-    assert frame.verdict["a"] == claims.NO_VERDICT
+    assert frame.verdict["a"] == tables.NO_VERDICT
     assert frame.verdict["b"] == "not measured"
 
 
@@ -163,7 +167,7 @@ def test_gaps_count_what_is_missing_and_how_to_get_it(judged):
     first, last = frame.iloc[0], frame.iloc[-1]
     assert first.tolist() == ["10 of 10", "nothing is missing", "–"]  # JDA and weak2, five seeds each
     assert last.runs == "0 of 11"  # five of each, and one head for all of HSAKD
-    assert last.command.endswith("09_ccd_versus_hsakd --profile reference --seeds 0 1 2 3 4")
+    assert last.command.endswith("09_ccd_versus_hsakd --profile reference")
     assert last["missing ones, on one core"].split()[1] in ("min", "h")
 
 
@@ -171,6 +175,29 @@ def test_the_printed_line_names_every_choice():
     setting = Setting.of("paper", "vgg13-vgg8", seeds=[7, 8], device="cpu")
     line = claims.gaps_frame(Store("paper"), setting).iloc[0].command
     assert line == "python -m kdlib run 03_blind_teacher --profile paper --pair vgg13-vgg8 --seeds 7 8"
+
+
+def test_contrasts_with_hsakd_are_those_that_unequal_stages_leave_unmeasured():
+    setting = Setting.of("reference", device="cpu")
+    paired = {m for m, d in METHODS.items() if d.pairs_stages}
+    found = []
+    for name, (_, chapter) in claims.CONTRASTS.items():
+        study = create_study(chapter, setting)
+        found += [name] if paired & {study.arms[a].method for a in study.contrast(name).weights} else []
+    assert tuple(found) == claims.WITH_HSAKD
+    unequal = Setting.of("reference", "cifar100_resnet56-vgg8", device="cpu")
+    assert not unequal.fits("hsakd") and unequal.fits("kd") and setting.fits("hsakd")
+    judged = claims.judge(Store("reference"), unequal)
+    assert [j.name for j in judged] == list(claims.CONTRASTS)
+    assert set(words(judged).values()) == {"not measured"}
+
+
+def test_chosen_seeds_get_no_verdict(judged):
+    judged(1 + NOISE, 1 + NOISE)
+    chosen = Setting.of("reference", seeds=[0, 1, 2, 3, 4], device="cpu")
+    assert not chosen.verdicts and Setting.of("reference", device="cpu").verdicts
+    frame = claims.profiles_frame(chosen)
+    assert frame.reference["a"] == tables.NO_VERDICT
 
 
 @pytest.mark.parametrize(

@@ -435,3 +435,11 @@ def test_real_cifar100(monkeypatch: pytest.MonkeyPatch):
     values = found.train.images[::25].double().transpose(0, 1).flatten(1) / 255
     assert found.train.mean == pytest.approx(values.mean(1).tolist(), abs=0.02)
     assert found.train.std == pytest.approx(values.std(1).tolist(), abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["folder:images", "folder:../images", "photos:images", "folder:"])
+def test_a_folder_is_named_from_the_root(name):
+    """A relative one would be another in a notebook than in a shell, and is part of what identifies a run."""
+    with pytest.raises(ValueError, match="must name its folder from the root or from ~"):
+        data.check_name(name)
+    data.check_name("folder:~/images")

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
-from kdlib import findings
-from kdlib.claims import CLAIMS, CONTRASTS, NO_VERDICT, Judgement
+from kdlib import findings, tables
+from kdlib.claims import CLAIMS, CONTRASTS, Judgement
 from kdlib.stats import PRIMARY_LEVEL, Verdict, mean_interval, power, verdict
 from kdlib.studies import Setting
 
@@ -73,11 +74,25 @@ def test_an_open_claim_says_how_many_seeds_would_do():
     spread = np.std(OPEN, ddof=1)
     assert "**Inconclusive.**" in text and "zero is inside, and so are gains above 0.3 points" in text
     assert "neither confirmed nor refuted." in text
-    number = int(text.split("in four of five studies with ")[1].split(" seeds")[0])
+    number = int(text.split("four of five studies with ")[1].split(" seeds")[0])
     assert power(0.5, spread, number) >= 0.8 > power(0.5, spread, number - 1)
     assert f"vary by {spread:.2f} points" in text and text.count("against the 5 here") == 1
     hopeless = told({"e": 0.1 + 5 * NOISE})["e"]  # a smaller difference than the margin is not looked for
-    assert "a true difference of 0.30 points would show in four of five studies with more than 200 seeds" in hopeless
+    assert "if the true one is +0.30 points, four of five studies with more than 200 seeds would find all" in hopeless
+
+
+def test_where_no_gain_was_seen_seeds_would_tell_it_from_the_margin():
+    """The number of seeds puts the upper end below the margin in four of five studies, by simulation."""
+    differences = -0.2 + 2 * NOISE
+    text = told({"e": differences})["e"]
+    spread, number = np.std(differences, ddof=1), int(text.split("studies with ")[1].split(" seeds")[0])
+    assert "**Inconclusive.**" in text and "if the true one is -0.20 points" in text
+    assert "would find all of the interval below the margin of 0.3" in text
+    draws = np.random.default_rng(7).normal(-0.2, spread, (4000, number))
+    high = draws.mean(1) + t.ppf(1 - (1 - PRIMARY_LEVEL) / 2, number - 1) * draws.std(1, ddof=1) / np.sqrt(number)
+    assert np.mean(high < 0.3) == pytest.approx(
+        0.82, abs=0.05
+    )  # at least 0.8, and whole seeds round up; 4 s.e. are .025
 
 
 def test_a_claim_that_is_half_measured_claims_nothing():
@@ -101,7 +116,7 @@ def test_bytes_are_part_of_what_was_found():
 @pytest.mark.parametrize("differences", [GAIN, LOSS, OPEN])
 def test_a_demonstration_shows_numbers_and_judges_nothing(differences):
     text = told({"d": differences}, verdicts=False)["d"]
-    assert text.endswith("n = 5).") and f"**{NO_VERDICT.capitalize()}.**" in text
+    assert text.endswith("n = 5).") and f"**{tables.NO_VERDICT.capitalize()}.**" in text
     assert not any(word.value in text.lower() for word in Verdict if word is not Verdict.NOT_MEASURED)
 
 
@@ -115,7 +130,8 @@ def test_too_few_seeds_are_said():
     [
         (GAIN, GAIN, "the cosine earns its gain: CCD beats even weights and random ones."),
         (GAIN, OPEN, "nothing can be credited to the cosine here: CCD beats even weights, but not random ones."),
-        (OPEN, LOSS, "nothing can be credited to the cosine here: CCD beats neither even weights nor random ones."),
+        (OPEN, OPEN, "nothing can be credited to the cosine here: CCD beats neither even weights nor random ones."),
+        (OPEN, LOSS, "CCD beats neither even weights nor random ones; it is behind random ones."),
         (GAIN, GAIN[:2], "not measured, or with too few seeds to tell."),
         (np.array([]), GAIN, "not measured, or with too few seeds to tell."),
     ],

@@ -51,7 +51,9 @@ def test_a_plan_adds_up(capsys):
     views = [int(re.search(r"([\d,]+) views", row)[1].replace(",", "")) for row in rows]
     assert sum(views) == sum(c.views for c in costs)
     macs, rate = sum(c.run_macs for c in costs), tables.CORE_MACS_PER_SECOND
-    numbers = r"49 runs, ([\d,]+) views, ([\d.e+]+) TMACs, ([\d,]+) h of one CPU core .* up to ([\d.]+) MB .*"
+    numbers = (
+        r"49 runs of reference, ([\d,]+) views, ([\d.e+]+) TMACs, ([\d,]+) h of one CPU core .* up to ([\d.]+) MB .*"
+    )
     found = re.fullmatch(numbers, total)
     assert int(found[1].replace(",", "")) == sum(views)
     assert float(found[2]) == pytest.approx(macs / 1e12, rel=1e-3)
@@ -96,7 +98,7 @@ def test_a_bad_shard_is_refused(capsys, part):
         (("status", "00_tour", "--profile", "smoke", "--seeds", "1", "1"), "[1, 1]"),
         (("plan", "00_tour", "--profile", "smoke", "--data", "nope"), "'nope'"),
         (("fetch", "imagenet"), "'imagenet'"),
-        (("fetch",), "names"),
+        (("fetch",), "NAME"),
         ((), "command"),
     ],
 )
@@ -140,6 +142,25 @@ def test_status_says_where_it_stops(capsys):
         assert capsys.readouterr().out.endswith(
             f"\ntiers above {last} are not planned, or were not asked for: see --tier\n"
         )
+
+
+def test_a_chapter_that_shows_another_profile_is_counted_and_run_there(capsys, invented, monkeypatch):
+    """Chapter 16 belongs to reference and chapter 10 to imagenet, whichever profile is named."""
+    (spec, *_) = chosen("16_sizing", "reference")
+    Store("reference").put(invented(spec, "reference"))
+    assert main(["status", "16_sizing", "--profile", "paper", "--device", "cpu"]) == 0
+    assert sum(map(int, re.findall(r": (\d+) of \d+ there", capsys.readouterr().out))) == 1
+    asked = []
+    monkeypatch.setattr(command, "run_all", lambda specs, profile, **_: asked.append((profile, len(specs))))
+    assert main(["run", "10_imagenet", "--device", "cpu"]) == 0
+    assert "9 runs at profile imagenet" in capsys.readouterr().out
+    assert asked == [("imagenet", 9)]
+
+
+def test_every_argument_says_what_it_is():
+    (commands,) = (action for action in command.parser()._actions if action.choices)
+    for name, sub in commands.choices.items():
+        assert [a.dest for a in sub._actions if not a.help] == [], name
 
 
 def test_fetch_downloads_by_name(capsys, monkeypatch, isolated):
@@ -224,6 +245,14 @@ def test_finished_runs_are_repeated_and_compared(capsys, immediate, monkeypatch,
     Store("smoke").put(other.model_copy(update={"bits": one.bits}))
     said = refused(capsys, "repeat", one.key, other.key, "--profile", "smoke")
     assert said == f"kdlib repeat: 1 of 2 runs have other bits: {other.key}\n"
+
+
+def test_a_run_of_a_gpu_is_not_repeated_without_one(capsys, invented, make_spec, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    spec = make_spec()
+    spec = spec.model_copy(update={"machine": spec.machine.model_copy(update={"device": "cuda"})})
+    Store("smoke").put(invented(spec, "smoke"))
+    assert "device = 'cuda' is not available" in refused(capsys, "repeat", spec.key, "--profile", "smoke")
 
 
 def test_what_is_not_finished_cannot_be_repeated(capsys, make_spec):

@@ -157,6 +157,21 @@ def test_the_command_names_the_options_of_the_chapter(tiny, p):
     assert "--option" not in kdlib.start("03_blind_teacher", given(data=tiny, p=None, ops="cifar100")).command
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "claim", "word"),
+    [
+        ("03_blind_teacher", {"p": 0.5}, "a", "not decided with these parameters"),
+        ("07_compatibility", {"methods": ["dkd"]}, "e", "not decided with these parameters"),
+        ("03_blind_teacher", {}, "a", "not measured"),
+        ("08_cosine_confidence", {"weights": ["mean"]}, "CCD", "not measured"),  # chapter 09 decides it
+        ("08_cosine_confidence", {"pair": "vgg8-resnet8"}, "CCD", "not measured"),  # HSAKD has no such pair
+        ("03_blind_teacher", {"pair": "vgg8-resnet8"}, "a", "not measured"),
+    ],
+)
+def test_parameters_that_change_what_was_fixed_decide_no_claim(name, fields, claim, word):
+    assert kdlib.start(name, given(missing="gap", **fields)).claim(claim) == word
+
+
 def test_a_smoke_chapter_trains_and_answers(tiny, monkeypatch, immediate):
     monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda **_: None)

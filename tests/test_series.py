@@ -45,9 +45,25 @@ def test_the_suitable_range_is_all_that_cannot_be_told_from_the_best(study):
         assert (x in found.range) == (low <= 0)
     assert found.range == (0.3, 1.0)  # p = 0 is 4 +- 0.1 behind, p = 1 is 0.5 +- 0.5
     assert found.planned == len(study.series["p"]) == 3
-    assert str(found) == "0.3, 1 (best mean at 0.3)"
+    half = [interval.mean - interval.low for interval in found.behind.values()]
+    behind = f"others are left out if they are behind by more than {min(half):.1f} to {max(half):.1f} points"
+    assert str(found) == f"0.3, 1 (best mean at 0.3; {behind})"
     more = dataclasses.replace(found, planned=8)
-    assert str(more) == "0.3, 1 (best mean at 0.3; 3 of 8 planned values are measured)"
+    assert str(more) == f"0.3, 1 (best mean at 0.3; {behind}; 3 of 8 planned values are measured)"
+
+
+def test_the_best_is_found_over_the_seeds_that_both_have(study):
+    """The lucky fourth and fifth seeds of 0.3 do not make it better than 1, which beats it at every seed it has."""
+    values = {0.0: (50, 51, 53), 0.3: (54, 55, 57, 70, 70), 1.0: (54.5, 55.6, 57.5)}
+    assert suitable(study, frame(study, values), "p").best == 1.0
+
+
+def test_only_what_the_profile_plans_is_counted():
+    study = create_study("05_proportion", Setting.of("reference", seeds=[0, 1, 2], device="cpu"))
+    found = suitable(study, frame(study, PROBABILITIES), "p")
+    assert found.planned == 5  # 0.2, 0.4 and 0.8 are of the fourth tier
+    assert {i.level for i in found.behind.values()} == {1 - 0.05 / 4}
+    assert suitable(study, frame(study, PROBABILITIES | {0.4: (54, 54, 54)}), "p").planned == 6
 
 
 def test_too_little_gives_no_range(study):

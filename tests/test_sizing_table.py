@@ -101,6 +101,34 @@ def test_the_arms_of_a_row_are_over_the_seeds_of_its_mean(study, filled):
     assert (half["weak2 %"], half["JDA %"], half["mean %"], half["n"]) == ("31.00", "not run", "", "0 of 3")
 
 
+def test_the_mean_stands_there_once_more_over_shared_seeds(study, filled):
+    frame = filled({"centre": ([40, 50], [44, 54]), "lower rate": ([43], [43])})
+    table = sizing_table.table(study, frame)
+    assert table.loc[["centre", "lower rate"], "mean %"].tolist() == ["47.00", "43.00"]
+    assert table.loc[["centre", "lower rate"], "of shared seeds %"].tolist() == ["42.00", "43.00"]
+    assert table.loc["higher rate", "of shared seeds %"] == ""
+    said = sizing_table.words(study, frame)["questions"]
+    assert "learning rate: lower rate, +1.00 points (one seed) against centre" in said
+
+
+def test_how_far_seeds_are_apart(study, filled):
+    assert sizing_table.from_seed_to_seed(study, filled({"lower rate": ([30, 39], [30, 39])})) == "not measured"
+    frame = filled({"centre": ([40, 41, 42], [44, 46, 49.5])})
+    assert sizing_table.from_seed_to_seed(study, frame) == "2.0 to 5.5 points"
+
+
+def test_the_headline_without_the_seeds_of_the_choice(invented):
+    setting, store = Setting.of("reference", device="cpu"), Store("reference")
+    headline = create_study("03_blind_teacher", setting)
+    gains = dict(enumerate([9.0, 9.0, 9.0, 1.0, 2.0, 3.0, 1.5, 2.5, 2.0, 2.0]))
+    for arm, share in (("JDA", 1), ("weak2", 0)):
+        for spec in headline.specs(arm):
+            store.put(invented(spec, "reference", top1=40 + share * gains[spec.seed]))
+    others = [gain for seed, gain in gains.items() if seed > 2]  # the candidates have seeds 0, 1 and 2
+    said = sizing_table.untouched(create_study("16_sizing", setting), Store("reference"))
+    assert said.startswith(f"{np.mean(others):+.2f} points (99.4 % interval [") and said.endswith(", n = 7)")
+
+
 def test_a_question_with_one_candidate_measured_has_no_best(study, filled):
     said = sizing_table.words(study, filled({"centre": ([40], [44]), "lower rate": ([30], [31])}))
     assert "learning rate: centre" in said["questions"] and "student: not measured" in said["questions"]

@@ -87,11 +87,12 @@ def test_of_two_machines_the_same_one_counts_for_all_arms(make_spec, invented):
     assert len({Store("smoke").get(spec).spec.machine for spec in students}) == 1
 
 
-def test_published_results_of_another_profile_do_not_count(student, invented):
-    Store("quick").put(invented(student, "quick"))
-    Store("quick").publish()
+def test_a_published_result_counts_at_every_profile_that_has_its_spec(student, invented):
+    result = invented(student, "quick")
+    Store("quick").put(result)
     assert Store("smoke").get(student) is None
-    assert Store("quick").get(student) is not None
+    Store("quick").publish()
+    assert Store("smoke").get(student) == Store("quick").get(student) == result
 
 
 def test_another_experiment_is_not_found(student, invented, make_spec):

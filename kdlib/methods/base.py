@@ -100,9 +100,9 @@ class NoOptions(Record):
 class KDOptions(Record):
     """Weights of the two terms; the KL term is also multiplied by temperature squared."""
 
-    temperature: Number = Field(4.0, gt=0)
-    ce_weight: Number = Field(1.0, ge=0)
-    kd_weight: Number = Field(1.0, ge=0)
+    temperature: Number = Field(4.0, gt=0, title=r"T")
+    ce_weight: Number = Field(1.0, ge=0, title=r"\alpha")
+    kd_weight: Number = Field(1.0, ge=0, title=r"\beta")
 
 
 def kd_term(batch: Batch, options: KDOptions) -> Term:
@@ -115,7 +115,8 @@ def kd_term(batch: Batch, options: KDOptions) -> Term:
 class Definition:
     """A method as data.
 
-    loss: (Batch, options) -> Loss; options: their names, defaults and ranges; source: the paper; formula: LaTeX.
+    loss: (Batch, options) -> Loss; options: their names, defaults, ranges and, as titles, symbols in the formula;
+    source: the paper; formula: LaTeX.
     needs_teacher: whether it learns from a teacher. taught_by: the methods whose runs train the teacher's head, if the
     teacher needs one. trains_student: False trains only a head on the teacher's own frozen backbone.
     views: the numbers of views per image that a policy may make (None: any). spread: what the method makes of each view

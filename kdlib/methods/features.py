@@ -14,7 +14,7 @@ class SPKDOptions(KDOptions):
     """weight: of the similarity term. Published without the KD term: kd_weight is 0."""
 
     kd_weight: Number = Field(0.0, ge=0)
-    weight: Number = Field(3000.0, ge=0)
+    weight: Number = Field(3000.0, ge=0, title=r"\gamma")
 
 
 def _labels_and_kd(batch: Batch, options: KDOptions) -> dict[str, Term]:
@@ -33,7 +33,7 @@ class CRDOptions(KDOptions):
     """weight: of the contrastive term; negatives: K, drawn for each image. Published without the KD term."""
 
     kd_weight: Number = Field(0.0, ge=0)
-    weight: Number = Field(0.8, ge=0)
+    weight: Number = Field(0.8, ge=0, title=r"\gamma")
     negatives: Whole = Field(16384, ge=1)
 
 

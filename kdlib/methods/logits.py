@@ -36,7 +36,7 @@ def _ccd(batch: Batch, options: CCDOptions) -> Loss:
 class FourTermOptions(Record):
     """weights: of CE on x, CE on x~, KL on x and KL on x~, in this order; (1, 1, 1, 1) is KD on two views."""
 
-    temperature: Number = Field(4.0, gt=0)
+    temperature: Number = Field(4.0, gt=0, title="T")
     weights: tuple[Weight, Weight, Weight, Weight] = (1.0, 1.0, 1.0, 1.0)
 
 
@@ -53,11 +53,11 @@ class DKDOptions(Record):
     """beta: weight of the non-target part (2, 6 or 8 in the paper, by pair of networks); warm_up: share of the run's
     epochs over which the weight of both parts rises (20 of 240)."""
 
-    temperature: Number = Field(4.0, gt=0)
+    temperature: Number = Field(4.0, gt=0, title="T")
     ce_weight: Number = Field(1.0, ge=0)
-    alpha: Number = Field(1.0, ge=0)
-    beta: Number = Field(8.0, ge=0)
-    warm_up: Number = Field(20 / 240, ge=0, le=1)
+    alpha: Number = Field(1.0, ge=0, title=r"\alpha")
+    beta: Number = Field(8.0, ge=0, title=r"\beta")
+    warm_up: Number = Field(20 / 240, ge=0, le=1, title="e_0")
 
 
 def _dkd(batch: Batch, options: DKDOptions) -> Loss:

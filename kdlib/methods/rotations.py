@@ -43,12 +43,12 @@ class SSKDOptions(Record):
     """temperature: of the KL terms; similarity_temperature: tau; turned_ratio, similarity_ratio: the share of the rows
     on which the teacher is wrong that is kept."""
 
-    temperature: Number = Field(4.0, gt=0)
-    similarity_temperature: Number = Field(0.5, gt=0)
-    ce_weight: Number = Field(0.1, ge=0)
-    kd_weight: Number = Field(0.9, ge=0)
-    turned_weight: Number = Field(2.7, ge=0)
-    similarity_weight: Number = Field(10.0, ge=0)
+    temperature: Number = Field(4.0, gt=0, title=r"T")
+    similarity_temperature: Number = Field(0.5, gt=0, title=r"\tau")
+    ce_weight: Number = Field(0.1, ge=0, title=r"\alpha")
+    kd_weight: Number = Field(0.9, ge=0, title=r"\beta")
+    turned_weight: Number = Field(2.7, ge=0, title=r"\gamma")
+    similarity_weight: Number = Field(10.0, ge=0, title=r"\delta")
     turned_ratio: Number = Field(1.0, ge=0, le=1)
     similarity_ratio: Number = Field(0.75, ge=0, le=1)
 
@@ -103,7 +103,7 @@ def _hsakd_joint(batch: Batch, options: NoOptions) -> Loss:
 class HSAKDOptions(Record):
     """Weights of the terms; both KL terms are also multiplied by temperature squared."""
 
-    temperature: Number = Field(3.0, gt=0)
+    temperature: Number = Field(3.0, gt=0, title=r"T")
     ce_weight: Number = Field(1.0, ge=0)
     kd_weight: Number = Field(1.0, ge=0)
     branch_weight: Number = Field(1.0, ge=0)

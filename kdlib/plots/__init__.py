@@ -88,10 +88,7 @@ def arms(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label:
 
 @styled
 def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "difference, points of top-1") -> Figure:
-    """One paired difference per line with its interval (from three seeds on); the line at zero, the band of the margin.
-
-    An arrow at the frame says that the interval goes on.
-    """
+    """One paired difference per line with its interval (from three seeds on), zero, and the band of the margin."""
     figure, axis = plt.subplots(figsize=(6.8, 0.42 * len(rows) + 0.9))
     spread = [abs(i.mean) for i in rows.values() if i.n] or [1.0]
     limit = max([*spread, *(max(abs(i.low), abs(i.high)) for i in rows.values() if i.shown), 1.0]) * 1.15
@@ -102,10 +99,7 @@ def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "d
             axis.annotate("not measured", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
             continue
         if interval.shown:
-            axis.plot([max(interval.low, -limit), min(interval.high, limit)], [y, y], color=BLUE, lw=1.8)
-            for end, arrow, goes_on in ((-limit, "<", interval.low < -limit), (limit, ">", interval.high > limit)):
-                if goes_on:
-                    axis.plot([end], [y], marker=arrow, color=BLUE, ms=7, clip_on=False)
+            axis.plot([interval.low, interval.high], [y, y], color=BLUE, lw=1.8)
         axis.scatter([interval.mean], [y], color=BLUE, s=34, zorder=3)
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6), xlim=(-limit, limit))

@@ -9,6 +9,9 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import ConfigDict, ValidationError, create_model
+
+from kdlib.records import sentence
 from kdlib.studies import (
     another_student,
     augmented_teacher,
@@ -78,7 +81,7 @@ def own_options(name: str) -> dict[str, tuple[Any, Any]]:
 
 
 def create_study(name: str, setting: Setting, **options: Any) -> Study:
-    """The study called `name`. Raises ValueError for an unknown study or a bad option."""
+    """The study called `name`. Raises ValueError for an unknown study, or an option of a wrong name, type or value."""
     if name not in STUDIES:
         raise ValueError(f"study = {name!r} is unknown; allowed are {', '.join(STUDIES)}")
     allowed = own_options(name)
@@ -87,7 +90,12 @@ def create_study(name: str, setting: Setting, **options: Any) -> Study:
             raise ValueError(f"{name} has no option {option!r}; allowed are {', '.join(allowed) or 'none'}")
     if setting.profile.name == "imagenet" and name != "10_imagenet":
         raise ValueError(f"profile = 'imagenet' belongs to chapter 10_imagenet; {name} has the other profiles")
-    return STUDIES[name](setting, **options)
+    model = create_model("Options", __config__=ConfigDict(strict=True), **allowed)
+    try:
+        checked = model(**options)
+    except ValidationError as error:
+        raise ValueError(f"option {sentence(error, model)}") from None
+    return STUDIES[name](setting, **checked.model_dump())
 
 
 def command_line(name: str, given: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from kdlib.methods import find_method
 from kdlib.models import MODELS
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.profiles import Profile, profile
-from kdlib.specs import Machine, Policy, Public, Recipe, RunSpec, Spec, teacher_model
+from kdlib.specs import Machine, Policy, Public, Recipe, RunSpec, Spec, stages_of, teacher_model
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,11 @@ class Setting:
         fields += ["seeds"] if self.chosen else []
         return {"profile": self.profile.name} | {f: getattr(self, f) for f in fields}
 
+    @property
+    def verdicts(self) -> bool:
+        """Whether claims are judged: not at a demonstration, nor with other seeds than were fixed before the runs."""
+        return self.profile.verdicts and not self.chosen
+
     def seeds_of(self, arm: Arm) -> tuple[int, ...]:
         """The seeds of an arm: those that were chosen, or as many as the profile plans for arms of its kind."""
         if self.chosen:
@@ -142,8 +147,21 @@ class Setting:
 
     @property
     def networks(self) -> tuple[str, str]:
-        """Names of the teacher and of the student."""
-        return self.profile.pairs.get(self.pair) or tuple(self.pair.split("-"))
+        """Names of the teacher and of the student.
+
+        A teacher that the profile's own pairs name is the same one in every pair, be it a public checkpoint.
+        """
+        if self.pair in self.profile.pairs:
+            return self.profile.pairs[self.pair]
+        teacher, student = self.pair.split("-")
+        named = {pair.split("-")[0]: networks[0] for pair, networks in self.profile.pairs.items()}
+        return named.get(teacher, teacher), student
+
+    def fits(self, method: str) -> bool:
+        """Whether the two networks go with a method: some pair the stages of both one by one."""
+        teacher, student = self.networks
+        teacher = PUBLIC[teacher].model if teacher in PUBLIC else teacher
+        return not find_method(method).pairs_stages or stages_of(teacher) == stages_of(student)
 
     def teacher(self, seed: int = 0) -> RunSpec | Public:
         """The teacher of student seed `seed`: a public checkpoint, or a run that never saw an augmented view.

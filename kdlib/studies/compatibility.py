@@ -20,7 +20,7 @@ UNTURNED = DECIDING[:2]
 SLOW_HSAKD = f"{NAMES['hsakd']} (rate/{SLOWER})"
 
 
-def create(setting: Setting, methods: list | None = None) -> Study:
+def create(setting: Setting, methods: list[str] | None = None) -> Study:
     """The study of chapter 07_compatibility.
 
     methods: names of methods other than KD, by default all five. The mean gain of the `DECIDING` ones decides the

@@ -19,7 +19,7 @@ FOUR_TERMS = {
 }  # fmt: skip
 
 
-def create(setting: Setting, weights: list | None = None) -> Study:
+def create(setting: Setting, weights: list[str] | None = None) -> Study:
     """The study of chapter 08_cosine_confidence. weights: keys of WEIGHT_NAMES; ValueError for others."""
     weights = list(weights or (DEMONSTRATED if setting.profile.trains else CCD_WEIGHTS))
     unknown = [w for w in weights if w not in CCD_WEIGHTS]

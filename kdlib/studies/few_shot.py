@@ -11,13 +11,15 @@ WAYS = {
 }
 
 
-def create(setting: Setting, fractions: list | None = None) -> Study:
+def create(setting: Setting, fractions: list[float] | None = None) -> Study:
     """The study of chapter 06_few_shot: nested subsets, equal steps at every fraction, in every arm.
 
-    fractions: shares of the training images. Two of them are also trained for equal epochs, where a smaller subset
-    makes fewer steps.
+    fractions: shares of the training images, above 0 and up to 1; ValueError for others. Two of them are also trained
+    for equal epochs, where a smaller subset makes fewer steps.
     """
     scale = setting.profile
+    if not all(0 < fraction <= 1 for fraction in fractions or ()):
+        raise ValueError(f"fractions = {fractions!r} must be shares of the training images, above 0 and up to 1")
     chosen = sorted({scale.few_shot_fraction, *(fractions or scale.few_shot)})
     ways = {name: way for name, way in WAYS.items() if not scale.trains or name in ("weak2", "JDA", "CCD")}
     arms = [arm for f in chosen for arm in _arms(ways, f, _equal_steps(setting, f), "", scale.few_shot_fraction)]

@@ -4,7 +4,7 @@ from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Setting, Study, by_label
 
 
-def create(setting: Setting, probabilities: list | None = None) -> Study:
+def create(setting: Setting, probabilities: list[float] | None = None) -> Study:
     """The study of chapter 11_good_views. probabilities: values of p above 0 for JDA; p = 0 is weak2.
 
     Every policy is measured on the teacher and has students, which are those of other chapters but for twin and cutout.

@@ -7,7 +7,7 @@ SEEDS = {0.0: "many", 0.3: "many", 1.0: "usual"}  # of the values of p that deci
 FIRST = (0.1, 0.5, 0.6, 1.0)  # of the others, and of the shares: on both sides of what decides
 
 
-def create(setting: Setting, probabilities: list | None = None, shares: list | None = None) -> Study:
+def create(setting: Setting, probabilities: list[float] | None = None, shares: list[float] | None = None) -> Study:
     """The study of chapter 05_proportion.
 
     probabilities: values of p; shares: shares of augmented views at p = 0.3. 0, 0.3 and 1 are always among the former.

@@ -8,14 +8,16 @@ from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
 FRESH, EXACT = "fresh views", "fresh views, float32"
 
 
-def create(setting: Setting, sets: list | None = None) -> Study:
+def create(setting: Setting, sets: list[int] | None = None) -> Study:
     """The study of chapter 14_view_bank: KD + JDA with V sets of views per image, and with fresh ones.
 
     Images and recipe are the profile's, or its `bank_fraction` and `bank_recipe`. sets: values of V, whole numbers from
     1 up; by default 1, 2, 4, 8 and 16 (1 and 4 at smoke and quick). ValueError for anything else.
     """
     default = (1, 4) if setting.profile.trains else (1, 2, 4, 8, 16)
-    chosen = sorted({_checked(v) for v in sets or default})
+    chosen = sorted(set(sets or default))
+    if chosen[0] < 1:
+        raise ValueError(f"sets = {sets!r} must be numbers of sets of views, from 1 up")
     by_v = {f"V = {v}": v for v in chosen}
     arms = by_label(
         _arm(setting, FRESH), *(_arm(setting, label, bank=v) for label, v in by_v.items()),
@@ -33,9 +35,3 @@ def _arm(setting: Setting, label: str, **fields: Any) -> Arm:
     scale = setting.profile
     recipe = scale.bank_recipe.model_dump() if scale.bank_recipe else {}
     return Arm(label, Policy(name="jda"), fraction=scale.bank_fraction, recipe=recipe, seeds="few", tier=3, **fields)
-
-
-def _checked(sets: int) -> int:
-    if isinstance(sets, bool) or not isinstance(sets, int) or sets < 1:
-        raise ValueError(f"sets: {sets!r} is no number of sets of views; allowed are whole numbers from 1 up")
-    return sets

@@ -45,7 +45,10 @@ def test_runs_are_those_of_other_chapters(scale):
 def test_the_values_of_p_can_be_chosen():
     study = study_at("smoke", probabilities=[1, 0.0, 0.25, 1.0])
     assert study.series["p"] == {"JDA, p = 0.25": 0.25, "JDA, p = 1": 1.0}  # p = 0 is weak2
-    for given, words in (([0.1, 1.5], "p = 1.5 is not a probability"), (["x"], "p = 'x' is not a probability")):
+    for given, words in (
+        ([0.1, 1.5], "p = 1.5 is not a probability"),
+        (["x"], "option probabilities.0 = 'x' is not allowed"),
+    ):
         with pytest.raises(ValueError, match=words) as caught:
             study_at("smoke", probabilities=given)
         assert "\n" not in str(caught.value)

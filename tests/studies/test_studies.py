@@ -347,3 +347,37 @@ def test_a_public_teacher_has_one_head_for_all_seeds(scale, teachers):
     study = create_study("07_compatibility", Setting.of(scale, device="cpu"))
     for arm in ("HSAKD + JDA", "HSAKD + weak2"):
         assert len({spec.teacher.key for spec in study.specs(arm)}) == teachers
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("06_few_shot", {"fractions": [0]}, "fractions = [0.0] must be shares of the training images, above 0 and"),
+        ("06_few_shot", {"fractions": [0.5, 1.5]}, "fractions = [0.5, 1.5] must be shares of the training images"),
+        ("06_few_shot", {"fractions": 0.5}, "option fractions = 0.5 is not allowed: input should be a valid list"),
+        ("06_few_shot", {"fractions": ["a"]}, "option fractions.0 = 'a' is not allowed"),
+        ("07_compatibility", {"methods": [["a"]]}, "option methods.0 = ['a'] is not allowed"),
+        ("05_proportion", {"shares": [None]}, "option shares.0 = None is not allowed"),
+        ("05_proportion", {"probabilities": ["x"]}, "option probabilities.0 = 'x' is not allowed"),
+        ("08_cosine_confidence", {"weights": "cosine"}, "option weights = 'cosine' is not allowed"),
+    ],
+)
+def test_options_of_a_wrong_type_or_value_are_refused_in_one_sentence(name, options, said):
+    with pytest.raises(ValueError, match=".") as refusal:
+        create_study(name, Setting.of("quick", device="cpu"), **options)
+    assert str(refusal.value).startswith(said) and "\n" not in str(refusal.value)
+
+
+def test_a_teacher_of_the_profiles_pairs_is_the_same_in_every_pair():
+    own = Setting.of("reference", device="cpu")
+    other = Setting.of("reference", "resnet56-resnet20", device="cpu")
+    assert other.networks == ("cifar100_resnet56", "resnet20") and other.teacher() == own.teacher()
+    assert Setting.of("reference", "wrn_16_2-resnet8", device="cpu").networks == ("wrn_16_2", "resnet8")
+    assert Setting.of("paper", "resnet56-resnet8", device="cpu").networks == ("resnet56", "resnet8")
+
+
+@pytest.mark.parametrize("name", ["10_imagenet", "16_sizing"])
+def test_chapters_that_show_another_profile_keep_the_device(name, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    assert create_study(name, Setting.of("paper", device="cpu")).setting.machine.device == "cpu"

@@ -54,7 +54,13 @@ def test_the_numbers_of_sets_can_be_chosen():
     assert list(study.measurements["timing"].runs) == [FRESH, "V = 3"]
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "4", None])
-def test_anything_else_is_refused(value):
-    with pytest.raises(ValueError, match=r"^sets: .* is no number of sets of views; allowed are whole numbers"):
+@pytest.mark.parametrize("value", [0, -1])
+def test_less_than_one_set_is_refused(value):
+    with pytest.raises(ValueError, match=rf"^sets = \[2, {value}\] must be numbers of sets of views, from 1 up$"):
+        study_at("smoke", sets=[2, value])
+
+
+@pytest.mark.parametrize("value", [1.5, True, "4", None])
+def test_what_is_no_whole_number_is_refused(value):
+    with pytest.raises(ValueError, match=r"^option sets\.1 = .* is not allowed: input should be a valid integer$"):
         study_at("smoke", sets=[2, value])
