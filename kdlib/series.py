@@ -1,5 +1,6 @@
 """Arms that are points of a curve: accuracy against x, gain against x, and where x is suitable."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,12 +42,10 @@ class Suitable:
         """The range in words, which may have gaps; how well the points are told apart; and how many are missing."""
         measured = len(self.behind) + 1
         of = "" if measured == self.planned else f"; {measured} of {self.planned} planned values are measured"
-        known = sorted({f"{i.mean - i.low:.1f}" for i in self.behind.values()}, key=float)
-        ends = " to ".join(dict.fromkeys((known[0], known[-1])))
-        return (
-            f"{', '.join(f'{x:g}' for x in self.range)} (best mean at {self.best:g}; others are left out if they are "
-            f"behind by more than {ends} points{of})"
-        )
+        halves = sorted(i.mean - i.low for i in self.behind.values() if i.n > 1)
+        ends = " to ".join(dict.fromkeys(f"{half:.1f}" for half in (*halves[:1], *halves[-1:])))
+        told = f"; others are left out if they are behind by more than {ends} points" if ends else ""
+        return f"{', '.join(f'{x:g}' for x in self.range)} (best mean at {self.best:g}{told}{of})"
 
 
 def suitable(study: Study, frame: pd.DataFrame, name: str, level: float = 0.95) -> Suitable | None:
@@ -64,7 +63,8 @@ def suitable(study: Study, frame: pd.DataFrame, name: str, level: float = 0.95) 
         return None
 
     def lead(x: float) -> float:
-        return min(float(paired_differences(values[x], values[other]).mean()) for other in values if other != x)
+        ahead = [paired_differences(values[x], values[other]) for other in values if other != x]
+        return min((float(each.mean()) for each in ahead if each.size), default=-math.inf)
 
     best = max(values, key=lead)
     last = study.setting.profile.tiers

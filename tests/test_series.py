@@ -58,6 +58,15 @@ def test_the_best_is_found_over_the_seeds_that_both_have(study):
     assert suitable(study, frame(study, values), "p").best == 1.0
 
 
+def test_points_without_a_seed_in_common_are_not_told_apart(study):
+    arms = {x: arm for arm, x in study.series["p"].items()}
+    seeds = {0.0: (0, 1, 2), 0.3: (3, 4, 5)}
+    rows = [{"arm": arms[x], "seed": s, "top1": 50 + x + s} for x, some in seeds.items() for s in some]
+    found = suitable(study, pd.DataFrame(rows), "p")
+    assert found.range == (0.0, 0.3) and [i.n for i in found.behind.values()] == [0]
+    assert "left out" not in str(found) and "2 of 3 planned" in str(found)
+
+
 def test_only_what_the_profile_plans_is_counted():
     study = create_study("05_proportion", Setting.of("reference", seeds=[0, 1, 2], device="cpu"))
     found = suitable(study, frame(study, PROBABILITIES), "p")
