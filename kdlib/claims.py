@@ -108,7 +108,7 @@ def _judge(name: str, study: Study, frame: pd.DataFrame) -> Judgement:
     word = judge_contrast(study, contrast, interval)
     fewer = cheaper(study, contrast) if contrast.cheaper else None
     parts = _parts(contrast, frame, set(by_seed))
-    return Judgement(name, CONTRASTS[name][0], study.name, differences, interval, word, fewer, parts)
+    return Judgement(name, *CONTRASTS[name], differences, interval, word, fewer, parts)
 
 
 def _parts(contrast: Contrast, frame: pd.DataFrame, seeds: set[int]) -> dict[tuple[str, str], float]:

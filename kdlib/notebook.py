@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 from myst_nb import glue
-from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,7 +19,7 @@ from kdlib.data import BUNDLED, Data, available, load_data
 from kdlib.explorers import Examples, gather_examples
 from kdlib.measures.views import draw_views
 from kdlib.methods import find_method
-from kdlib.records import sentence
+from kdlib.records import check_values
 from kdlib.runs import missing, needed, run_all
 from kdlib.series import Suitable, gains, points, suitable
 from kdlib.specs import Public, RunSpec, backbone_source
@@ -47,14 +46,10 @@ def check_parameters(name: str, values: Mapping[str, Any], cells: Sequence[str] 
     for target in assigned_names(injected[-1]) if injected else ():
         if target not in fields:
             raise ValueError(f"parameter {target!r} is unknown in {name}; allowed are {', '.join(fields)}")
-    model = create_model("Parameters", __config__=ConfigDict(extra="forbid", strict=True), **fields)
-    try:
-        checked = model(**{field: values[field] for field in fields if field in values})
-    except ValidationError as error:
-        raise ValueError(f"parameter {sentence(error, model)}") from None
-    if checked.missing not in MISSING:
-        raise ValueError(f"parameter missing = {checked.missing!r} is unknown; allowed are {', '.join(MISSING)}")
-    return checked.model_dump()
+    checked = check_values("parameter", fields, {field: values[field] for field in fields if field in values})
+    if checked["missing"] not in MISSING:
+        raise ValueError(f"parameter missing = {checked['missing']!r} is unknown; allowed are {', '.join(MISSING)}")
+    return checked
 
 
 def assigned_names(source: str) -> list[str]:

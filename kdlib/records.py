@@ -1,8 +1,9 @@
 """The base of every record that users fill in: frozen, no unknown fields, errors in one sentence."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 Whole = Annotated[int, Field(strict=True)]  # neither "3" nor True
 Number = Annotated[float, Field(strict=True)]
@@ -31,3 +32,16 @@ def sentence(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"{field} is missing: {kind.__name__} needs it"
     return f"{field} = {first['input']!r} is not allowed: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def check_values(what: str, fields: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of some fields, with the defaults of those that are not given.
+
+    fields: name -> (type, default), "..." for a value that must be given. Raises ValueError in one sentence, which
+    begins with what the fields are, for an unknown name or a wrong type.
+    """
+    model = create_model("Parameters", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        return model(**values).model_dump()
+    except ValidationError as error:
+        raise ValueError(f"{what} {sentence(error, model)}") from None

@@ -84,9 +84,10 @@ def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     The first three are over the seeds that both arms have; where there are none, over those of the one arm. The mean
     stands there once more over the seeds that all finished candidates share.
     """
-    chosen, rows, shared = used(study), [], shared_seeds(finished(frame, candidates(study)))
+    found = finished(frame, candidates(study))
+    chosen, rows, shared = used(study), [], shared_seeds(found)
     for name in candidates(study):
-        specs, score = study.specs(label_of(name, "weak2")), mean_interval(list(scores(frame, name).values()))
+        specs, by = study.specs(label_of(name, "weak2")), found.get(name, {})
         recipe = specs[0].recipe
         rows.append(
             {
@@ -96,9 +97,9 @@ def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
                 "learning rate": f"{recipe.learning_rate:g}",
                 "student": specs[0].student,
                 **{f"{view} %": _shown(frame, name, view) for view in VIEWS},
-                "mean %": _mean(score),
-                "of shared seeds %": _mean(mean_interval([v for s, v in scores(frame, name).items() if s in shared])),
-                "n": f"{score.n} of {len(specs)}",
+                "mean %": _mean(mean_interval(list(by.values()))),
+                "of shared seeds %": _mean(mean_interval([by[seed] for seed in sorted(shared) if by])),
+                "n": f"{len(by)} of {len(specs)}",
                 "used": "yes" if name == chosen else "",
             }
         )

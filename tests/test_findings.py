@@ -90,9 +90,8 @@ def test_where_no_gain_was_seen_seeds_would_tell_it_from_the_margin():
     assert "would find all of the interval below the margin of 0.3" in text
     draws = np.random.default_rng(7).normal(-0.2, spread, (4000, number))
     high = draws.mean(1) + t.ppf(1 - (1 - PRIMARY_LEVEL) / 2, number - 1) * draws.std(1, ddof=1) / np.sqrt(number)
-    assert np.mean(high < 0.3) == pytest.approx(
-        0.82, abs=0.05
-    )  # at least 0.8, and whole seeds round up; 4 s.e. are .025
+    # at least 0.8, and whole seeds round up; four standard errors are 0.025
+    assert np.mean(high < 0.3) == pytest.approx(0.82, abs=0.05)
 
 
 def test_a_claim_that_is_half_measured_claims_nothing():

@@ -9,9 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError, create_model
-
-from kdlib.records import sentence
+from kdlib.records import check_values
 from kdlib.studies import (
     another_student,
     augmented_teacher,
@@ -90,12 +88,7 @@ def create_study(name: str, setting: Setting, **options: Any) -> Study:
             raise ValueError(f"{name} has no option {option!r}; allowed are {', '.join(allowed) or 'none'}")
     if setting.profile.name == "imagenet" and name != "10_imagenet":
         raise ValueError(f"profile = 'imagenet' belongs to chapter 10_imagenet; {name} has the other profiles")
-    model = create_model("Options", __config__=ConfigDict(strict=True), **allowed)
-    try:
-        checked = model(**options)
-    except ValidationError as error:
-        raise ValueError(f"option {sentence(error, model)}") from None
-    return STUDIES[name](setting, **checked.model_dump())
+    return STUDIES[name](setting, **check_values("option", allowed, options))
 
 
 def command_line(name: str, given: Mapping[str, Any]) -> str:

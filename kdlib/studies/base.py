@@ -125,6 +125,10 @@ class Setting:
         check_name(data)
         return cls(scale, pair, planned, Machine.of(device), data, bool(seeds))
 
+    def at(self, name: str) -> "Setting":
+        """The setting of another profile, on the same machine and with the seeds that were chosen, if they were."""
+        return Setting.of(name, seeds=list(self.seeds) if self.chosen else None, device=self.machine.device)
+
     @property
     def choices(self) -> dict[str, Any]:
         """What differs from the profile's own, as `kdlib.studies.command_line` takes it."""
@@ -159,9 +163,8 @@ class Setting:
 
     def fits(self, method: str) -> bool:
         """Whether the two networks go with a method: some pair the stages of both one by one."""
-        teacher, student = self.networks
-        teacher = PUBLIC[teacher].model if teacher in PUBLIC else teacher
-        return not find_method(method).pairs_stages or stages_of(teacher) == stages_of(student)
+        stages = [stages_of(name) for name in (teacher_model(self.teacher()), self.networks[1])]
+        return not find_method(method).pairs_stages or stages[0] == stages[1]
 
     def teacher(self, seed: int = 0) -> RunSpec | Public:
         """The teacher of student seed `seed`: a public checkpoint, or a run that never saw an augmented view.

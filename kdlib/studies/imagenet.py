@@ -21,8 +21,7 @@ def create(setting: Setting) -> Study:
     if setting.profile.trains:
         setting = exercise(setting)
     elif setting.profile.name != "imagenet":
-        chosen = list(setting.seeds) if setting.chosen else None
-        setting = Setting.of("imagenet", seeds=chosen, device=setting.machine.device)
+        setting = setting.at("imagenet")
     jda = Policy(name="jda", options={"ops": "imagenet"})
     arms = by_label(
         Arm("KD + weak2", Policy(name="weak2")), Arm("KD + JDA", jda), Arm("CCD", jda, "ccd"),

@@ -45,8 +45,7 @@ def create(setting: Setting) -> Study:
     """
     scale = setting.profile
     if not scale.trains and scale.name != "reference":
-        chosen = list(setting.seeds) if setting.chosen else None
-        setting = Setting.of("reference", seeds=chosen, device=setting.machine.device)
+        setting = setting.at("reference")
     small = {"centre": {}, "lower rate": {"recipe": {"learning_rate": scale.recipe.learning_rate / 2}}}
     candidates = small if scale.trains else {name: _fields(*values) for name, values in CANDIDATES.items()}
     arms = [
