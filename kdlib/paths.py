@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "data" / "fashion_mnist_8k.npz"
+TEACHERS = ROOT / "data" / "teachers"  # runs that come with the project: those whose students learn at profile quick
 
 
 def _folder(variable: str, default: Path) -> Path:

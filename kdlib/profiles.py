@@ -87,7 +87,8 @@ PROFILES: Mapping[str, Profile] = {
         name="smoke",
         summary="smoke: two or three steps, to see that every cell runs; the numbers mean nothing",
         data=BUNDLED,
-        pairs={"resnet8-resnet8": ("resnet8", "resnet8")},
+        pairs={"resnet8_tiny-resnet8_tiny": ("resnet8_tiny", "resnet8_tiny")},
+        second_student="resnet14_tiny",
         recipe=Recipe(views_per_step=32, views_per_image=4, learning_rate=0.05, weight_decay=5e-4, evaluations=1),
         teacher_recipe=Recipe(
             views_per_step=32, views_per_image=4, learning_rate=0.05, weight_decay=5e-4, evaluations=1
@@ -108,12 +109,16 @@ PROFILES: Mapping[str, Profile] = {
         name="quick",
         summary="quick: a demonstration on the bundled images, trained live; too small for a verdict",
         data=BUNDLED,
-        pairs={"resnet14-resnet8": ("resnet14", "resnet8")},
-        recipe=Recipe(views_per_step=32, views_per_image=24, learning_rate=0.1, weight_decay=5e-4),
+        pairs={"resnet14_tiny-resnet8_tiny": ("resnet14_tiny", "resnet8_tiny")},
+        second_student="resnet14_tiny",
+        recipe=Recipe(views_per_step=32, views_per_image=24, learning_rate=0.1, weight_decay=5e-4, evaluations=2),
+        # These come with the project, see data/make_teachers.py.
         teacher_recipe=Recipe(
-            views_per_step=64, views_per_image=5, learning_rate=0.1, weight_decay=5e-4, evaluations=1
+            views_per_step=64, views_per_image=20, learning_rate=0.1, weight_decay=5e-4, evaluations=1
         ),
-        heads_recipe=Recipe(views_per_step=64, views_per_image=4, learning_rate=0.05, weight_decay=5e-4, evaluations=1),
+        heads_recipe=Recipe(
+            views_per_step=64, views_per_image=20, learning_rate=0.05, weight_decay=5e-4, evaluations=1
+        ),
         seeds=(0, 1),
         fraction=1 / 24,
         few_shot=(1 / 50, 1 / 24),

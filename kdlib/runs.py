@@ -47,7 +47,7 @@ def missing(specs: Iterable[Spec], store: Store) -> list[Spec]:
 
     def visit(spec: Spec, weights: bool) -> None:
         there = store.get(spec) is not None
-        if spec.key in todo or there and not (weights and not (store.folder(spec) / "weights.safetensors").exists()):
+        if spec.key in todo or there and not (weights and store.weights(spec) is None):
             return
         for run in spec.prerequisites:
             visit(run, weights=True)
@@ -124,9 +124,10 @@ def load_teacher(spec: Spec, store: Store) -> Network | None:
 
 
 def complete(spec: Spec, store: Store) -> bool:
-    """Whether this machine holds the result of a spec and, for a run, its weights."""
-    files = ("result.json", "weights.safetensors") if isinstance(spec, RunSpec) else ("result.json",)
-    return all((store.folder(spec) / file).exists() for file in files)
+    """Whether this machine holds the result of a spec and, for a run, its weights beside it."""
+    weights = store.weights(spec) if isinstance(spec, RunSpec) else None
+    folder = weights.parent if weights else store.folder(spec)
+    return (folder / "result.json").exists() and (weights is not None or not isinstance(spec, RunSpec))
 
 
 def provenance(spec: Spec, seconds: float | None) -> dict:

@@ -1,4 +1,5 @@
-"""Where results are found and kept: results/ (published, committed) first, then runs/PROFILE/ (this machine)."""
+"""Where results are found and kept: results/ (published, committed) first, then runs/PROFILE/ (this machine), then
+data/teachers/ (trained teachers that come with the project)."""
 
 import json
 import shutil
@@ -21,16 +22,19 @@ from kdlib.specs import Public, RunSpec, Spec, backbone_source
 
 
 class Store:
-    """Results of one profile. It reads results/ and runs/PROFILE/ and writes only to runs/PROFILE/KEY/.
+    """Results of one profile. It reads results/, runs/PROFILE/ and data/teachers/; it writes to runs/PROFILE/KEY/.
 
-    Of results/ it takes what it is asked for, whichever profile it was made for: a spec says all that a result depends
-    on, and two profiles may share one.
+    Of results/ and data/teachers/ it takes what it is asked for, whichever profile it was made for: a spec says all
+    that a result depends on, and two profiles may share one.
     """
 
-    def __init__(self, profile: str, results: Path | None = None, runs: Path | None = None):
+    def __init__(
+        self, profile: str, results: Path | None = None, runs: Path | None = None, teachers: Path = paths.TEACHERS
+    ):
         self.profile = profile
         self.results = results or paths.results_root()
         self.runs = (runs or paths.runs_root()) / profile
+        self.teachers = teachers
 
     def folder(self, spec: Spec) -> Path:
         """runs/PROFILE/KEY: result.json, weights.safetensors, perhaps head.safetensors; checkpoint.pt while it runs."""
@@ -43,22 +47,37 @@ class Store:
         found.sort(key=lambda result: str(result.spec.machine))  # of two machines the same one wins for all arms
         return {result.spec.experiment: result for result in found}
 
+    @cached_property
+    def bundled(self) -> dict[str, RunResult]:
+        """Results of the teachers that come with the project, by experiment; their weights lie in teachers/KEY/."""
+        found = [read_result(path) for path in sorted(self.teachers.glob("*/result.json"))]
+        return {result.spec.experiment: result for result in found}
+
     def get(self, spec: Spec) -> RunResult | None:
-        """The result of `spec`, or None. A published result counts whatever machine made it; its spec says which."""
+        """The result of `spec`, or None. One that is published, or comes with the project, counts whatever machine made
+        it; its spec says which."""
         if spec.experiment in self.published:
             return self.published[spec.experiment]
         path = self.folder(spec) / "result.json"
         if not path.exists():
-            return None
+            return self.bundled.get(spec.experiment)
         result = read_result(path)
         if result.key != spec.key:
             raise ValueError(f"result file {path} is that of run {result.key}: it was moved, delete it")
         return result
 
+    def weights(self, run: RunSpec) -> Path | None:
+        """The file with the weights that a run left on this machine, or that came with the project; None without."""
+        folders = [self.folder(run)]
+        if run.experiment in self.bundled:
+            folders.append(self.teachers / self.bundled[run.experiment].key)
+        files = [folder / "weights.safetensors" for folder in folders]
+        return next((file for file in files if file.exists()), None)
+
     def results_of_runs(self) -> list[RunResult]:
-        """All finished runs, published or of this machine; no measurements."""
+        """All finished runs, published, of this machine or of the project; no measurements."""
         own = (read_result(path) for path in sorted(self.runs.glob("*/result.json")))
-        found = {result.key: result for result in (*own, *self.published.values())}
+        found = {result.key: result for result in (*own, *self.bundled.values(), *self.published.values())}
         return [result for result in found.values() if isinstance(result.spec, RunSpec)]
 
     def put(self, result: RunResult) -> None:
@@ -87,9 +106,10 @@ class Store:
         if isinstance(teacher, Public):
             backbone = load_checkpoint(teacher.checkpoint, paths.checkpoint_root())
             return Network(backbone, *statistics(teacher), precision).eval()
-        path = self.folder(teacher) / "weights.safetensors"
-        if not path.exists():
-            raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {path}; run its study first")
+        path = self.weights(teacher)
+        if path is None:
+            file = self.folder(teacher) / "weights.safetensors"
+            raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {file}; run its study first")
         backbone = create_model(teacher.student, len(load_data(teacher.data).train.classes))
         backbone.load_state_dict(load_file(path))
         extra = new_head(teacher.method, backbone, teacher.options) if head else None
