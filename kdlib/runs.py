@@ -19,13 +19,15 @@ from kdlib.measurements import TimingSpec
 from kdlib.measures import measure
 from kdlib.methods import find_method
 from kdlib.networks import Network
+from kdlib.progress import Look, Progress, noted, noting
 from kdlib.results import RunResult
 from kdlib.specs import RunSpec, Spec
 from kdlib.store import Store
 from kdlib.task import check_views
-from kdlib.train import Progress, train
+from kdlib.train import train
 
 Report = Callable[[int, int, RunResult], None]  #: runs done, runs in all, the newest result
+LOOKED = 0.5  # seconds between two looks at the runs in flight
 
 
 def needed(specs: Iterable[Spec]) -> list[Spec]:
@@ -71,7 +73,8 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
         hardware.prepare(spec.machine.threads)
         teachers = [load_teacher(taught, store) for taught in spec.taught]
         if isinstance(spec, RunSpec):
-            outcome = train(spec, store.folder(spec), *teachers, progress)
+            with noting(store.note(spec)) as note:
+                outcome = train(spec, store.folder(spec), *teachers, progress or note)
         else:
             outcome = measure(spec, *teachers)
         if distributed.rank() == 0:
@@ -154,24 +157,28 @@ def commit() -> str | None:
 
 
 def run_all(
-    specs: Iterable[Spec], profile: str, executor: Executor | None = None, report: Report | None = None
+    specs: Iterable[Spec],
+    profile: str,
+    executor: Executor | None = None,
+    report: Report | None = None,
+    look: Look | None = None,
 ) -> list[RunResult]:
     """Results of all specs, in order; what the store lacks is run, teachers first.
 
     executor: any concurrent.futures.Executor; by default a pool with one process per `threads` cores (one process on a
     GPU). Under torchrun all processes work on one run after another. report(done, total, result) is called after each
-    run. The first failure is raised; finished runs stay stored. Raises ValueError before any work if the views of a run
-    cannot be made.
+    run, look(finished, shares) twice a second (under torchrun after each step). The first failure is raised; finished
+    runs stay stored. Raises ValueError before any work if the views of a run cannot be made.
     """
     specs = list(specs)
     if specs and distributed.launched():
-        _run_together(specs, profile, report)
+        _run_together(specs, profile, report, look)
     elif todo := missing(specs, Store(profile)):
         if executor is None:  # the runs of another one may be made where the data are, and not here
             check(todo)
         pool = executor or default_executor(todo)
         try:
-            _run(todo, profile, pool, report)
+            _run(todo, profile, pool, report, look)
         finally:
             if executor is None:
                 pool.shutdown(cancel_futures=True)
@@ -179,15 +186,18 @@ def run_all(
     return [store.get(spec) for spec in specs]
 
 
-def _run_together(specs: list[Spec], profile: str, report: Report | None) -> None:
+def _run_together(specs: list[Spec], profile: str, report: Report | None, look: Look | None) -> None:
     """All processes of torchrun work on one spec after another; the first of them says on which."""
     with distributed.process_group(specs[0].machine.device):
         todo = distributed.agreed(missing(specs, Store(profile)))
         check(todo)
-        for done, spec in enumerate(todo, 1):
-            result = execute(spec, profile)
-            if report and distributed.rank() == 0:
-                report(done, len(todo), result)
+        first, finished = distributed.rank() == 0, []
+        for spec in todo:
+            seen = (lambda step, steps, key=spec.key: look(finished, {key: step / steps})) if look and first else None
+            result = execute(spec, profile, seen)
+            finished.append(spec.key)
+            if report and first:
+                report(len(finished), len(todo), result)
 
 
 def check(specs: Iterable[Spec]) -> None:
@@ -205,18 +215,25 @@ def default_executor(specs: list[Spec]) -> Executor:
     return ProcessPoolExecutor(min(workers, len(specs)), mp_context=multiprocessing.get_context("spawn"))
 
 
-def _run(todo: list[Spec], profile: str, pool: Executor, report: Report | None) -> None:
+def _run(todo: list[Spec], profile: str, pool: Executor, report: Report | None, look: Look | None) -> None:
     """Hands each spec to the pool once its teachers are there."""
-    waiting, running, done = {spec.key: spec for spec in todo}, {}, 0
+    store, waiting, running, finished = Store(profile), {spec.key: spec for spec in todo}, {}, []
     while waiting or running:
-        lacking = waiting.keys() | running.values()
+        lacking = waiting.keys() | {spec.key for spec in running.values()}
         ready = [s for s in waiting.values() if lacking.isdisjoint(run.key for run in s.prerequisites)]
         others = [s for s in ready if not isinstance(s, TimingSpec)]
         for spec in others if others or running else ready[:1]:  # clocks run last, and alone
-            running[pool.submit(execute, waiting.pop(spec.key), profile)] = spec.key
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            running[pool.submit(execute, waiting.pop(spec.key), profile)] = spec
+        for future in wait(running, timeout=LOOKED if look else None, return_when=FIRST_COMPLETED).done:
             result = future.result()
-            del running[future]
-            done += 1
+            finished.append(running.pop(future).key)
             if report:
-                report(done, len(todo), result)
+                report(len(finished), len(todo), result)
+        if look:
+            look(finished, shares(running.values(), store))
+
+
+def shares(handed_out: Iterable[Spec], store: Store) -> dict[str, float]:
+    """Key -> the share that is done, of the runs among these that have noted one: those that a pool works at."""
+    notes = {spec.key: store.note(spec) for spec in handed_out}
+    return {key: noted(note) for key, note in notes.items() if note.exists()}

@@ -40,6 +40,10 @@ class Store:
         """runs/PROFILE/KEY: result.json, weights.safetensors, perhaps head.safetensors; checkpoint.pt while it runs."""
         return self.runs / spec.key
 
+    def note(self, spec: Spec) -> Path:
+        """The file in which a run notes how far it is, see `kdlib.progress`; there only while it runs."""
+        return self.runs / ".progress" / spec.key
+
     @cached_property
     def published(self) -> dict[str, RunResult]:
         """Published results by experiment (see Spec.experiment)."""

@@ -8,7 +8,6 @@ import hashlib
 import math
 import pickle
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +21,11 @@ from kdlib.cache import replacing
 from kdlib.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
 from kdlib.methods import Step, total
 from kdlib.networks import Network
+from kdlib.progress import Progress
 from kdlib.specs import Recipe, RunSpec
 from kdlib.task import Task
 
 CHECKPOINT_SECONDS = 60.0
-Progress = Callable[[int, int], None]
 
 
 def rate(recipe: Recipe, done: float) -> float:

@@ -44,6 +44,12 @@ def resnet_by_formula(state, x, blocks):
     return stages, x
 
 
+def tiny_by_formula(state, x, blocks):
+    """The same network on the means of squares of two by two pixels."""
+    batch, channels, height, width = x.shape
+    return resnet_by_formula(state, x.view(batch, channels, height // 2, 2, width // 2, 2).mean((3, 5)), blocks)
+
+
 def wrn_by_formula(state, x, blocks):
     """Zagoruyko and Komodakis 2016: y = x' + conv(relu(BN(conv(relu(BN(x)))))), from a state dict alone."""
     x = F.conv2d(x, state["conv1.weight"], padding=1)
@@ -146,6 +152,8 @@ def shufflenetv2_by_formula(state, x, groups):
     [
         ("resnet14", resnet_by_formula, 2),
         ("resnet8x4", resnet_by_formula, 1),
+        ("resnet8_tiny", tiny_by_formula, 1),
+        ("resnet14_tiny", tiny_by_formula, 2),
         ("wrn_16_1", wrn_by_formula, 2),
         ("wrn_10_2", wrn_by_formula, 1),
         ("vgg8", vgg_by_formula, 1),

@@ -59,6 +59,8 @@ SIDES = {
     "shufflenetv1": (16, 8, 4),
     "shufflenetv2": (16, 8, 4),
     "resnet50": (32, 16, 8, 4),
+    "resnet8_tiny": (16, 8, 4),
+    "resnet14_tiny": (16, 8, 4),
     "resnet18_imagenet": (56, 28, 14, 7),
     "resnet34_imagenet": (56, 28, 14, 7),
 }
