@@ -1,20 +1,23 @@
 """What an arm costs: parameters, bytes, multiply-accumulates (MACs), views, optimiser steps.
 
-Counts come from shapes on PyTorch's `meta` device, so nothing is computed. Seconds are not here: they depend
-on the machine and come from a benchmark.
+Networks are built without weights; their MACs are counted in one pass of a single image of zeros. Seconds are not here:
+they depend on the machine and come from a benchmark.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdlib.methods import find_method, new_head, new_memory
 from kdlib.models import Backbone, create_model
+from kdlib.models.hollow import hollow
 
 BYTES = 4  # of a float32
 
@@ -61,23 +64,67 @@ def macs(module: nn.Module, images_shape: Sequence[int]) -> int:
     """Multiply-accumulates of one forward pass over a float32 batch of shape [B, 3, H, W].
 
     Convolutions and matrix products are counted; normalisation, activations, pooling and biases are not, as
-    is usual. The module may be on any device and is not changed: shapes alone go through it.
+    is usual. The module may be on any device and is not changed: zeros go through it, in place of its weights too. (On
+    the `meta` device nothing would be computed, but torch imports its compiler for that, which takes longer.)
     """
-    shapes = {
-        name: torch.empty_like(tensor, device="meta")
+    zeros = {
+        name: torch.zeros(tensor.shape, dtype=tensor.dtype)
         for part in (module.named_parameters(), module.named_buffers())
         for name, tensor in part
     }
-    images = torch.empty(*images_shape, device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        functional_call(module, shapes, (images,))
-    return counter.get_total_flops() // 2  # the counter takes a multiplication and an addition as two
+    with torch.no_grad(), _one_thread(), _Counter() as counter:
+        functional_call(module, zeros, (torch.zeros(*images_shape),))
+    return counter.macs
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For so little work: several threads would wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Counter(TorchDispatchMode):
+    """Counts the MACs of what is computed under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler to keep it from compiling this
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: tuple = (), kwargs: Mapping | None = None) -> Any:
+        result = op(*args, **kwargs or {})
+        if op.overloadpacket in _COUNTED:
+            self.macs += _COUNTED[op.overloadpacket](result, *args)
+        return result
+
+
+def _convolution(result: Tensor, images: Tensor, weight: Tensor, bias: Any, *shape: Any) -> int:
+    """Each output takes a filter's worth of MACs; transposed, each input does. shape: stride, ..., transposed, ..."""
+    return (images if shape[3] else result).numel() * weight[0].numel()
+
+
+#: Operation of torch -> its MACs, from its result and its arguments.
+_COUNTED: Mapping[Any, Callable[..., int]] = {
+    torch.ops.aten.convolution: _convolution,
+    torch.ops.aten.mm: lambda result, a, b: result.numel() * a.shape[-1],
+    torch.ops.aten.bmm: lambda result, a, b: result.numel() * a.shape[-1],
+    torch.ops.aten.addmm: lambda result, added, a, b: result.numel() * a.shape[-1],
+    torch.ops.aten.baddbmm: lambda result, added, a, b: result.numel() * a.shape[-1],
+}
 
 
 @cache
 def model_size(name: str, num_classes: int, image_size: int) -> tuple[int, int]:
     """Parameters of a network by its name, and its forward MACs for a square image of `image_size` pixels."""
-    with torch.device("meta"):
+    with hollow():
         model = create_model(name, num_classes).eval()
     return parameters(model), macs(model, (1, 3, image_size, image_size))
 
@@ -122,7 +169,7 @@ def method_extras(
     Raises ValueError for an unknown name or option.
     """
     definition = find_method(method)
-    with torch.device("meta"):
+    with hollow():
         student = create_model(student_name, num_classes).eval()
         teacher = create_model(teacher_name, num_classes).eval() if teacher_name else None
         own = new_head(method, student, options)

@@ -13,21 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import datasets
 
 from kdlib import paths, photos
 from kdlib.cache import cached_tensors
 from kdlib.views.crops import centre
 
 BUNDLED = "fashion-mnist-8k"
-# name: (torchvision class, mean, std); CIFAR-100's statistics are those of the public checkpoints
+# name: (folder of torchvision's files, mean, std); CIFAR-100's statistics are those of the public checkpoints
 CIFAR = {
-    "cifar10": (datasets.CIFAR10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": (datasets.CIFAR100, (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)),
+    "cifar10": ("cifar-10-batches-py", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ("cifar-100-python", (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)),
 }
 PHOTOS = {"imagenet": 256, "tinyimagenet-mini": 64}  # the side in pixels at which photographs are kept
 FASHION_CLASSES = (
@@ -162,7 +162,7 @@ def _locate(name: str) -> Path:
     if name == BUNDLED:
         candidates, hint = [paths.BUNDLED], "it comes with the project: check it out again"
     else:
-        base = CIFAR[name][0].base_folder
+        base = CIFAR[name][0]
         candidates = [paths.data_root() / base, paths.data_root() / name / "train"]
         hint = f"run `python -m kdlib fetch {name}` with a network, or point KDLIB_DATA at a folder that holds it"
     for candidate in candidates:
@@ -190,19 +190,26 @@ def _load_bundled() -> Data:
     return Data(*sets)
 
 
+def torchvision_cifar(name: str, train: bool, download: bool = False) -> Any:
+    """torchvision's set of that name, one split. Raises RuntimeError if a file is missing or damaged."""
+    from torchvision import datasets  # not above, see kdlib.views.functional
+
+    return getattr(datasets, name.upper())(paths.data_root(), train=train, download=download)
+
+
 def _load_cifar(name: str) -> Data:
-    kind, mean, std = CIFAR[name]
-    if _locate(name).name != kind.base_folder:
+    base, mean, std = CIFAR[name]
+    if _locate(name).name != base:
         return _load_folder(name, paths.data_root() / name, mean, std)
+    try:
+        sources = [torchvision_cifar(name, train) for train in (True, False)]
+    except RuntimeError as error:
+        raise ValueError(
+            f"data files in {paths.data_root() / base} are incomplete or corrupt: delete them and run "
+            f"`python -m kdlib fetch {name}`"
+        ) from error
     sets = []
-    for train in (True, False):
-        try:
-            source = kind(paths.data_root(), train=train, download=False)
-        except RuntimeError as error:
-            raise ValueError(
-                f"data files in {paths.data_root() / kind.base_folder} are incomplete or corrupt: delete them and run "
-                f"`python -m kdlib fetch {name}`"
-            ) from error
+    for source in sources:
         images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()
         labels = torch.tensor(source.targets)
         sets.append(ImageSet(name, images, labels, tuple(source.classes), mean, std, fingerprint(images, labels)))
@@ -211,6 +218,8 @@ def _load_cifar(name: str) -> Data:
 
 def _load_folder(name: str, root: Path, mean: tuple | None, std: tuple | None) -> Data:
     """ImageFolder layout. The first read is cached as one uint8 file, by paths, sizes and times of the images."""
+    from torchvision import datasets  # not above, see kdlib.views.functional
+
     held_out = _locate_splits(name, root)
     sets = []
     for split in ("train", held_out):

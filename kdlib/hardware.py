@@ -6,13 +6,12 @@ from pathlib import Path
 
 import torch
 
-DEVICES = ("auto", "cpu", "cuda")
+from kdlib.choices import check_device
 
 
 def resolve_device(device: str) -> str:
-    """ "cpu" or "cuda" for `device` in DEVICES. Raises ValueError for another word, or cuda where there is none."""
-    if device not in DEVICES:
-        raise ValueError(f"device = {device!r} is unknown; allowed are {', '.join(DEVICES)}")
+    """ "cpu" or "cuda" for "auto", "cpu" or "cuda". Raises ValueError for another word, or cuda where there is none."""
+    check_device(device)
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = 'cuda' is not available: torch sees no GPU here; allowed are auto and cpu")
     if device == "auto":

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision import datasets
-from torchvision.transforms.v2 import functional
 from tqdm import tqdm
 
 from kdlib import paths
 from kdlib.cache import check_room, made_once
+from kdlib.views import functional
 
 # Statistics of RGB that torchvision's ImageNet networks are trained with.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -31,6 +30,8 @@ def load_split(name: str, folder: Path, side: int) -> tuple[Tensor, Tensor, tupl
     256 pixels); a second process waits for it. The fingerprint is SHA-256 (16 hex digits) over side, and the path,
     label and size of every file. Raises ValueError if a file is not a readable image, OSError if the disk has no room.
     """
+    from torchvision import datasets  # not above, see kdlib.views.functional
+
     found = datasets.ImageFolder(folder)
     listing = hashlib.sha256(str(side).encode())
     for path, label in found.samples:

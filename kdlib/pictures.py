@@ -3,17 +3,18 @@
 from itertools import islice, zip_longest
 
 import torch
-from sklearn.datasets import load_sample_images
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from kdlib.data import ImageSet
 from kdlib.randomness import draws_of
+from kdlib.views import functional
 from kdlib.views.policies import ViewPolicy
 
 
 def photographs(count: int = 8, size: int = 32) -> Tensor:
     """uint8 [count, 3, size, size]: square tiles of a temple and a flower, in colour, evenly spread over both."""
+    from sklearn.datasets import load_sample_images  # takes half a second, and few chapters need it
+
     tiles = []
     for photograph in load_sample_images().images:
         image = torch.from_numpy(photograph.copy()).permute(2, 0, 1)

@@ -12,6 +12,7 @@ from kdlib.hardware import resolve_device, resolve_precision, resolve_threads
 from kdlib.methods import METHODS, check_method, find_method, method_options
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
+from kdlib.models.hollow import hollow
 from kdlib.records import Number, Record, Whole
 from kdlib.sampling import PARTS, training_ids
 from kdlib.views.policies import ViewPolicy, create_policy, policy_options
@@ -137,7 +138,7 @@ class Spec(Record):
 @cache
 def stages_of(name: str) -> int:
     """How many stages a network has. Raises ValueError if there is none of that name."""
-    with torch.device("meta"):
+    with hollow():
         return len(create_model(name, num_classes=2).stages)
 
 

@@ -10,8 +10,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
-from scipy import stats as distributions
 
 #: Confidence level of a primary contrast: nine of them share an error rate of 5 % (Bonferroni).
 PRIMARY_LEVEL = 1 - 0.05 / 9
@@ -161,6 +159,8 @@ def power(effect: float, sd: float, n: int, level: float = PRIMARY_LEVEL) -> flo
         raise ValueError(f"sd is {sd}, but it must be above 0.")
     if n < 2:
         raise ValueError(f"n is {n}, but an interval needs at least 2 seeds.")
+    from scipy import stats as distributions  # not above: it takes most of a second to import
+
     return float(distributions.nct.sf(_quantile(n, level), n - 1, effect / sd * np.sqrt(n)))
 
 
@@ -191,6 +191,8 @@ def top_k_accuracy(logits: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
 
 def nll(logits: ArrayLike, labels: ArrayLike) -> float:
     """Mean negative log-likelihood of the labels, in nats. Arguments as in `top_k_accuracy`."""
+    from scipy import special
+
     scores, truth = _checked(logits, labels)
     own = scores[np.arange(len(truth)), truth]
     return float((special.logsumexp(scores, axis=1) - own).mean())
@@ -210,6 +212,8 @@ def confidence_bins(
     logits: ArrayLike, labels: ArrayLike, bins: int = 15
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """The bin of each answer (see `ece`), its largest probability, and whether it is right (1 or 0), each [N]."""
+    from scipy import special
+
     scores, truth = _checked(logits, labels)
     if bins < 1:
         raise ValueError(f"bins is {bins}, but it must be at least 1.")
@@ -240,4 +244,6 @@ def _check_level(level: float) -> None:
 
 def _quantile(n: int, level: float) -> float:
     """Half-width of a two-sided t interval of n values, in standard errors."""
-    return float(distributions.t.ppf((1 + level) / 2, n - 1))
+    from scipy import special
+
+    return float(special.stdtrit(n - 1, (1 + level) / 2))

@@ -1,27 +1,19 @@
 """From results to tables: one row per run, one per arm, one per contrast. What is missing stays a visible gap."""
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import cache
 
 import pandas as pd
 
-from kdlib.answers import question
-from kdlib.bank import bytes_per_image
-from kdlib.cost import Cost, Extras, arm_cost, method_extras
-from kdlib.data import facts
+from kdlib.forecasts import CORE_MACS_PER_SECOND as CORE_MACS_PER_SECOND
+from kdlib.forecasts import forecast, hours, run_cost, run_extras
+from kdlib.forecasts import training_images as training_images
 from kdlib.methods import find_method
-from kdlib.sampling import training_count
 from kdlib.specs import RunSpec
 from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, mean_interval, verdict
 from kdlib.store import Store
 from kdlib.studies import Contrast, Study
 
-# For forecasts, the same on every machine: multiply-accumulates per second that one CPU core with bfloat16 sustains in
-# training small networks (measured; in float32 without AVX-512 it was a fifth).
-CORE_MACS_PER_SECOND = 130e9
 NO_VERDICT = "no verdict: a demonstration, or seeds of your own"  # see Setting.verdicts
 METRICS = (
     "top1",
@@ -74,42 +66,6 @@ def curves_frame(study: Study, store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "seed", "views", "top1", "nll"])
 
 
-def run_cost(spec: RunSpec) -> Cost:
-    """What a run costs, known before it runs."""
-    steps = training_images(spec) * spec.recipe.views_per_image // spec.recipe.views_per_step
-    return arm_cost(*_networks(spec), spec.recipe.views_per_step, steps, run_extras(spec))
-
-
-def training_images(spec: RunSpec) -> int:
-    """How many images a run trains on."""
-    return training_count(facts(spec.data).class_sizes, spec.fraction, spec.pool, spec.validation, spec.part)
-
-
-def run_extras(spec: RunSpec) -> Extras:
-    """What the run's method, and its view bank, add to its networks."""
-    options = json.dumps(spec.options, sort_keys=True)  # a dict cannot be a key of a cache
-    extras = _cached_extras(spec.method, options, *_networks(spec), training_images(spec))
-    if spec.bank is None:
-        return extras
-    views, known = spec.view_policy().views, facts(spec.data)
-    images = training_count(known.class_sizes, 1.0, spec.pool, spec.validation, spec.part)
-    stored = images * bytes_per_image(spec.bank, views, known.size, len(known.class_sizes))
-    return replace(extras, stored_views=images * spec.bank * views, stored_bytes=stored)
-
-
-def _networks(spec: RunSpec) -> tuple[str, str | None, int, int]:
-    """Student, the teacher beside it, classes, pixels of a side. A head is trained on the teacher: then it is the
-    student, and there is none beside it."""
-    known = facts(spec.data)
-    teacher = spec.teacher_model if find_method(spec.method).trains_student else None
-    return spec.student, teacher, len(known.class_sizes), known.size
-
-
-@cache
-def _cached_extras(method: str, options: str, *rest) -> Extras:
-    return method_extras(method, json.loads(options), *rest)
-
-
 def by_seed(frame: pd.DataFrame, arm: str, metric: str = "top1") -> dict[int, float]:
     """Seed -> metric for the finished runs of one arm that have it."""
     rows = frame[(frame.arm == arm) & frame[metric].notna()]
@@ -140,19 +96,6 @@ def cheaper(study: Study, contrast: Contrast) -> bool:
         return True
     less, more = (run_cost(study.specs(arm)[0]).training_bytes for arm in contrast.cheaper)
     return less < more
-
-
-def forecast(specs: list[RunSpec], kept: bool = False) -> float:
-    """Hours of one CPU core that runs need, from their MACs. A view bank counts for each run that reads it.
-
-    kept: teachers' answers are kept, so runs that ask the same ask once (see `kdlib.answers`).
-    """
-    macs, asked = 0, set()
-    for spec in specs:
-        cost, same = run_cost(spec), question(spec) if kept else None
-        macs += cost.run_macs - (cost.teacher_macs * cost.views if same in asked else 0)
-        asked |= {same} - {None}
-    return macs / CORE_MACS_PER_SECOND / 3600
 
 
 def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
@@ -288,13 +231,6 @@ def in_words(interval: Interval) -> str:
     level = f"{100 * interval.level:.1f}".removesuffix(".0")
     spread = f"{level} % interval {span(interval, '+.2f')}, n = {interval.n}" if interval.shown else span(interval)
     return f"{interval.mean:+.2f} points ({spread})"
-
-
-def hours(value: float) -> str:
-    """A duration in words: minutes below two hours, years from five years on."""
-    if value >= 5 * 8766:
-        return f"{value / 8766:,.0f} years"
-    return f"{max(1, round(value * 60))} min" if value < 2 else f"{value:,.0f} h"
 
 
 def digits(value: float) -> str:

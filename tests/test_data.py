@@ -376,7 +376,7 @@ def test_missing_set_says_where_it_was_looked_for_and_how_to_get_it(name: str):
     with pytest.raises(FileNotFoundError) as caught:
         load_data(name)
     text = str(caught.value)
-    for words in (name, str(paths.data_root()), data.CIFAR[name][0].base_folder, f"python -m kdlib fetch {name}"):
+    for words in (name, str(paths.data_root()), data.CIFAR[name][0], f"python -m kdlib fetch {name}"):
         assert words in text
     assert "KDLIB_DATA" in text and "\n" not in text and not available(name)
 

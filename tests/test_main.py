@@ -8,9 +8,10 @@ from contextlib import nullcontext
 
 import pytest
 
-from kdlib import __main__ as command
-from kdlib import runs, tables
-from kdlib.__main__ import main, shard
+from kdlib import __main__ as command_line
+from kdlib import commands, runs, tables
+from kdlib.__main__ import main
+from kdlib.commands import shard
 from kdlib.runs import needed
 from kdlib.specs import RunSpec
 from kdlib.store import Store
@@ -151,25 +152,29 @@ def test_a_chapter_that_shows_another_profile_is_counted_and_run_there(capsys, i
     assert main(["status", "16_sizing", "--profile", "paper", "--device", "cpu"]) == 0
     assert sum(map(int, re.findall(r": (\d+) of \d+ there", capsys.readouterr().out))) == 1
     asked = []
-    monkeypatch.setattr(command, "run_all", lambda specs, profile, **_: asked.append((profile, len(specs))))
+    monkeypatch.setattr(commands, "run_all", lambda specs, profile, **_: asked.append((profile, len(specs))))
     assert main(["run", "10_imagenet", "--device", "cpu"]) == 0
     assert "9 runs at profile imagenet" in capsys.readouterr().out
     assert asked == [("imagenet", 9)]
 
 
 def test_every_argument_says_what_it_is():
-    (commands,) = (action for action in command.parser()._actions if action.choices)
-    for name, sub in commands.choices.items():
+    (added,) = (action for action in command_line.parser()._actions if action.choices)
+    for name, sub in added.choices.items():
         assert [a.dest for a in sub._actions if not a.help] == [], name
+
+
+def test_what_a_command_is_said_to_do_is_what_its_function_says():
+    for name, about in command_line.COMMANDS.items():
+        assert getattr(commands, name).__doc__ == about
 
 
 def test_fetch_downloads_by_name(capsys, monkeypatch, isolated):
     monkeypatch.setenv("KDLIB_DATA", str(isolated / "data"))
     monkeypatch.setenv("KDLIB_CHECKPOINTS", str(isolated / "checkpoints"))
     got = []
-    monkeypatch.setattr(command, "download_checkpoint", lambda name, folder: got.append((name, folder)))
-    kind = type("Kind", (), {"__init__": lambda self, root, train, download: got.append((root, download))})
-    monkeypatch.setitem(command.data.CIFAR, "cifar100", (kind, (), ()))
+    monkeypatch.setattr(commands, "download_checkpoint", lambda name, folder: got.append((name, folder)))
+    monkeypatch.setattr("torchvision.datasets.CIFAR100", lambda root, train, download: got.append((root, download)))
     assert main(["fetch", "resnet56", "cifar100_resnet20", "cifar100"]) == 0
     assert got == [
         ("cifar100_resnet56", isolated / "checkpoints"), ("cifar100_resnet20", isolated / "checkpoints"),
@@ -191,7 +196,7 @@ def test_a_failed_download_is_one_line(capsys, monkeypatch, isolated, error):
     def kind(*_, **__):
         raise error
 
-    monkeypatch.setitem(command.data.CIFAR, "cifar10", (kind, (), ()))
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", kind)
     assert refused(capsys, "fetch", "cifar10") == f"kdlib fetch: download of cifar10 failed: {error}\n"
 
 
@@ -235,7 +240,7 @@ def test_two_processes_with_a_shard_each_complete_a_study(isolated, tiny, capsys
 
 
 def test_finished_runs_are_repeated_and_compared(capsys, immediate, monkeypatch, make_spec):
-    monkeypatch.setattr(command, "default_executor", lambda specs: nullcontext(immediate))
+    monkeypatch.setattr(commands, "default_executor", lambda specs: nullcontext(immediate))
     short = {"views_per_step": 32, "views_per_image": 2, "evaluations": 1}
     one, other = (runs.execute(make_spec(recipe=short, seed=seed), "smoke") for seed in (0, 1))
     assert main(["repeat", one.key, other.key, "--profile", "smoke"]) == 0

@@ -6,12 +6,12 @@ from typing import Any
 
 from kdlib.data import BUNDLED, ImageSet, available, load_data
 from kdlib.evaluate import with_batch_norm_from
+from kdlib.forecasts import run_cost
 from kdlib.measures.timing import Steps
 from kdlib.models import create_model
 from kdlib.networks import Network
 from kdlib.randomness import seeded
 from kdlib.specs import Machine, Policy, Recipe, RunSpec
-from kdlib.tables import run_cost
 
 PAIRS = {"wrn": ("wrn_40_2", "wrn_16_2"), "resnet": ("resnet56", "resnet8")}
 IMAGES = 64  # of a step, each as a pair of views

@@ -94,6 +94,14 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
+def conv_norm(
+    inputs: int, outputs: int, size: int = 3, stride: int = 1, groups: int = 1, bias: bool = False, relu: bool = True
+) -> nn.Sequential:
+    """A convolution that keeps the image size at stride 1, BatchNorm, and a ReLU if `relu`."""
+    convolution = nn.Conv2d(inputs, outputs, size, stride, (size - 1) // 2, groups=groups, bias=bias)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), *[nn.ReLU(inplace=True)] * relu)
+
+
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     """A 3x3 convolution that keeps the image size at stride 1, without bias (a BatchNorm follows it)."""
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)

@@ -35,7 +35,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.models import ResNet18_Weights, ResNet34_Weights, WeightsEnum
 
 from kdlib.cache import replacing
 from kdlib.models import Backbone, create_model
@@ -108,19 +107,19 @@ def _cifar100_resnet(depth: int, release: str, top1: float, contents: str) -> Ch
     )
 
 
-def _imagenet_resnet(depth: int, weights: WeightsEnum) -> Checkpoint:
-    """A network of torchvision, with what its own entry says: the hash is the last part of the file name."""
-    name, transform = f"imagenet_resnet{depth}", weights.transforms()
+def _imagenet_resnet(depth: int, release: str, top1: float) -> Checkpoint:
+    """A network of torchvision, with what its own entry says; `release` is the hash in its file name."""
+    name = f"imagenet_resnet{depth}"
     return Checkpoint(
         name=name,
         model=f"resnet{depth}_imagenet",
-        num_classes=len(weights.meta["categories"]),
+        num_classes=1000,
         file=f"{name}.pth",
-        url=weights.url,
-        file_hash=Path(weights.url).stem.rpartition("-")[2],
-        top1=weights.meta["_metrics"]["ImageNet-1K"]["acc@1"],
-        mean=tuple(transform.mean),
-        std=tuple(transform.std),
+        url=f"https://download.pytorch.org/models/resnet{depth}-{release}.pth",
+        file_hash=release,
+        top1=top1,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
         licence="BSD-3-Clause; ImageNet's terms of use may apply",
     )
 
@@ -133,8 +132,8 @@ PUBLIC: dict[str, Checkpoint] = {
         _cifar100_resnet(32, "84213ce6", 70.16, "427c39a17cbc7c64da82a1ebe0a485630d5c72cce311d73154581eba68973af0"),
         _cifar100_resnet(44, "ffe32858", 71.63, "ec9699348b97d9b4008b4055542ea6f1759d65a7f882fa0d823bea2183b25e13"),
         _cifar100_resnet(56, "f2eff4c8", 72.63, "2ca6f9a4e6b74459aa240d7f87b70f0209fb57cc1d6242de8372471d726bbd73"),
-        _imagenet_resnet(34, ResNet34_Weights.IMAGENET1K_V1),
-        _imagenet_resnet(18, ResNet18_Weights.IMAGENET1K_V1),
+        _imagenet_resnet(34, "b627a593", 73.314),
+        _imagenet_resnet(18, "f37072fd", 69.758),
     )
 }
 

@@ -7,9 +7,8 @@ name that differ in the stride of the first convolution alone: equal parameters,
 from functools import partial
 
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
-from kdlib.models.base import Backbone, initialise
+from kdlib.models.base import Backbone, conv_norm, initialise
 
 STEM = 16
 END = 1280  # the only width that is not halved
@@ -29,9 +28,9 @@ class InvertedResidual(nn.Module):
         super().__init__()
         middle = expansion * inputs
         self.residual = nn.Sequential(
-            Conv2dNormActivation(inputs, middle, 1),
-            Conv2dNormActivation(middle, middle, 3, stride, groups=middle),
-            Conv2dNormActivation(middle, outputs, 1, activation_layer=None),
+            conv_norm(inputs, middle, 1),
+            conv_norm(middle, middle, 3, stride, groups=middle),
+            conv_norm(middle, outputs, 1, relu=False),
         )
         self.skip = stride == 1 and inputs == outputs
 
@@ -60,9 +59,9 @@ class MobileNetV2(Backbone):
         widths = tuple(groups[-1][1] for groups in STAGES)
         super().__init__(num_classes, feature_dim=END, stage_channels=widths)
         self.inputs = (STEM, *widths)
-        self.conv1 = Conv2dNormActivation(3, STEM, 3, stem_stride)
+        self.conv1 = conv_norm(3, STEM, 3, stem_stride)
         self.layers = nn.ModuleList(make_stage(i, self.inputs[i]) for i in range(4))
-        self.conv2 = Conv2dNormActivation(widths[-1], END, 1)
+        self.conv2 = conv_norm(widths[-1], END, 1)
         self.fc = nn.Linear(END, num_classes)
         initialise(self)
 
@@ -82,7 +81,7 @@ class MobileNetV2(Backbone):
         return stage
 
     def new_end(self) -> nn.Module:
-        end = Conv2dNormActivation(self.stage_channels[-1], END, 1)
+        end = conv_norm(self.stage_channels[-1], END, 1)
         initialise(end)
         return end
 

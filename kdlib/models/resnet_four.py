@@ -7,7 +7,6 @@ from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from kdlib.models.base import Backbone, conv3x3, initialise
 
@@ -16,9 +15,14 @@ WIDTHS = (64, 128, 256, 512)  # inside the blocks; a bottleneck's output is four
 STRIDES = (1, 2, 2, 2)
 
 
-def make_stage(
-    block: type[BasicBlock | Bottleneck], blocks: int, inputs: int, width: int, stride: int
-) -> nn.Sequential:
+def block_of(name: str) -> type[nn.Module]:
+    """torchvision's block of that name. It is asked for here, since torchvision takes as long to import as torch."""
+    from torchvision.models import resnet
+
+    return {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}[name]
+
+
+def make_stage(block: type[nn.Module], blocks: int, inputs: int, width: int, stride: int) -> nn.Sequential:
     """`blocks` blocks; the first one changes the width and the stride (a bottleneck has it on its 3x3)."""
     outputs = width * block.expansion
     shortcut = None
@@ -33,9 +37,8 @@ class FourStageResNet(Backbone):
     The stem is 3x3 at stride 1 for small images; for ImageNet 7x7 at stride 2 and a 3x3 max-pool at stride 2.
     """
 
-    def __init__(
-        self, block: type[BasicBlock | Bottleneck], blocks: tuple[int, int, int, int], imagenet: bool, num_classes: int
-    ) -> None:
+    def __init__(self, kind: str, blocks: tuple[int, int, int, int], imagenet: bool, num_classes: int) -> None:
+        block = block_of(kind)
         widths = tuple(width * block.expansion for width in WIDTHS)
         super().__init__(num_classes, feature_dim=widths[-1], stage_channels=widths)
         self.block = block
@@ -66,7 +69,7 @@ class FourStageResNet(Backbone):
 
 
 MODELS = {
-    "resnet50": partial(FourStageResNet, Bottleneck, (3, 4, 6, 3), False),
-    "resnet18_imagenet": partial(FourStageResNet, BasicBlock, (2, 2, 2, 2), True),
-    "resnet34_imagenet": partial(FourStageResNet, BasicBlock, (3, 4, 6, 3), True),
+    "resnet50": partial(FourStageResNet, "bottleneck", (3, 4, 6, 3), False),
+    "resnet18_imagenet": partial(FourStageResNet, "basic", (2, 2, 2, 2), True),
+    "resnet34_imagenet": partial(FourStageResNet, "basic", (3, 4, 6, 3), True),
 }

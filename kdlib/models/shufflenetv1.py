@@ -7,9 +7,8 @@ in the paper, a ReLU follows the depthwise convolution too.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import Conv2dNormActivation
 
-from kdlib.models.base import Backbone, initialise
+from kdlib.models.base import Backbone, conv_norm, initialise
 
 GROUPS = 3
 WIDTHS = (24, 240, 480, 960)  # the stem, then the three stages
@@ -30,10 +29,10 @@ class Unit(nn.Module):
         groups = 1 if inputs == WIDTHS[0] else GROUPS
         self.stride = stride
         self.residual = nn.Sequential(
-            Conv2dNormActivation(inputs, middle, 1, groups=groups),
+            conv_norm(inputs, middle, 1, groups=groups),
             nn.ChannelShuffle(groups),
-            Conv2dNormActivation(middle, middle, 3, stride, groups=middle),
-            Conv2dNormActivation(middle, own, 1, groups=GROUPS, activation_layer=None),
+            conv_norm(middle, middle, 3, stride, groups=middle),
+            conv_norm(middle, own, 1, groups=GROUPS, relu=False),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +53,7 @@ class ShuffleNetV1(Backbone):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes, feature_dim=WIDTHS[-1], stage_channels=WIDTHS[1:])
-        self.conv1 = Conv2dNormActivation(3, WIDTHS[0], 1)
+        self.conv1 = conv_norm(3, WIDTHS[0], 1)
         self.layer1, self.layer2, self.layer3 = (
             make_stage(UNITS[i], WIDTHS[i], WIDTHS[i + 1], stride=2) for i in range(3)
         )

@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
-from kdlib.models.base import Backbone, initialise
+from kdlib.models.base import Backbone, conv_norm, initialise
 
 WIDTHS = (24, 116, 232, 464)  # the stem, then the three stages
 UNITS = (4, 8, 4)  # the down-unit and the basic units of each stage
@@ -14,9 +13,9 @@ END = 1024
 def branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     """1x1 convolution, 3x3 depthwise, 1x1; no ReLU after the depthwise convolution."""
     return nn.Sequential(
-        Conv2dNormActivation(inputs, outputs, 1),
-        Conv2dNormActivation(outputs, outputs, 3, stride, groups=outputs, activation_layer=None),
-        Conv2dNormActivation(outputs, outputs, 1),
+        conv_norm(inputs, outputs, 1),
+        conv_norm(outputs, outputs, 3, stride, groups=outputs, relu=False),
+        conv_norm(outputs, outputs, 1),
     )
 
 
@@ -40,8 +39,8 @@ class DownUnit(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.short = nn.Sequential(
-            Conv2dNormActivation(inputs, inputs, 3, stride, groups=inputs, activation_layer=None),
-            Conv2dNormActivation(inputs, outputs // 2, 1),
+            conv_norm(inputs, inputs, 3, stride, groups=inputs, relu=False),
+            conv_norm(inputs, outputs // 2, 1),
         )
         self.branch = branch(inputs, outputs // 2, stride)
         self.shuffle = nn.ChannelShuffle(2)
@@ -61,11 +60,11 @@ class ShuffleNetV2(Backbone):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes, feature_dim=END, stage_channels=WIDTHS[1:])
-        self.conv1 = Conv2dNormActivation(3, WIDTHS[0], 1)
+        self.conv1 = conv_norm(3, WIDTHS[0], 1)
         self.layer1, self.layer2, self.layer3 = (
             make_stage(UNITS[i], WIDTHS[i], WIDTHS[i + 1], stride=2) for i in range(3)
         )
-        self.conv2 = Conv2dNormActivation(WIDTHS[-1], END, 1)
+        self.conv2 = conv_norm(WIDTHS[-1], END, 1)
         self.fc = nn.Linear(END, num_classes)
         initialise(self)
 
@@ -87,7 +86,7 @@ class ShuffleNetV2(Backbone):
         return stage
 
     def new_end(self) -> nn.Module:
-        end = Conv2dNormActivation(WIDTHS[-1], END, 1)
+        end = conv_norm(WIDTHS[-1], END, 1)
         initialise(end)
         return end
 

@@ -6,9 +6,8 @@ There are max-pools after the first three groups only; global average pooling an
 from functools import partial
 
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
-from kdlib.models.base import Backbone, initialise
+from kdlib.models.base import Backbone, conv_norm, initialise
 
 WIDTHS = (3, 64, 128, 256, 512)  # the image, then the four stages
 
@@ -16,7 +15,7 @@ WIDTHS = (3, 64, 128, 256, 512)  # the image, then the four stages
 def make_stage(convolutions: int, inputs: int, outputs: int, pool: bool) -> nn.Sequential:
     """A 2x2 max-pool if `pool`, then `convolutions` times a 3x3 convolution with bias, BatchNorm and ReLU."""
     widths = (inputs, *[outputs] * convolutions)
-    parts = [Conv2dNormActivation(*pair, bias=True) for pair in zip(widths, widths[1:], strict=False)]
+    parts = [conv_norm(*pair, bias=True) for pair in zip(widths, widths[1:], strict=False)]
     return nn.Sequential(*[nn.MaxPool2d(2)] * pool, *parts)
 
 

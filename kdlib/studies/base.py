@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kdlib.choices import check_seeds
 from kdlib.data import check_name
 from kdlib.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
 from kdlib.methods import find_method
@@ -118,9 +119,7 @@ class Setting:
         pair = next(iter(scale.pairs)) if pair == "auto" else pair
         check_pair(pair, scale)
         planned = tuple(seeds or scale.seeds)
-        wrong = any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in planned)
-        if wrong or len(set(planned)) < len(planned):
-            raise ValueError(f"seeds = {list(planned)!r} must be a list of different whole numbers from 0 up")
+        check_seeds(list(planned))
         data = scale.data if data == "auto" else data
         check_name(data)
         return cls(scale, pair, planned, Machine.of(device), data, bool(seeds))

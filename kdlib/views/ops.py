@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF  # noqa: N812
+
+from kdlib.views import functional as TF  # noqa: N812
 
 MAGNITUDE_STEPS = 10
 FILL = 128  # grey level of the pixels that a geometric op leaves empty
@@ -247,7 +248,7 @@ OPS: dict[str, Op] = {
         Op("translateY", lambda x, part: _translate(x, part, 2), _TRANSLATE, neutral=0, signed=True),
         Op("rotate", _rotate, _steps(0, 30), neutral=0),
         Op("color", _color, _ENHANCE, neutral=0, signed=True),
-        Op("posterize", TF.posterize, tuple(round(bits) for bits in _steps(8, 4)), neutral=8),
+        Op("posterize", lambda x, bits: TF.posterize(x, bits), tuple(round(bits) for bits in _steps(8, 4)), neutral=8),
         Op("solarize", _solarize, _steps(256, 0), neutral=256),
         Op("contrast", _contrast, _ENHANCE, neutral=0, signed=True),
         Op("sharpness", _sharpness, _ENHANCE, neutral=0, signed=True),

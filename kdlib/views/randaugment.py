@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF  # noqa: N812
+
+from kdlib.views import functional as TF  # noqa: N812
 
 MAGNITUDES = 31
 
@@ -63,7 +64,7 @@ RAND_OPS: Mapping[str, RandOp] = MappingProxyType(
         "translateY": RandOp(
             lambda x, s: _affine(x, (0, s)), lambda h, w: _upto(_LARGEST_SHIFT * h)(h, w), signed=True
         ),
-        "rotate": RandOp(TF.rotate, _upto(30.0), signed=True),
+        "rotate": RandOp(lambda x, degrees: TF.rotate(x, degrees), _upto(30.0), signed=True),
         "brightness": RandOp(lambda x, value: TF.adjust_brightness(x, 1 + value), _ENHANCE, signed=True),
         "color": RandOp(lambda x, value: TF.adjust_saturation(x, 1 + value), _ENHANCE, signed=True),
         "contrast": RandOp(lambda x, value: TF.adjust_contrast(x, 1 + value), _ENHANCE, signed=True),

@@ -1,0 +1,176 @@
+"""The commands of `python -m kdlib`: what runs once the command line has been read."""
+
+import argparse
+import time
+
+from tqdm import tqdm
+
+from kdlib import data, forecasts, paths, tiers
+from kdlib.choices import fetchable, parse_option, parse_shard
+from kdlib.hardware import resolve_device
+from kdlib.measurements import TimingSpec
+from kdlib.models.checkpoints import download_checkpoint
+from kdlib.profiles import Profile
+from kdlib.results import RunResult
+from kdlib.runs import default_executor, missing, run_all
+from kdlib.runs import repeat as repeat_run
+from kdlib.specs import RunSpec, Spec
+from kdlib.store import Store
+from kdlib.studies import Setting, Study, create_study
+
+
+def describe(spec: Spec) -> str:
+    """A spec in a few words."""
+    if isinstance(spec, TimingSpec):
+        return f"seconds of a step of {len(spec.runs)} arms"
+    teacher = "none"
+    if spec.teacher:
+        teacher = spec.teacher.key[:6] if isinstance(spec.teacher, RunSpec) else spec.teacher.checkpoint
+    if isinstance(spec, RunSpec):
+        weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
+        bank = f", bank {spec.bank}" if spec.bank else ", float32" if spec.exact else ""
+        return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}{bank}"
+    policy = getattr(spec, "policy", None)
+    return f"{spec.kind}{f' of {policy.name}' if policy else ''}, teacher {teacher}"
+
+
+def by_tier(arguments: argparse.Namespace) -> tuple[Profile, dict[int, list[Spec]]]:
+    """The specs that the command line names, each once, with their teachers, by tier, and the profile they belong to.
+
+    That is the named profile, or for a chapter that has none there, as 10_imagenet at reference, the one that it shows
+    instead. Up to the tier that the command line names, by default the last that the profile plans.
+    """
+    studies = named_studies(arguments)
+    scale = studies[0].setting.profile
+    return scale, tiers.by_tier(studies, arguments.tier or scale.tiers)
+
+
+def named_studies(arguments: argparse.Namespace) -> list[Study]:
+    """The studies that the command line names, at its setting."""
+    setting = Setting.of(arguments.profile, arguments.pair, arguments.seeds, arguments.device, arguments.data)
+    options = dict(parse_option(text) for text in arguments.option)
+    return all_studies(setting) if arguments.study == "all" else [create_study(arguments.study, setting, **options)]
+
+
+def all_studies(setting: Setting) -> list[Study]:
+    """Every study of a profile, but those that would train on data that is not on this machine."""
+    studies = tiers.studies_of(setting)
+    absent = [s for s in studies if setting.profile.trains and not data.available(s.setting.data)]
+    for study in absent:
+        print(f"{study.name} is left out: data set {study.setting.data} is not on this machine")
+    return [study for study in studies if study not in absent]
+
+
+def shard(specs: list[Spec], part: str) -> list[Spec]:
+    """Every n-th spec from the i-th on, for "i/n" with i from 1. Raises ValueError for anything else."""
+    i, n = parse_shard(part)
+    return specs[i - 1 :: n]
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    """Runs, views, MACs, bytes, and hours of what is planned."""
+    scale, planned = by_tier(arguments)
+    groups = {tier: [s for s in specs if isinstance(s, RunSpec)] for tier, specs in planned.items()}
+    specs = [spec for group in groups.values() for spec in group]
+    costs = [forecasts.run_cost(spec) for spec in specs]
+    total = sum(c.run_macs for c in costs)
+    for spec, cost in zip(specs, costs, strict=True):
+        size = f"{cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs {cost.training_bytes / 1e6:>8.1f} MB"
+        print(f"{spec.key}  {describe(spec):70s} {size}")
+    for tier, group in groups.items():
+        time, kept = (forecasts.hours(forecasts.forecast(group, kept)) for kept in (False, True))
+        cost = f"{time} of one CPU core with bfloat16, {kept} with $KDLIB_ANSWERS" if group else "no time"
+        print(f"tier {tier}: {len(group)} runs, {cost}")
+    where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core with bfloat16"
+    hours = total / (arguments.tflops * 1e12 / 2) / 3600 if arguments.tflops else forecasts.forecast(specs)
+    views, time = sum(c.views for c in costs), forecasts.hours(hours)
+    most = max((c.training_bytes for c in costs), default=0)
+    memory = f"up to {most / 1e6:.1f} MB in a run beside activations"
+    print(f"{len(specs)} runs of {scale.name}, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs what the store lacks; finished runs stay stored whatever happens after."""
+    started = time.monotonic()
+    scale, planned = by_tier(arguments)
+    specs = shard([spec for group in planned.values() for spec in group], arguments.shard)
+    todo = missing(specs, Store(scale.name))
+    print(f"{len(specs)} runs at profile {scale.name}, {len(specs) - sum(s in todo for s in specs)} there already")
+    with tqdm(total=len(todo), unit="run", mininterval=1) as bar:
+
+        def report(done: int, total: int, result: RunResult) -> None:
+            top1 = result.metrics.get("top1")
+            bar.write(
+                f"{describe(result.spec)}" + (f": {top1:.2f} %, {result.provenance['seconds']:.0f} s" if top1 else "")
+            )
+            bar.update()
+
+        run_all(specs, scale.name, report=report)
+    print(f"Runs: {time.monotonic() - started:.1f} s.")
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """What is there and what is not, with the forecast of what is missing."""
+    scale, planned = by_tier(arguments)
+    store = Store(scale.name)
+    for tier, specs in planned.items():
+        lacking = [spec for spec in specs if store.get(spec) is None]
+        for spec in lacking:
+            print(f"missing  {spec.key}  {describe(spec)}")
+        runs = [spec for spec in lacking if isinstance(spec, RunSpec)]
+        time = forecasts.hours(forecasts.forecast(runs)) if runs else "no time"
+        there = f"{len(specs) - len(lacking)} of {len(specs)} there"
+        print(f"tier {tier}: {there}; the others need about {time} of one CPU core")
+    if tier < max(tiers.TIERS):
+        print(f"tiers above {tier} are not planned, or were not asked for: see --tier")
+
+
+def fetch(arguments: argparse.Namespace) -> None:
+    """Downloads data sets and public checkpoints by name."""
+    for name in arguments.names:
+        if checkpoint := fetchable()[name]:
+            download_checkpoint(checkpoint, paths.checkpoint_root())
+            print(f"{name}: in {paths.checkpoint_root()}")
+        else:
+            try:
+                data.torchvision_cifar(name, train=True, download=True)
+            except (RuntimeError, OSError) as error:  # torchvision raises RuntimeError for a damaged file
+                raise ValueError(f"download of {name} failed: {error}") from error
+            print(f"{name}: in {paths.data_root()}")
+
+
+def publish(arguments: argparse.Namespace) -> None:
+    """Copies finished results of the profile to results/."""
+    store = Store(arguments.profile)
+    for path in store.publish():
+        print(path.name)
+
+
+def repeat(arguments: argparse.Namespace) -> None:
+    """Trains finished runs once more, and compares the bits. On CPUs of one kind they are equal; GPUs may differ."""
+    found = {result.key: result for result in Store(arguments.profile).results_of_runs()}
+    unknown = [key for key in arguments.keys if key not in found]
+    if unknown:
+        raise ValueError(f"key = {unknown[0]!r} is no finished run of profile {arguments.profile!r}, see plan")
+    specs = [found[key].spec for key in arguments.keys]
+    for spec in specs:
+        resolve_device(spec.machine.device)
+    with default_executor(specs) as pool:
+        futures = [pool.submit(repeat_run, spec, arguments.profile) for spec in specs]
+        differ = []
+        for spec, future in zip(specs, futures, strict=True):
+            same = future.result() == found[spec.key].bits
+            differ += [] if same else [spec.key]
+            print(f"{spec.key}  {describe(spec)}: {'the same bits' if same else 'other bits'}", flush=True)
+    if differ:
+        raise ValueError(f"{len(differ)} of {len(specs)} runs have other bits: {', '.join(differ)}")
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    """Measures ratios of speed on this machine, prints them and writes JSON and a figure."""
+    from kdlib.bench import report  # with all that is measured, and with figures
+
+    print("This takes some minutes, on a machine that should do nothing else.", flush=True)
+    found = report.measure(arguments.rounds, arguments.compile)
+    report.write(found, arguments.out)
+    print(report.table(found).to_string(), report.table(found, targets=False).to_string(), sep="\n\n")

@@ -1,0 +1,73 @@
+"""What a run costs, and how long runs will take: known before any of them runs."""
+
+import json
+from dataclasses import replace
+from functools import cache
+
+from kdlib.answers import question
+from kdlib.bank import bytes_per_image
+from kdlib.cost import Cost, Extras, arm_cost, method_extras
+from kdlib.data import facts
+from kdlib.methods import find_method
+from kdlib.sampling import training_count
+from kdlib.specs import RunSpec
+
+# The same on every machine: multiply-accumulates per second that one CPU core with bfloat16 sustains in
+# training small networks (measured; in float32 without AVX-512 it was a fifth).
+CORE_MACS_PER_SECOND = 130e9
+
+
+def run_cost(spec: RunSpec) -> Cost:
+    """What a run costs, known before it runs."""
+    steps = training_images(spec) * spec.recipe.views_per_image // spec.recipe.views_per_step
+    return arm_cost(*_networks(spec), spec.recipe.views_per_step, steps, run_extras(spec))
+
+
+def training_images(spec: RunSpec) -> int:
+    """How many images a run trains on."""
+    return training_count(facts(spec.data).class_sizes, spec.fraction, spec.pool, spec.validation, spec.part)
+
+
+def run_extras(spec: RunSpec) -> Extras:
+    """What the run's method, and its view bank, add to its networks."""
+    options = json.dumps(spec.options, sort_keys=True)  # a dict cannot be a key of a cache
+    extras = _cached_extras(spec.method, options, *_networks(spec), training_images(spec))
+    if spec.bank is None:
+        return extras
+    views, known = spec.view_policy().views, facts(spec.data)
+    images = training_count(known.class_sizes, 1.0, spec.pool, spec.validation, spec.part)
+    stored = images * bytes_per_image(spec.bank, views, known.size, len(known.class_sizes))
+    return replace(extras, stored_views=images * spec.bank * views, stored_bytes=stored)
+
+
+def _networks(spec: RunSpec) -> tuple[str, str | None, int, int]:
+    """Student, the teacher beside it, classes, pixels of a side. A head is trained on the teacher: then it is the
+    student, and there is none beside it."""
+    known = facts(spec.data)
+    teacher = spec.teacher_model if find_method(spec.method).trains_student else None
+    return spec.student, teacher, len(known.class_sizes), known.size
+
+
+@cache
+def _cached_extras(method: str, options: str, *rest) -> Extras:
+    return method_extras(method, json.loads(options), *rest)
+
+
+def forecast(specs: list[RunSpec], kept: bool = False) -> float:
+    """Hours of one CPU core that runs need, from their MACs. A view bank counts for each run that reads it.
+
+    kept: teachers' answers are kept, so runs that ask the same ask once (see `kdlib.answers`).
+    """
+    macs, asked = 0, set()
+    for spec in specs:
+        cost, same = run_cost(spec), question(spec) if kept else None
+        macs += cost.run_macs - (cost.teacher_macs * cost.views if same in asked else 0)
+        asked |= {same} - {None}
+    return macs / CORE_MACS_PER_SECOND / 3600
+
+
+def hours(value: float) -> str:
+    """A duration in words: minutes below two hours, years from five years on."""
+    if value >= 5 * 8766:
+        return f"{value / 8766:,.0f} years"
+    return f"{max(1, round(value * 60))} min" if value < 2 else f"{value:,.0f} h"

@@ -1,0 +1,28 @@
+"""What a profile plans, tier by tier."""
+
+from collections.abc import Sequence
+
+from kdlib.runs import needed
+from kdlib.specs import Spec
+from kdlib.studies import STUDIES, Setting, Study, create_study
+
+TIERS = {
+    1: "decides the claims", 2: "curves and controls", 3: "explored, with fewer seeds", 4: "left to larger machines",
+}  # fmt: skip
+
+
+def studies_of(setting: Setting) -> list[Study]:
+    """Every study of a setting's profile: at imagenet its one chapter, and none that belongs to another profile."""
+    names = ["10_imagenet"] if setting.profile.name == "imagenet" else list(STUDIES)
+    studies = [create_study(name, setting) for name in names]
+    return studies if setting.profile.trains else [s for s in studies if s.setting.profile is setting.profile]
+
+
+def by_tier(studies: Sequence[Study], last: int) -> dict[int, list[Spec]]:
+    """Tier -> what it adds to those before, each spec once, teachers before students; up to the tier `last`."""
+    found, before = {}, set()
+    for tier in range(1, last + 1):
+        specs = needed(spec for study in studies for spec in study.specs_to(tier))
+        found[tier] = [spec for spec in specs if spec.key not in before]
+        before |= {spec.key for spec in specs}
+    return found
