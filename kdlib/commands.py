@@ -3,10 +3,9 @@
 import argparse
 import time
 
-from tqdm import tqdm
-
 from kdlib import data, forecasts, paths, tiers
 from kdlib.choices import fetchable, parse_option, parse_shard
+from kdlib.displays import watching
 from kdlib.hardware import resolve_device
 from kdlib.measurements import TimingSpec
 from kdlib.models.checkpoints import download_checkpoint
@@ -34,13 +33,12 @@ def describe(spec: Spec) -> str:
     return f"{spec.kind}{f' of {policy.name}' if policy else ''}, teacher {teacher}"
 
 
-def by_tier(arguments: argparse.Namespace) -> tuple[Profile, dict[int, list[Spec]]]:
-    """The specs that the command line names, each once, with their teachers, by tier, and the profile they belong to.
+def by_tier(studies: list[Study], arguments: argparse.Namespace) -> tuple[Profile, dict[int, list[Spec]]]:
+    """The specs of studies, each once, with their teachers, by tier, and the profile they belong to.
 
     That is the named profile, or for a chapter that has none there, as 10_imagenet at reference, the one that it shows
     instead. Up to the tier that the command line names, by default the last that the profile plans.
     """
-    studies = named_studies(arguments)
     scale = studies[0].setting.profile
     return scale, tiers.by_tier(studies, arguments.tier or scale.tiers)
 
@@ -69,7 +67,7 @@ def shard(specs: list[Spec], part: str) -> list[Spec]:
 
 def plan(arguments: argparse.Namespace) -> None:
     """Runs, views, MACs, bytes, and hours of what is planned."""
-    scale, planned = by_tier(arguments)
+    scale, planned = by_tier(named_studies(arguments), arguments)
     groups = {tier: [s for s in specs if isinstance(s, RunSpec)] for tier, specs in planned.items()}
     specs = [spec for group in groups.values() for spec in group]
     costs = [forecasts.run_cost(spec) for spec in specs]
@@ -92,26 +90,27 @@ def plan(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Runs what the store lacks; finished runs stay stored whatever happens after."""
     started = time.monotonic()
-    scale, planned = by_tier(arguments)
+    studies = named_studies(arguments)
+    scale, planned = by_tier(studies, arguments)
     specs = shard([spec for group in planned.values() for spec in group], arguments.shard)
     todo = missing(specs, Store(scale.name))
-    print(f"{len(specs)} runs at profile {scale.name}, {len(specs) - sum(s in todo for s in specs)} there already")
-    with tqdm(total=len(todo), unit="run", mininterval=1) as bar:
+    there = len(specs) - len({spec.key for spec in specs} & {spec.key for spec in todo})
+    print(f"{len(specs)} runs at profile {scale.name}, {there} there already", flush=True)
+    names = tiers.names_of(studies) if todo else {}
+    with watching({spec.key: forecasts.work(spec) for spec in todo}, names) as watch:
 
         def report(done: int, total: int, result: RunResult) -> None:
             top1 = result.metrics.get("top1")
-            bar.write(
-                f"{describe(result.spec)}" + (f": {top1:.2f} %, {result.provenance['seconds']:.0f} s" if top1 else "")
-            )
-            bar.update()
+            scores = f": {top1:.2f} %, {result.provenance['seconds']:.0f} s" if top1 else ""
+            watch.say(names[result.key] + scores)
 
-        run_all(specs, scale.name, report=report)
+        run_all(specs, scale.name, report=report, look=watch.look)
     print(f"Runs: {time.monotonic() - started:.1f} s.")
 
 
 def status(arguments: argparse.Namespace) -> None:
     """What is there and what is not, with the forecast of what is missing."""
-    scale, planned = by_tier(arguments)
+    scale, planned = by_tier(named_studies(arguments), arguments)
     store = Store(scale.name)
     for tier, specs in planned.items():
         lacking = [spec for spec in specs if store.get(spec) is None]

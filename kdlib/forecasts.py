@@ -6,11 +6,12 @@ from functools import cache
 
 from kdlib.answers import question
 from kdlib.bank import bytes_per_image
-from kdlib.cost import Cost, Extras, arm_cost, method_extras
+from kdlib.cost import Cost, Extras, arm_cost, method_extras, model_size
 from kdlib.data import facts
+from kdlib.measurements import SpreadSpec, TimingSpec, ViewsSpec
 from kdlib.methods import find_method
 from kdlib.sampling import training_count
-from kdlib.specs import RunSpec
+from kdlib.specs import RunSpec, Spec, teacher_model
 
 # The same on every machine: multiply-accumulates per second that one CPU core with bfloat16 sustains in
 # training small networks (measured; in float32 without AVX-512 it was a fifth).
@@ -64,6 +65,27 @@ def forecast(specs: list[RunSpec], kept: bool = False) -> float:
         macs += cost.run_macs - (cost.teacher_macs * cost.views if same in asked else 0)
         asked |= {same} - {None}
     return macs / CORE_MACS_PER_SECOND / 3600
+
+
+def work(spec: Spec) -> float:
+    """Multiply-accumulates that weigh a spec among others: of a run its training, of a measurement what its teacher is
+    asked, or the steps that are timed."""
+    if isinstance(spec, RunSpec):
+        return run_cost(spec).run_macs
+    if isinstance(spec, TimingSpec):
+        return spec.steps * sum(run_cost(run).step_macs for run in spec.runs.values())
+    known = facts(spec.data)
+    macs = model_size(teacher_model(spec.teacher), len(known.class_sizes), known.size)[1]
+    return macs * _asked_views(spec, sum(known.class_sizes))
+
+
+def _asked_views(spec: Spec, images: int) -> int:
+    """How many views a measurement shows to its teacher; images: of the training set."""
+    if isinstance(spec, ViewsSpec):
+        return 6 * spec.images  # of two splits: both views, and another crop
+    if isinstance(spec, SpreadSpec):
+        return 2 * spec.passes * (spec.pool or images)
+    return images // 5  # about as many as there are test images
 
 
 def hours(value: float) -> str:

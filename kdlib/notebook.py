@@ -3,7 +3,7 @@
 import ast
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from html import escape
 from typing import Any
 
@@ -12,20 +12,22 @@ import torch
 from IPython.display import HTML, Markdown, display
 from myst_nb import glue
 from torch import Tensor
-from tqdm import tqdm
 
 from kdlib import claims, plots, tables
 from kdlib.data import BUNDLED, Data, available, load_data
+from kdlib.displays import watching
 from kdlib.explorers import Examples, gather_examples
+from kdlib.forecasts import work
 from kdlib.measures.views import draw_views
 from kdlib.methods import find_method
 from kdlib.records import check_values
 from kdlib.runs import missing, needed, run_all
 from kdlib.series import Suitable, gains, points, suitable
-from kdlib.specs import Public, RunSpec, backbone_source
+from kdlib.specs import Public, RunSpec, Spec, backbone_source
 from kdlib.stats import Interval, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Contrast, Setting, Study, command_line, create_study, own_options
+from kdlib.tiers import names_of
 
 COMMON = {
     "profile": (str, ...), "pair": (str, "auto"), "seeds": (list[int], []), "device": (str, "auto"),
@@ -82,8 +84,7 @@ class Session:
                 f"{len(todo)} runs of {self.study.name} are missing at profile {self.profile.name!r}: {self.command}"
             )
         if todo and self.mode == "train":
-            with tqdm(total=len(todo), desc=self.study.name, unit="run", leave=False) as bar:
-                run_all(specs, self.profile.name, report=lambda *_: bar.update())
+            run_watched(self.study, todo)
             self.store = Store(self.profile.name)
         elif todo:
             display(Markdown(f"*{len(todo)} of {len(specs)} runs are not there yet. To train them:* `{self.command}`"))
@@ -273,9 +274,17 @@ def _named(teacher: RunSpec | Public) -> str:
 def open_study(study: Study) -> Session:
     """A session on a study of your own making. What the store lacks is trained here, in this process: others would not
     know the methods, networks and operations that a notebook has registered."""
+    todo = missing(study.all_specs, Store(study.setting.profile.name))
     with ThreadPoolExecutor(1) as executor:
-        run_all(study.all_specs, study.setting.profile.name, executor)
+        run_watched(study, todo, executor)
     return Session(study, "gap", "")
+
+
+def run_watched(study: Study, todo: Sequence[Spec], executor: Executor | None = None) -> None:
+    """Runs what a study lacks, with progress where there is something to do. executor: see `kdlib.runs.run_all`."""
+    if todo:
+        with watching({spec.key: work(spec) for spec in todo}, names_of([study])) as watch:
+            run_all(todo, study.setting.profile.name, executor, look=watch.look)
 
 
 def start(name: str, namespace: Mapping[str, Any], cells: Sequence[str] = ()) -> Session:

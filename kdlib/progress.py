@@ -22,13 +22,14 @@ Look = Callable[[Collection[str], Mapping[str, float]], None]  #: keys of finish
 def noting(path: Path) -> Iterator[Progress]:
     """Yields what a run calls after each step; the file holds the share that is done, and is gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    last = -NOTED
+    part, last = path.with_suffix(".part"), -NOTED
 
     def note(done: int, total: int) -> None:
         nonlocal last
         if time.monotonic() - last >= NOTED:
             last = time.monotonic()
-            path.write_text(f"{done / total:.4f}\n")
+            part.write_text(f"{done / total:.4f}\n")
+            part.replace(path)  # so that nobody reads half a note
 
     try:
         yield note
@@ -37,10 +38,10 @@ def noting(path: Path) -> Iterator[Progress]:
 
 
 def noted(path: Path) -> float:
-    """The share that a run has noted, 0 to 1; 0 where there is no note, or one that is being written."""
+    """The share that a run has noted, 0 to 1; 0 where there is no note."""
     try:
         return float(path.read_text())
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return 0.0
 
 

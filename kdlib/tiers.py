@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kdlib.runs import needed
-from kdlib.specs import Spec
+from kdlib.specs import RunSpec, Spec
 from kdlib.studies import STUDIES, Setting, Study, create_study
 
 TIERS = {
@@ -16,6 +16,19 @@ def studies_of(setting: Setting) -> list[Study]:
     names = ["10_imagenet"] if setting.profile.name == "imagenet" else list(STUDIES)
     studies = [create_study(name, setting) for name in names]
     return studies if setting.profile.trains else [s for s in studies if s.setting.profile is setting.profile]
+
+
+def names_of(studies: Sequence[Study]) -> dict[str, str]:
+    """Key -> what a spec of these studies, or a run that it needs, is called: the first chapter and arm it is of."""
+    names: dict[str, str] = {}
+    for study in studies:
+        arms = {spec.key: f"{arm}, seed {spec.seed}" for arm in study.arms for spec in study.specs(arm)}
+        measured = {spec.key: what for what, spec in study.measurements.items()}
+        runs = [spec for spec in needed(study.all_specs) if isinstance(spec, RunSpec)]
+        below = {run.key: f"{run.student} by {run.method}" for run in runs}
+        for key, what in (below | measured | arms).items():
+            names.setdefault(key, f"{study.name}: {what}")
+    return names
 
 
 def by_tier(studies: Sequence[Study], last: int) -> dict[int, list[Spec]]:
