@@ -6,7 +6,6 @@ from math import atanh, nan, sqrt, tanh
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from kdlib.randomness import uniforms
 from kdlib.stats import Interval, Verdict, mean_interval
@@ -50,6 +49,8 @@ def spearman(x: Mapping[str, float], y: Mapping[str, float], level: float = 0.95
     repeat some, and the ranks of repeated pairs are tied. The two-sided p-value comes from 99,999 random pairings of
     the same values, with the observed one counted among them, and assumes nothing of how they are distributed.
     """
+    from scipy import stats  # not above: it takes a second to import
+
     names = [name for name in x if name in y]
     n = len(names)
     if n < MINIMUM_PAIRS:

@@ -67,13 +67,11 @@ def macs(module: nn.Module, images_shape: Sequence[int]) -> int:
     is usual. The module may be on any device and is not changed: zeros go through it, in place of its weights too. (On
     the `meta` device nothing would be computed, but torch imports its compiler for that, which takes longer.)
     """
-    zeros = {
-        name: torch.zeros(tensor.shape, dtype=tensor.dtype)
-        for part in (module.named_parameters(), module.named_buffers())
-        for name, tensor in part
-    }
-    with torch.no_grad(), _one_thread(), _Counter() as counter:
-        functional_call(module, zeros, (torch.zeros(*images_shape),))
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    with torch.no_grad(), _one_thread():
+        zeros = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors}
+        with _Counter() as counter:
+            functional_call(module, zeros, (torch.zeros(*images_shape),))
     return counter.macs
 
 
@@ -122,10 +120,16 @@ _COUNTED: Mapping[Any, Callable[..., int]] = {
 
 
 @cache
+def _model(name: str, num_classes: int) -> Backbone:
+    """A network without weights, made once: nothing here changes it."""
+    with hollow():
+        return create_model(name, num_classes).eval()
+
+
+@cache
 def model_size(name: str, num_classes: int, image_size: int) -> tuple[int, int]:
     """Parameters of a network by its name, and its forward MACs for a square image of `image_size` pixels."""
-    with hollow():
-        model = create_model(name, num_classes).eval()
+    model = _model(name, num_classes)
     return parameters(model), macs(model, (1, 3, image_size, image_size))
 
 
@@ -169,9 +173,9 @@ def method_extras(
     Raises ValueError for an unknown name or option.
     """
     definition = find_method(method)
+    student = _model(student_name, num_classes)
+    teacher = _model(teacher_name, num_classes) if teacher_name else None
     with hollow():
-        student = create_model(student_name, num_classes).eval()
-        teacher = create_model(teacher_name, num_classes).eval() if teacher_name else None
         own = new_head(method, student, options)
         given = new_head(definition.taught_by[0], teacher, {}) if definition.taught_by else None
         memory = new_memory(method, student, teacher, torch.arange(images, device="cpu"), options)

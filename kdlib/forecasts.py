@@ -26,7 +26,12 @@ def run_cost(spec: RunSpec) -> Cost:
 
 def training_images(spec: RunSpec) -> int:
     """How many images a run trains on."""
-    return training_count(facts(spec.data).class_sizes, spec.fraction, spec.pool, spec.validation, spec.part)
+    return _count(facts(spec.data).class_sizes, spec.fraction, spec.pool, spec.validation, spec.part)
+
+
+@cache
+def _count(class_sizes: tuple[int, ...], *rest) -> int:
+    return training_count(class_sizes, *rest)
 
 
 def run_extras(spec: RunSpec) -> Extras:
@@ -36,7 +41,7 @@ def run_extras(spec: RunSpec) -> Extras:
     if spec.bank is None:
         return extras
     views, known = spec.view_policy().views, facts(spec.data)
-    images = training_count(known.class_sizes, 1.0, spec.pool, spec.validation, spec.part)
+    images = _count(known.class_sizes, 1.0, spec.pool, spec.validation, spec.part)
     stored = images * bytes_per_image(spec.bank, views, known.size, len(known.class_sizes))
     return replace(extras, stored_views=images * spec.bank * views, stored_bytes=stored)
 

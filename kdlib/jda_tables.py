@@ -2,7 +2,6 @@
 
 import pandas as pd
 import torch
-from scipy.stats import binom
 from torch import Tensor
 
 from kdlib.randomness import uniforms
@@ -55,6 +54,8 @@ def untouched(table: pd.DataFrame, p: float) -> float:
 
 def fired_counts(transform: JDA, table: pd.DataFrame, draws: int = 20_000) -> pd.DataFrame:
     """Share of `draws` images on which k acting ops fired, counted, beside the binomial probability."""
+    from scipy.stats import binom  # not above: it takes a second to import
+
     acts = torch.tensor((table[CHANGES["photographs"]] > 0).to_numpy())
     fired = transform.fired(uniforms(0, "augmented ops", 0, draws, transform.draws))[:, acts].sum(1)
     k = torch.arange(int(acts.sum()) + 1)

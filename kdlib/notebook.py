@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 import torch
+from IPython.core.formatters import format_display_data
 from IPython.display import HTML, Markdown, display
-from myst_nb import glue
 from torch import Tensor
 
 from kdlib import claims, plots, tables
@@ -33,6 +33,7 @@ COMMON = {
     "profile": (str, ...), "pair": (str, "auto"), "seeds": (list[int], []), "device": (str, "auto"),
     "data": (str, "auto"), "missing": (str, "auto"),
 }  # fmt: skip
+GLUED = "application/papermill.record/"  # how MyST-NB knows an output that is not shown
 MISSING = ("auto", "train", "gap", "error")
 
 
@@ -227,8 +228,13 @@ class Session:
         return f"{gap} points" if gap else "not measured"
 
     def glue(self, name: str, text: str) -> None:
-        """Makes a computed text available to the prose of the page as {glue:text}`name`."""
-        glue(name, text, display=False)
+        """Makes a computed text available to the prose of the page as {glue:text}`name`.
+
+        As `myst_nb.glue` does, which takes longer to import than most chapters to run.
+        """
+        data, metadata = format_display_data(text)
+        hidden = {f"{GLUED}{kind}": value for kind, value in data.items()}
+        display(hidden, raw=True, metadata=metadata | {"scrapbook": {"name": name, "mime_prefix": GLUED}})
 
     def _pairs(self) -> list[str]:
         """The networks that teach and learn in this study; those of the setting where nothing is distilled."""

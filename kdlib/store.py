@@ -60,8 +60,8 @@ class Store:
     def get(self, spec: Spec) -> RunResult | None:
         """The result of `spec`, or None. One that is published, or comes with the project, counts whatever machine made
         it; its spec says which."""
-        if spec.experiment in self.published:
-            return self.published[spec.experiment]
+        if (published := self.published.get(spec.experiment)) is not None:
+            return published
         path = self.folder(spec) / "result.json"
         if not path.exists():
             return self.bundled.get(spec.experiment)

@@ -35,7 +35,8 @@ def by_tier(studies: Sequence[Study], last: int) -> dict[int, list[Spec]]:
     """Tier -> what it adds to those before, each spec once, teachers before students; up to the tier `last`."""
     found, before = {}, set()
     for tier in range(1, last + 1):
-        specs = needed(spec for study in studies for spec in study.specs_to(tier))
+        listed = [spec for study in studies for spec in study.specs_to(tier)]
+        specs = needed(spec for spec in listed if spec.key not in before)
         found[tier] = [spec for spec in specs if spec.key not in before]
         before |= {spec.key for spec in specs}
     return found

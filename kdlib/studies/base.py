@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from kdlib.choices import check_seeds
@@ -270,7 +271,15 @@ class Study:
 
     def specs(self, arm: str) -> list[RunSpec]:
         """The runs of one arm, one per seed."""
-        return [self.setting.run(seed, self.arms[arm]) for seed in self.setting.seeds_of(self.arms[arm])]
+        if arm not in self._specs:
+            seeds = self.setting.seeds_of(self.arms[arm])
+            self._specs[arm] = [self.setting.run(seed, self.arms[arm]) for seed in seeds]
+        return list(self._specs[arm])
+
+    @cached_property
+    def _specs(self) -> dict[str, list[RunSpec]]:
+        """By arm: a study never changes, and tables ask for its runs again and again."""
+        return {}
 
     @property
     def all_specs(self) -> list[Spec]:

@@ -13,6 +13,7 @@ something done to the crops (turning, mixing).
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -254,7 +255,7 @@ def policy_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a policy, defaults included. Raises ValueError for an unknown name, option or value."""
     if name not in POLICIES:
         raise ValueError(f"policy = {name!r} is unknown; allowed are {', '.join(POLICIES)}")
-    known = inspect.signature(POLICIES[name]).parameters
+    known = _parameters(POLICIES[name])
     if not isinstance(options, Mapping):
         raise ValueError(
             f"options = {options!r} of policy {name!r} must be a mapping; allowed are {', '.join(known) or 'none'}"
@@ -269,6 +270,11 @@ def policy_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if "share" in resolved:  # 1 and 1.0, 0.0 and -0.0 are one experiment
         resolved["share"] = abs(float(resolved["share"]))
     return resolved
+
+
+@cache
+def _parameters(make: Callable[..., ViewPolicy]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(make).parameters
 
 
 def create_policy(name: str, **options: Any) -> ViewPolicy:
