@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdlib.data import BUNDLED, load_data
+from kdlib.data import BUNDLED, Data, load_data
 from kdlib.networks import Network
 from kdlib.results import RunResult
 from kdlib.specs import Machine, Policy, Recipe, RunSpec, Spec
@@ -24,6 +24,12 @@ TRAIN_PER_CLASS, TEST_PER_CLASS = 16, 6
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where decoded image folders are cached, for all tests of one session."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def cifar100() -> Data:
+    """The real CIFAR-100, decoded once: a session's fixture is made before `isolated` leaves the machine's cache."""
+    return load_data("cifar100")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 from kdlib import data as sets
 from kdlib import measures, paths, store, task
-from kdlib.data import Data, available, load_data
+from kdlib.data import Data, available
 from kdlib.evaluate import logits_on
 from kdlib.measurements import ViewsSpec
 from kdlib.measures import views
@@ -25,11 +25,11 @@ MACHINE = Machine(device="cpu", precision="float32", threads=1)
 
 
 @pytest.fixture(scope="module")
-def fewer_tests() -> Data:
+def fewer_tests(cifar100: Data) -> Data:
     """CIFAR-100 with 500 of its test images, so that evaluation does not dominate."""
-    whole = load_data("cifar100")
-    ids = stratified(whole.test.labels, torch.arange(len(whole.test)), 0.05, 0, "some test images")
-    return Data(whole.train, replace(whole.test, images=whole.test.images[ids], labels=whole.test.labels[ids]))
+    test = cifar100.test
+    ids = stratified(test.labels, torch.arange(len(test)), 0.05, 0, "some test images")
+    return Data(cifar100.train, replace(test, images=test.images[ids], labels=test.labels[ids]))
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def student(method: str, policy: str, **options) -> RunSpec:
                    options=options, policy=Policy(name=policy), recipe=recipe, seed=0, machine=MACHINE)  # fmt: skip
 
 
-def test_its_published_accuracy():
-    images = load_data("cifar100").test
+def test_its_published_accuracy(cifar100):
+    images = cifar100.test
     assert len(images) == 10_000
     torch.set_num_threads(max(1, torch.get_num_threads()))
     teacher = Store("reference").network(TEACHER, "float32")

@@ -125,10 +125,10 @@ def test_few_and_empty_pictures(train):
 
 
 @pytest.mark.skipif(not available("cifar100"), reason="needs CIFAR-100 below KDLIB_DATA")
-def test_cifar100_has_ten_exact_twins_some_under_two_labels():
-    data = load_data("cifar100")
-    found = exact_twins(data.test, data.train).nonzero().squeeze(1)
+def test_cifar100_has_ten_exact_twins_some_under_two_labels(cifar100):
+    train, test = cifar100.train, cifar100.test
+    found = exact_twins(test, train).nonzero().squeeze(1)
     assert len(found) == 10
-    ids = nearest(data.test.images[found], data.train.images)[2]
-    assert torch.equal(data.test.images[found], data.train.images[ids])
-    assert 0 < (data.test.labels[found] == data.train.labels[ids]).sum() < 10
+    ids = nearest(test.images[found], train.images)[2]
+    assert torch.equal(test.images[found], train.images[ids])
+    assert 0 < (test.labels[found] == train.labels[ids]).sum() < 10

@@ -6,43 +6,37 @@ import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Executor
 from pathlib import Path
 
 import nbformat
-import papermill
 import pytest
+from papermill.cli import papermill as papermill_line
 
+import kdlib
+from kdlib.runs import run_all
 from kdlib.studies import STUDIES, Setting, create_study
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NBVAL = [
-    "--nbval-lax",
-    "--nbval-current-env",
-    "--nbval-cell-timeout",
-    "300",
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:xdist",
-]
+NBVAL = ["-p", "nbval.plugin", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "300"]
+QUIETLY = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p no:cacheprovider"}
+TRAINS_ITSELF = "03_blind_teacher"  # this chapter's kernel starts the processes that train, as a reader's does
 
 
-def nbval(paths: list[Path], **environment: str) -> subprocess.CompletedProcess:
-    """nbval in a process of its own: a kernel inherits the environment, and one broken chapter does not hide others."""
-    call = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        str(paths[0].parent),
-        *NBVAL,
-        *map(str, paths),
-    ]
-    return subprocess.run(call, env=os.environ | environment, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="session")
+def smoke_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store for the whole session, also across xdist's workers: chapters share teachers, and runs have locks."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke-runs"
+
+
+def nbval(paths: list[Path], **environment: str) -> None:
+    """nbval in a process of its own, since a kernel inherits the environment; fails with what it printed."""
+    call = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(paths[0].parent), *NBVAL]
+    variables = os.environ | QUIETLY | environment
+    done = subprocess.run([*call, *map(str, paths)], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
 def bare(path: Path) -> Path:
@@ -64,38 +58,53 @@ def line(path: Path) -> list[str]:
     return shlex.split(found.replace("\\\n", " "))
 
 
+def train(path: Path, executor: Executor) -> None:
+    """Runs in this process what a chapter would train: a pool in every kernel would import torch thrice."""
+    given = {}
+    for cell in nbformat.read(path, 4).cells:
+        if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
+            exec(cell.source, given)
+    run_all(kdlib.start(path.stem.removesuffix("_line"), given).specs, "smoke", executor)
+
+
+CHAPTERS = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+
+
 @pytest.mark.book
-def test_smoke_lane_every_cell_of_every_chapter_runs(tmp_path: Path) -> None:
+@CHAPTERS
+def test_smoke_lane_every_cell_of_the_chapter_runs(
+    notebook: Path, tmp_path: Path, smoke_runs: Path, immediate: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the default parameters, and then, where it has others, with those of the line that the page gives."""
     folder, runs = tmp_path / "notebooks", tmp_path / "runs"
     for made in (folder, runs):
         made.mkdir()
     shutil.copy(ROOT / "results" / "benchmark" / "benchmark.json", runs)  # what `make bench` would have left
-    copies = []
-    for notebook in NOTEBOOKS:
-        copy = folder / notebook.name
-        papermill.execute_notebook(notebook, copy, {"profile": "smoke"}, prepare_only=True, progress_bar=False)
-        copies.append(bare(copy))
-        source, target, *words = line(notebook)
-        assert (ROOT / source, target) == (notebook, "out.ipynb")
-        if words != ["--cwd", "notebooks", "-p", "profile", "quick"]:
-            copy = folder / f"{notebook.stem}_line.ipynb"
-            call = [source, str(copy), *words, "-p", "profile", "smoke", "--prepare-only", "--no-progress-bar"]
-            subprocess.run([sys.executable, "-m", "papermill", *call], cwd=ROOT, check=True)
-            copies.append(bare(copy))
-    done = nbval(copies, KDLIB_RUNS=str(runs), KDLIB_RESULTS=str(tmp_path / "results"))
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    monkeypatch.setenv("KDLIB_RUNS", str(smoke_runs))
+    monkeypatch.setenv("KDLIB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.chdir(ROOT)
+    source, target, *words = line(notebook)
+    assert (ROOT / source, target) == (notebook, "out.ipynb")
+    variants = {notebook.name: ["--cwd", "notebooks"]}
+    if words != ["--cwd", "notebooks", "-p", "profile", "quick"]:
+        variants[f"{notebook.stem}_line.ipynb"] = words
+    for name, given in variants.items():
+        call = [source, str(folder / name), *given, "-p", "profile", "smoke", "--prepare-only", "--no-progress-bar"]
+        papermill_line.main(call, standalone_mode=False)
+        if notebook.stem != TRAINS_ITSELF:
+            train(folder / name, immediate)
+    nbval([bare(folder / name) for name in variants])
 
 
 @pytest.mark.book
-def test_published_lane_the_tables_follow_from_the_results(tmp_path: Path) -> None:
+@CHAPTERS
+def test_published_lane_the_tables_follow_from_the_results(notebook: Path, tmp_path: Path) -> None:
     """In place, without data sets, checkpoints or runs of this machine: tables come from results/ alone.
 
     Runs that were never made are gaps, here and in the committed output; a published one that is gone changes a table.
     """
     places = {name: str(tmp_path / name) for name in ("KDLIB_DATA", "KDLIB_CHECKPOINTS", "KDLIB_RUNS", "KDLIB_CACHE")}
-    done = nbval(NOTEBOOKS, KDLIB_MISSING="gap", **places)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    nbval([notebook], KDLIB_MISSING="gap", **places)
 
 
 def test_published_lane_notices_a_changed_number(tmp_path: Path) -> None:
@@ -105,9 +114,8 @@ def test_published_lane_notices_a_changed_number(tmp_path: Path) -> None:
     cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "3"}, execution_count=1)]
     content.cells = [cell]
     nbformat.write(content, tmp_path / "changed.ipynb")
-    done = nbval([tmp_path / "changed.ipynb"])
-    assert done.returncode == 1
-    assert "1 failed" in done.stdout
+    with pytest.raises(AssertionError, match="1 failed"):
+        nbval([tmp_path / "changed.ipynb"])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
