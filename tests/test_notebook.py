@@ -190,7 +190,7 @@ def test_a_smoke_chapter_trains_and_answers(tiny, monkeypatch, immediate):
     assert session.claim("a") == "not measured"
     status = session.status().data
     assert "5 of 5" in status  # the teacher is one of them
-    assert "resnet8 → resnet8" in status
+    assert "resnet8_tiny → resnet8_tiny" in status
     assert session.metrics("JDA")["test_images"] > 0
     assert session.examples("JDA", count=3).images.shape[:2] == (3, 2)
     assert session.extremes("JDA") is not None

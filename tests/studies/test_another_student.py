@@ -47,9 +47,9 @@ def test_the_second_student_may_be_chosen():
     assert {label.split(": ")[0] for label in study_at("paper", "wrn_40_2-wrn_40_1").arms} == {"wrn_40_1", "wrn_16_2"}
 
 
-@pytest.mark.parametrize("student", ["resnet8", "resnet9", ""])
+@pytest.mark.parametrize("student", ["resnet8_tiny", "resnet9", ""])
 def test_another_must_be_another(student):
     with pytest.raises(
-        ValueError, match=rf"student = '{student}' is no second student beside resnet8; allowed are auto, "
+        ValueError, match=rf"student = '{student}' is no second student beside resnet8_tiny; allowed are auto, "
     ):
         study_at("quick", student=student)

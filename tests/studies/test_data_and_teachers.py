@@ -33,7 +33,7 @@ def test_teachers_of_our_own_are_those_of_the_seeds():
     assert list(paper) == ["wrn_40_2, seed 3", "wrn_40_2, seed 8"]
     assert [spec.teacher for spec in paper.values()] == [Setting.of("paper", device="cpu").teacher(s) for s in (3, 8)]
     assert len(needed(paper.values())) == 4  # each teacher is trained before it is measured
-    assert list(measured("quick", seeds=[3, 8])) == ["resnet14, seed 0"]  # one for all students
+    assert list(measured("quick", seeds=[3, 8])) == ["resnet14_tiny, seed 0"]  # one for all students
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "reference", "paper"])

@@ -268,7 +268,7 @@ def test_imagenet_has_a_chapter_of_its_own():
         ({"name": "huge"}, "profile = 'huge' is unknown; allowed are smoke, quick, reference, paper, imagenet"),
         (
             {"name": "smoke", "pair": "x-y"},
-            "pair = 'x-y' is unknown at profile 'smoke'; allowed are auto, resnet8-resnet8, or "
+            "pair = 'x-y' is unknown at profile 'smoke'; allowed are auto, resnet8_tiny-resnet8_tiny, or "
             "TEACHER-STUDENT of any two names of kdlib.models.MODELS (the teacher: also of a public checkpoint), "
             "which hold no hyphen",
         ),
