@@ -52,9 +52,15 @@ class Explorer:
         scale: int = 1,
     ):
         self.controls, self.render, self.about, self.scale = controls, render, about, scale
+        self._pictures: dict[tuple, bytes] = {}
 
     def picture(self, *choice) -> bytes:
-        """PNG bytes for one choice of each control."""
+        """PNG bytes for one choice of each control, made once: the widget and the page show the same."""
+        if choice not in self._pictures:
+            self._pictures[choice] = self._rendered(*choice)
+        return self._pictures[choice]
+
+    def _rendered(self, *choice) -> bytes:
         made = self.render(*choice)
         buffer = io.BytesIO()
         if isinstance(made, Figure):

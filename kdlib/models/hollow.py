@@ -5,17 +5,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
+
+_FILL = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.fill_, torch.Tensor.zero_, nn.init.kaiming_uniform_}
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out what would fill a tensor with random numbers: without memory there is nothing to fill, and torch
-    imports its compiler to find that out, which takes seconds."""
+    """Leaves out what would fill a tensor: without memory there is nothing to fill, and for some of it torch imports
+    its compiler to find that out, which takes seconds."""
 
     def __torch_function__(
         self, function: Callable, types: Any, args: tuple = (), kwargs: Mapping | None = None
     ) -> Any:
-        return args[0] if function is torch.Tensor.normal_ else function(*args, **kwargs or {})
+        if function in _FILL:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs or {})
 
 
 @contextmanager
