@@ -10,12 +10,13 @@ STAMP := .venv/.installed
 RUNS := $(or $(KDLIB_RUNS),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book html notebooks test bench lab clean
+.PHONY: help install book html notebooks test test-slow bench lab clean
 
 help:
 	@echo "make book [PROFILE=quick] [DEVICE=auto]  run every notebook and build the book: _build/html/index.html"
 	@echo "make html                                build the published notebooks as they are, nothing is run"
-	@echo "make test                                check the style and run all tests"
+	@echo "make test                                check the style and run all tests but a slow one"
+	@echo "make test-slow                           run what make test leaves out, with data sets of KDLIB_DATA"
 	@echo "make bench                               ratios of speed on this machine, JSON and a figure: runs/benchmark.json"
 	@echo "make lab                                 open the notebooks in JupyterLab"
 	@echo "make notebooks [MISSING=gap]             run notebooks/ in place at profile reference (maintainers)"
@@ -46,7 +47,10 @@ notebooks: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/ruff check .
-	@$(BIN)/python -m pytest -n 2 --dist loadscope
+	@$(BIN)/python -m pytest -n 2
+
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP)
 	@$(BIN)/python -m kdlib bench

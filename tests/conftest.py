@@ -20,6 +20,23 @@ MACHINE = Machine(device="cpu", precision="float32", threads=1)
 TRAIN_PER_CLASS, TEST_PER_CLASS = 16, 6
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no process waits for another at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("book") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """A module stays in one process, for its fixtures and caches; a chapter goes wherever there is room."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if "/test_notebooks.py::" in nodeid else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture(scope="session")
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where decoded image folders are cached, for all tests of one session."""
@@ -59,7 +76,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"folder:{root}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spec(tiny: str) -> Callable[..., RunSpec]:
     """make_spec(**fields): a training run of resnet8 on the tiny set. recipe: a dict of changed recipe fields."""
 

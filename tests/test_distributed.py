@@ -10,30 +10,54 @@ import pytest
 from kdlib import distributed
 from kdlib.measurements import TimingSpec
 from kdlib.sampling import Order
+from kdlib.specs import RunSpec
 from kdlib.store import Store
 from kdlib.train import Task, train
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
-# Trains a spec; each process then says what its weights and its gradients were.
+# What two processes do, one part after another: each start of them imports torch twice.
+#   train: a spec is trained; each process then says what its gradients were, and its steps.
+#   agree: what the second process sees by itself of missing runs is not what the first one sees.
+#   timing: a timed step wraps what is trained as training does.
 CHILD = """
 import hashlib, os, sys
 import torch
 from pathlib import Path
-from kdlib import train
-from kdlib.runs import execute
+from kdlib import distributed, runs
+from kdlib.measurements import TimingSpec
 from kdlib.specs import RunSpec
-spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
-digest, step = hashlib.sha256(), torch.optim.SGD.step
+folder = Path(sys.argv[1])
+trained, *others = [RunSpec.model_validate_json(line) for line in (folder / "specs").read_text().splitlines()]
+
+digest, step, steps = hashlib.sha256(), torch.optim.SGD.step, []
 def recording(optimiser, *arguments):
     for group in optimiser.param_groups:
         for p in group["params"]:
             digest.update(p.grad.numpy().tobytes())
     return step(optimiser, *arguments)
-torch.optim.SGD.step = recording
-steps = []
-result = execute(spec, "smoke", lambda done, total: steps.append(done))
-Path(sys.argv[2], os.environ["RANK"]).write_text(f"{digest.hexdigest()} {steps}")
+
+missing = runs.missing
+def partial(specs, store):
+    return missing(specs, store) if os.environ["RANK"] == "0" else []
+
+wrapped, parallel = [], distributed.parallel
+def wrapping(module):
+    wrapped.append(parallel(module))
+    return wrapped[-1]
+
+with distributed.process_group("cpu"):
+    torch.optim.SGD.step = recording
+    runs.execute(trained, "smoke", lambda done, total: steps.append(done))
+    torch.optim.SGD.step = step
+    Path(folder, f"said{os.environ['RANK']}").write_text(f"{digest.hexdigest()} {steps}")
+    runs.missing = partial
+    runs.run_all(others, "smoke")
+    runs.missing = missing
+    distributed.parallel = wrapping
+    result = runs.execute(TimingSpec.model_validate_json((folder / "timing.json").read_text()), "smoke")
+assert [type(module).__name__ for module in wrapped] == ["DistributedDataParallel"], wrapped
+assert result.metrics["arm_seconds"] > 0
 """
 
 
@@ -42,13 +66,6 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     address = ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
     command = [sys.executable, *launch, *address, *arguments]
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=240, check=False)
-
-
-def run_child(folder: Path, script: str, *arguments: str) -> None:
-    """The script in two processes, which must end well."""
-    (folder / "child.py").write_text(script)
-    done = torchrun(str(folder / "child.py"), *arguments)
-    assert done.returncode == 0, errors(done)
 
 
 def errors(done: subprocess.CompletedProcess[str]) -> str:
@@ -85,15 +102,40 @@ def test_processes_share_the_images_of_a_step(make_spec, monkeypatch):
     assert isinstance(task.order, Order)
 
 
-def test_two_processes_train_one_run(make_spec, isolated, tmp_path):
-    spec = make_spec(recipe={"views_per_image": 2, "evaluations": 1})
-    (tmp_path / "spec.json").write_text(spec.model_dump_json())
-    (tmp_path / "said").mkdir()
-    run_child(tmp_path, CHILD, str(tmp_path / "spec.json"), str(tmp_path / "said"))
-    said = [Path(tmp_path / "said" / str(rank)).read_text() for rank in range(2)]
+@pytest.fixture(scope="module")
+def together(make_spec, tmp_path_factory) -> tuple[Path, list[RunSpec], TimingSpec]:
+    """The folder that the two processes left, with the specs of runs and of a timing: see CHILD."""
+    folder = tmp_path_factory.mktemp("together")
+    specs = [make_spec(seed=seed, recipe={"views_per_image": 2, "evaluations": 1}) for seed in range(3)]
+    run = make_spec()
+    timing = TimingSpec(data=run.data, runs={"arm": run}, steps=2, machine=run.machine)
+    (folder / "specs").write_text("\n".join(spec.model_dump_json() for spec in specs))
+    (folder / "timing.json").write_text(timing.model_dump_json())
+    (folder / "child.py").write_text(CHILD)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("KDLIB_RUNS", "KDLIB_RESULTS", "KDLIB_CACHE"):
+            patch.setenv(variable, str(folder / variable))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        done = torchrun(str(folder / "child.py"), str(folder))
+    assert done.returncode == 0, errors(done)
+    return folder, specs, timing
+
+
+@pytest.fixture
+def left(together, isolated, monkeypatch) -> tuple[Path, list[RunSpec], TimingSpec]:
+    """The same, with the store that the processes left."""
+    for variable in ("KDLIB_RUNS", "KDLIB_RESULTS"):
+        monkeypatch.setenv(variable, str(together[0] / variable))
+    return together
+
+
+def test_two_processes_train_one_run(left, tmp_path):
+    folder, (spec, *others), timing = left
+    said = [(folder / f"said{rank}").read_text() for rank in range(2)]
     assert said[0] == said[1]  # gradients are averaged: both processes took the same steps
     assert said[0].endswith("[1, 2, 3, 4, 5]")
-    assert [p.parent.name for p in (isolated / "runs").rglob("result.json")] == [spec.key]
+    stored = sorted(p.parent.name for p in (folder / "KDLIB_RUNS").rglob("result.json"))
+    assert stored == sorted(s.key for s in (spec, *others, timing))
     assert sorted(p.name for p in Store("smoke").folder(spec).iterdir()) == ["result.json", "weights.safetensors"]
     shared = Store("smoke").get(spec)
     alone = train(spec, tmp_path / "alone", None)
@@ -101,47 +143,13 @@ def test_two_processes_train_one_run(make_spec, isolated, tmp_path):
     assert shared.metrics["views"] == alone["metrics"]["views"]
 
 
-AGREEING = """
-import os, sys
-from pathlib import Path
-from kdlib import runs
-from kdlib.specs import RunSpec
-specs = [RunSpec.model_validate_json(line) for line in Path(sys.argv[1]).read_text().splitlines()]
-if os.environ["RANK"] == "1":  # what this process sees by itself is not what the first one sees
-    runs.missing = lambda specs, store: []
-runs.run_all(specs, "smoke")
-"""
-
-
-def test_the_first_process_says_what_is_missing(make_spec, isolated, tmp_path):
-    specs = [make_spec(seed=seed, recipe={"views_per_image": 2, "evaluations": 1}) for seed in range(2)]
-    (tmp_path / "specs").write_text("\n".join(spec.model_dump_json() for spec in specs))
-    run_child(tmp_path, AGREEING, str(tmp_path / "specs"))
-    found = [Store("smoke").get(spec) for spec in specs]
+def test_the_first_process_says_what_is_missing(left):
+    found = [Store("smoke").get(spec) for spec in left[1][1:]]
     assert all(result.provenance["hardware"].startswith("2 x ") for result in found)
 
 
-TIMING = """
-import sys
-from pathlib import Path
-from kdlib import distributed
-from kdlib.measurements import TimingSpec
-from kdlib.runs import execute
-wrapped = []
-parallel = distributed.parallel
-distributed.parallel = lambda module: wrapped.append(parallel(module)) or wrapped[-1]
-result = execute(TimingSpec.model_validate_json(Path(sys.argv[1]).read_text()), "smoke")
-assert [type(module).__name__ for module in wrapped] == ["DistributedDataParallel"], wrapped
-assert result.metrics["arm_seconds"] > 0
-"""
-
-
-def test_a_timed_step_is_shared_as_in_training(make_spec, isolated, tmp_path):
-    run = make_spec()
-    spec = TimingSpec(data=run.data, runs={"arm": run}, steps=2, machine=run.machine)
-    (tmp_path / "spec.json").write_text(spec.model_dump_json())
-    run_child(tmp_path, TIMING, str(tmp_path / "spec.json"))
-    assert Store("smoke").get(spec).provenance["hardware"].startswith("2 x ")
+def test_a_timed_step_is_shared_as_in_training(left):
+    assert Store("smoke").get(left[2]).provenance["hardware"].startswith("2 x ")
 
 
 def test_the_command_line_runs_a_study_under_torchrun(isolated, tiny):

@@ -225,7 +225,8 @@ def test_a_failing_run_ends_with_one_line(capsys, monkeypatch, immediate, tiny):
     )
 
 
-def test_two_processes_with_a_shard_each_complete_a_study(isolated, tiny, capsys):
+def test_two_processes_with_a_shard_each_complete_a_study(isolated, tiny, capsys, monkeypatch):
+    monkeypatch.setenv("KDLIB_THREADS", "2")  # on two cores a pool has one process then, and fewer import torch
     call = [sys.executable, "-m", "kdlib", "run", "00_tour", *ARGUMENTS, "--data", tiny]
     both = [subprocess.Popen([*call, "--shard", f"{i}/2"], env=os.environ, stderr=subprocess.PIPE, text=True,
                              stdout=subprocess.DEVNULL) for i in (1, 2)]  # fmt: skip

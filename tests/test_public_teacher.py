@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import hypergeom
 
 from kdlib import data as sets
 from kdlib import measures, paths, store, task
-from kdlib.data import Data, available
+from kdlib.data import Data, ImageSet, available
 from kdlib.evaluate import logits_on
 from kdlib.measurements import ViewsSpec
 from kdlib.measures import views
@@ -26,9 +27,9 @@ MACHINE = Machine(device="cpu", precision="float32", threads=1)
 
 @pytest.fixture(scope="module")
 def fewer_tests(cifar100: Data) -> Data:
-    """CIFAR-100 with 500 of its test images, so that evaluation does not dominate."""
+    """CIFAR-100 with 200 of its test images, so that evaluation does not dominate."""
     test = cifar100.test
-    ids = stratified(test.labels, torch.arange(len(test)), 0.05, 0, "some test images")
+    ids = stratified(test.labels, torch.arange(len(test)), 0.02, 0, "some test images")
     return Data(cifar100.train, replace(test, images=test.images[ids], labels=test.labels[ids]))
 
 
@@ -45,14 +46,23 @@ def student(method: str, policy: str, **options) -> RunSpec:
                    options=options, policy=Policy(name=policy), recipe=recipe, seed=0, machine=MACHINE)  # fmt: skip
 
 
-def test_its_published_accuracy(cifar100):
-    images = cifar100.test
-    assert len(images) == 10_000
-    torch.set_num_threads(max(1, torch.get_num_threads()))
+def right(images: ImageSet) -> int:
+    """How many of these images it tells."""
     teacher = Store("reference").network(TEACHER, "float32")
-    top1 = (logits_on(teacher, images.images).argmax(1) == images.labels).double().mean().item() * 100
-    assert top1 == pytest.approx(72.63, abs=0.02)
+    return int((logits_on(teacher, images.images).argmax(1) == images.labels).sum())
+
+
+@pytest.mark.slow
+def test_its_published_accuracy(cifar100):
+    assert len(cifar100.test) == 10_000
+    assert right(cifar100.test) / 100 == pytest.approx(72.63, abs=0.02)
     assert PUBLIC[TEACHER.checkpoint].top1 == 72.63
+
+
+def test_its_accuracy_on_some_images_is_in_line_with_the_published_one(fewer_tests):
+    """Fails for 1 % of the draws of 200 test images, of which this is one that is fixed."""
+    low, high = hypergeom(10_000, 7263, len(fewer_tests.test)).ppf([0.005, 0.995])
+    assert low <= right(fewer_tests.test) <= high
 
 
 @pytest.mark.parametrize(("method", "policy"), [("kd", "weak2"), ("kd", "jda"), ("ccd", "jda")])

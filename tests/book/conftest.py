@@ -73,7 +73,8 @@ def standin() -> NotebookNode:
 def make_tree(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """make_tree(notebook) copies the book to a new folder, with `notebook` as the first chapter.
 
-    The other chapters are blank, since pages link to them; with alone=True there are none (nor can pages be built).
+    The other chapters are blank, since pages link to them; with alone=True there are none (and the book's own pages
+    cannot be built).
     """
 
     def make(notebook: NotebookNode, alone: bool = False) -> Path:

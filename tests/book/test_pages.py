@@ -25,6 +25,7 @@ FLAGS = [
     "--virtual-time-budget=15000",
     "--dump-dom",
 ]
+pytestmark = pytest.mark.book
 NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
 
 # Moves the slider by one step once the widgets are up, then notes which panel is on view.

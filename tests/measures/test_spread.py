@@ -60,7 +60,7 @@ def training_set(monkeypatch):
 
 
 def test_every_number_equals_a_slow_reference(spec, teacher, tiny):
-    """One image at a time, softmax and standard deviation in double precision by NumPy, with the same random numbers."""
+    """Image by image, softmax and standard deviation in double precision by NumPy, with the same random numbers."""
     images = load_data(tiny).train
     for policy, pool in [("jda", None), *((name, 70) for name in TWO_VIEWS)]:
         made, ids = Policy(name=policy).create(), training_ids(images.labels, 0, 1.0, pool, False)

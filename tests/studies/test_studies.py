@@ -72,16 +72,24 @@ def test_every_pair_builds():
 
 def work(spec: RunSpec) -> tuple[int, int, int]:
     """(steps, views of a step, training images), counted on the stream of images that training would see."""
-    known = FACTS[spec.data]
-    labels = torch.arange(sum(known.class_sizes)) % len(known.class_sizes)  # balanced, as these data sets are
-    ids = training_ids(labels, spec.seed, spec.fraction, spec.pool, spec.validation, spec.part)
-    order = Order(tuple(ids.tolist()), sum(known.class_sizes), spec.images_per_step, spec.seed)
-    steps = len(ids) * spec.recipe.views_per_image // spec.recipe.views_per_step
-    per_image = spec.view_policy().views
-    last = order.at(steps - 1)[1].max().item()  # the epoch of the last image
-    seen = spec.recipe.views_per_image
+    per_image, recipe = spec.view_policy().views, spec.recipe
+    images = (spec.data, spec.seed, spec.fraction, spec.pool, spec.validation, spec.part)
+    steps, batch, count, last = stream(images, spec.images_per_step, recipe.views_per_image, recipe.views_per_step)
+    seen = recipe.views_per_image
     assert (last + 1) * per_image in range(seen - per_image + 1, seen + 2 * per_image)
-    return steps, per_image * order.batch, len(ids)
+    return steps, per_image * batch, count
+
+
+@cache
+def stream(images: tuple, per_step: int, views: int, views_per_step: int) -> tuple[int, int, int, int]:
+    """(steps, images of a step, training images, epoch of the last image): many arms have the same."""
+    data, seed, *chosen = images
+    known = FACTS[data]
+    labels = torch.arange(sum(known.class_sizes)) % len(known.class_sizes)  # balanced, as these data sets are
+    ids = training_ids(labels, seed, *chosen)
+    order = Order(tuple(ids.tolist()), sum(known.class_sizes), per_step, seed)
+    steps = len(ids) * views // views_per_step
+    return steps, order.batch, len(ids), order.at(steps - 1)[1].max().item()
 
 
 @pytest.mark.parametrize(("scale", "name"), ALL)
