@@ -7,16 +7,23 @@ from typing import Any
 import numpy as np
 import torch
 
+Tell = Callable[[float], None]  #: is told which share of a measurement is done, after each turn
 
-def turns(tasks: Mapping[str, Callable[[int], Any]], rounds: int, warm_up: int) -> dict[str, list]:
+
+def nobody(share: float) -> None:
+    """Is told, and does nothing."""
+
+
+def turns(tasks: Mapping[str, Callable[[int], Any]], rounds: int, warm_up: int, tell: Tell = nobody) -> dict[str, list]:
     """Name -> what the task gave in each round. Each is called with the number of the round, which counts on from the
     `warm_up` rounds whose values are left out."""
     found: dict[str, list] = {name: [] for name in tasks}
     for number in range(warm_up + rounds):
-        for name, task in tasks.items():
+        for place, (name, task) in enumerate(tasks.items(), 1):
             value = task(number)
             if number >= warm_up:
                 found[name].append(value)
+            tell((number + place / len(tasks)) / (warm_up + rounds))
     return found
 
 
@@ -30,11 +37,15 @@ def seconds_of(task: Callable[[int], object], number: int, device: str = "cpu") 
 
 
 def in_turn(
-    tasks: Mapping[str, Callable[[int], object]], rounds: int, warm_up: int = 3, device: str = "cpu"
+    tasks: Mapping[str, Callable[[int], object]],
+    rounds: int,
+    warm_up: int = 3,
+    device: str = "cpu",
+    tell: Tell = nobody,
 ) -> dict[str, list[float]]:
     """Name -> seconds of each round of tasks that take turns, see `turns`."""
     timed = {name: lambda number, task=task: seconds_of(task, number, device) for name, task in tasks.items()}
-    return turns(timed, rounds, warm_up)
+    return turns(timed, rounds, warm_up, tell)
 
 
 def summary(values: list[float]) -> dict[str, float]:

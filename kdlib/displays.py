@@ -117,10 +117,10 @@ class Watch:
 
 
 @contextmanager
-def watching(work: Mapping[str, float], names: Mapping[str, str]) -> Iterator[Watch]:
-    """A watch on runs, for `Meter` as there, with the display that fits here; closed at the end."""
+def watching(work: Mapping[str, float], names: Mapping[str, str], unit: str = "runs") -> Iterator[Watch]:
+    """A watch on what is to be done, see `Meter`, with the display that fits here; closed at the end."""
     display = display_here()
-    watch = Watch(Meter(work, names), display)
+    watch = Watch(Meter(work, names, unit), display)
     watch.look((), {})
     try:
         yield watch

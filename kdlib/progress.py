@@ -48,7 +48,7 @@ def noted(path: Path) -> float:
 @dataclass(frozen=True)
 class Reading:
     """How far it is. share: of the work, 0 to 1; left: seconds, or None before there is evidence; finished, total:
-    runs; running: name of a run in flight -> its share."""
+    how many runs, or what `unit` says; running: name of one in flight -> its share."""
 
     share: float
     elapsed: float
@@ -56,22 +56,26 @@ class Reading:
     finished: int
     total: int
     running: Mapping[str, float]
+    unit: str = "runs"
 
     def __str__(self) -> str:
         left = "time left not known yet" if self.left is None else f"{span(self.left)} left"
         inside = ", ".join(f"{name} {share:.0%}" for name, share in self.running.items())
-        return f"{self.finished} of {self.total} runs, {left}" + (f"; {inside}" if inside else "")
+        return f"{self.finished} of {self.total} {self.unit}, {left}" + (f"; {inside}" if inside else "")
 
 
 class Meter:
     """Shares and times of a study's runs.
 
     work: key -> multiply-accumulates of each run that is to be done, above 0; names: key -> what a run is called.
-    clock: seconds. The speed is measured from the first step on: starting processes is not slow work.
+    unit: what they are; clock: seconds. The speed is measured from the first step on: starting processes is not slow
+    work.
     """
 
-    def __init__(self, work: Mapping[str, float], names: Mapping[str, str], clock: Clock = time.monotonic):
-        self.work, self.names, self.clock = work, names, clock
+    def __init__(
+        self, work: Mapping[str, float], names: Mapping[str, str], unit: str = "runs", clock: Clock = time.monotonic
+    ):
+        self.work, self.names, self.unit, self.clock = work, names, unit, clock
         self.total = sum(work.values())
         self.started = clock()
         self.first: tuple[float, float] | None = None  # time and work done when the first step was seen
@@ -84,7 +88,8 @@ class Meter:
             self.first = now, done
         running = {self.names.get(key, key): share for key, share in shares.items()}
         share = done / self.total if self.total else 1.0
-        return Reading(share, now - self.started, self._left(now, done), len(finished), len(self.work), running)
+        left = self._left(now, done)
+        return Reading(share, now - self.started, left, len(finished), len(self.work), running, self.unit)
 
     def _left(self, now: float, done: float) -> float | None:
         if self.first is None or now - self.first[0] < EVIDENCE or done <= self.first[1]:

@@ -28,13 +28,11 @@ class Store:
     that a result depends on, and two profiles may share one.
     """
 
-    def __init__(
-        self, profile: str, results: Path | None = None, runs: Path | None = None, teachers: Path = paths.TEACHERS
-    ):
+    def __init__(self, profile: str, results: Path | None = None, runs: Path | None = None):
         self.profile = profile
         self.results = results or paths.results_root()
         self.runs = (runs or paths.runs_root()) / profile
-        self.teachers = teachers
+        self.teachers = paths.TEACHERS
 
     def folder(self, spec: Spec) -> Path:
         """runs/PROFILE/KEY: result.json, weights.safetensors, perhaps head.safetensors; checkpoint.pt while it runs."""

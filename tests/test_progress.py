@@ -44,7 +44,7 @@ def test_a_run_notes_its_share_and_leaves_nothing(tmp_path):
 def test_time_left_is_what_the_speed_since_the_first_step_makes_of_the_rest(work, start, speed, later):
     """One run after another at one speed, on a machine that needs a while to start; a meter that is asked seldom."""
     clock, total = Clock(), sum(work)
-    meter = Meter({str(i): w for i, w in enumerate(work)}, {}, clock)
+    meter = Meter({str(i): w for i, w in enumerate(work)}, {}, clock=clock)
     clock.now += start
     assert meter.read((), {}).left is None
     for seconds in (1.0, 1.0 + later):
@@ -64,7 +64,7 @@ def test_time_left_is_what_the_speed_since_the_first_step_makes_of_the_rest(work
 
 
 def test_larger_networks_weigh_more():
-    meter = Meter({"small": 1.0, "large": 9.0}, {"large": "a large one"}, Clock())
+    meter = Meter({"small": 1.0, "large": 9.0}, {"large": "a large one"}, clock=Clock())
     assert meter.read(["small"], {}).share == pytest.approx(0.1)
     reading = meter.read([], {"large": 0.5})
     assert reading.share == pytest.approx(0.45)
@@ -128,6 +128,7 @@ def test_a_log_has_one_line_a_minute(capsys):
 def test_a_bar_moves_and_leaves_no_trace(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("COLUMNS", "120")
     bar = displays.Bar()
     bar.show(reading(0.25))
     bar.show(reading(0.75))

@@ -3,11 +3,12 @@
 from kdlib.bench import plain
 from kdlib.bench.rates import Rates, in_turn, rate
 from kdlib.bench.runs import some_images
+from kdlib.clock import Tell, nobody
 from kdlib.randomness import uniforms
 from kdlib.views.policies import create_policy
 
 
-def augmentation(rounds: int, images: int = 512, batch: int = 128) -> Rates:
+def augmentation(rounds: int, tell: Tell = nobody, images: int = 512, batch: int = 128) -> Rates:
     """JDA views per second, without crops."""
     some = some_images(images)
     pairs, policy = plain.Pairs(some), create_policy("jda").transform
@@ -21,4 +22,4 @@ def augmentation(rounds: int, images: int = 512, batch: int = 128) -> Rates:
         for part, drawn in zip(some.images.split(batch), numbers.split(batch), strict=True):
             policy(part, drawn)
 
-    return in_turn({"kdlib": lambda _: rate(images, batched), "PIL": lambda _: rate(images, by_pil)}, rounds)
+    return in_turn({"kdlib": lambda _: rate(images, batched), "PIL": lambda _: rate(images, by_pil)}, rounds, tell)

@@ -4,11 +4,12 @@ import shutil
 
 from kdlib.bench.rates import Rates, in_turn, rate
 from kdlib.bench.runs import IMAGES, alone, steps_of
+from kdlib.clock import Tell, nobody
 
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
-def compiled_steps(rounds: int, student: str = "wrn_16_2", steps: int = 4) -> Rates:
+def compiled_steps(rounds: int, tell: Tell = nobody, student: str = "wrn_16_2", steps: int = 4) -> Rates:
     """Image pairs per second of a student without a teacher on fixed tensors, compiled and not; empty where it cannot
     be compiled. Compiling takes a quarter of a minute or more, and is not counted."""
     if not any(map(shutil.which, COMPILERS)):
@@ -23,6 +24,6 @@ def compiled_steps(rounds: int, student: str = "wrn_16_2", steps: int = 4) -> Ra
             IMAGES, lambda _: run.optimisation.step(run.method, fixed, 0.0), steps
         )
     try:
-        return in_turn(arms, rounds)
+        return in_turn(arms, rounds, tell)
     except RuntimeError:  # what torch raises where its compiler, or the one of C++, fails
         return {}

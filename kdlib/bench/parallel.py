@@ -11,11 +11,12 @@ import torch
 
 from kdlib.bench.rates import Rates, in_turn
 from kdlib.bench.runs import IMAGES, run_of, steps_of
+from kdlib.clock import Tell, nobody
 
 WAIT = 300  # seconds at most, until the other process is ready
 
 
-def parallel_runs(rounds: int, steps: int = 20) -> Rates:
+def parallel_runs(rounds: int, tell: Tell = nobody, steps: int = 20) -> Rates:
     """Image pairs per second, of both runs together, of ResNet-56 to ResNet-8; and of one run alone with one thread."""
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
@@ -32,6 +33,7 @@ def parallel_runs(rounds: int, steps: int = 20) -> Rates:
                 "one thread": lambda _: pairs(threads=1, runs=1),
             },
             rounds,
+            tell,
         )
 
 

@@ -6,16 +6,16 @@ from contextlib import contextmanager
 
 import torch
 
-from kdlib.clock import turns
+from kdlib.clock import Tell, nobody, turns
 from kdlib.networks import PRECISIONS
 
 Arms = Mapping[str, Callable[[int], float]]  #: name -> what measures a rate, given the number of the round
 Rates = dict[str, list[float]]  #: name -> its rate in each round
 
 
-def in_turn(arms: Arms, rounds: int) -> Rates:
+def in_turn(arms: Arms, rounds: int, tell: Tell = nobody) -> Rates:
     """Each arm measures its own rate, round after round; the first round is not counted."""
-    return turns(arms, rounds, warm_up=1)
+    return turns(arms, rounds, 1, tell)
 
 
 def rate(work: float, task: Callable[[int], object], repeats: int = 1) -> float:

@@ -1,7 +1,9 @@
 """The benchmark as a whole: what is compared with what, the targets, and what is written for machines and readers."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
@@ -19,6 +21,7 @@ from kdlib.bench.scaling import growths
 from kdlib.bench.steps import small_steps, wide_steps
 from kdlib.cache import replacing
 from kdlib.plots.bench import overview
+from kdlib.progress import Look
 from kdlib.runs import provenance
 from kdlib.tables import digits
 
@@ -50,20 +53,43 @@ COMPARED: Mapping[str, tuple[tuple, ...]] = {
 LOWER = ("memory",)  # is better
 
 
-def measure(rounds: int, compiled: bool = False) -> Benchmark:
+#: Part of the benchmark -> how it is called, and seconds that it took on two cores without bfloat16, for its weight.
+PARTS: Mapping[str, tuple[str, float]] = {
+    "views": ("JDA views on one core", 10.0),
+    "growths": ("cost against work", 300.0),
+    "wide": ("steps of a WRN", 400.0),
+    "small": ("steps of a ResNet", 60.0),
+    "compiled": ("compiled steps", 40.0),
+    "shares": ("where the time goes", 40.0),
+    "parallel": ("two runs side by side", 200.0),
+    "memory": ("memory of a run", 30.0),
+}
+
+
+def measure(rounds: int, compiled: bool = False, look: Look = lambda finished, shares: None) -> Benchmark:
     """Everything, measured now, in some minutes. rounds: of each comparison, after one that is not counted.
 
-    compiled: also what torch.compile makes of a step, which takes half a minute more.
+    compiled: also what torch.compile makes of a step, which takes half a minute more. look: is told which of `PARTS`
+    are finished, and the share of the one that is measured.
     """
-    with threads(1):
-        measured, grown = {"views": augmentation(rounds)}, growths(rounds)
-    with threads(THREADS):
-        measured |= {"wide": wide_steps(rounds), "small": small_steps(rounds)}
-        measured["compiled"] = compiled_steps(rounds) if compiled else {}
-        shares = breakdown()
-    measured |= {"parallel": parallel_runs(rounds), "memory": memory()}
+    ways = {
+        "views": (1, partial(augmentation, rounds)),
+        "growths": (1, partial(growths, rounds)),
+        "wide": (THREADS, partial(wide_steps, rounds)),
+        "small": (THREADS, partial(small_steps, rounds)),
+        **({"compiled": (THREADS, partial(compiled_steps, rounds))} if compiled else {}),
+        "shares": (THREADS, lambda tell: breakdown()),
+        "parallel": (THREADS, partial(parallel_runs, rounds)),
+        "memory": (THREADS, lambda tell: memory()),
+    }
+    measured: dict[str, Any] = {}
+    for part, (count, way) in ways.items():
+        look(tuple(measured), {part: 0.0})
+        with threads(count):
+            measured[part] = way(lambda share, part=part: look(tuple(measured), {part: share}))
     run = run_of("wrn")
     facts = provenance(run, None) | {"precision": run.machine.precision, "data": run.data}
+    grown, shares = measured.pop("growths"), measured.pop("shares")
     return Benchmark(
         rounds=rounds, threads=THREADS, comparisons=compared(measured), growths=grown, shares=shares, provenance=facts
     )

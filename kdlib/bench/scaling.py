@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from kdlib.bench.records import Growth
 from kdlib.bench.runs import alone, run_of, some_images, steps_of
-from kdlib.clock import in_turn
+from kdlib.clock import Tell, in_turn, nobody
 from kdlib.cost import model_size
 from kdlib.data import facts
 from kdlib.pictures import views_of
@@ -19,19 +19,24 @@ BATCHES = (16, 32, 64, 128, 256)
 WIDTHS = {"WRN-16": ("wrn_16_1", "wrn_16_2"), "ResNet-8": ("resnet8", "resnet8x4")}
 
 
-def growths(rounds: int) -> list[Growth]:
+def growths(rounds: int, tell: Tell = nobody) -> list[Growth]:
     """Seconds against images to augment, views of an image, images of a step, and the width of the network."""
     policy, images = create_policy("jda"), some_images(max(IMAGES)).images
     making = {n: lambda _, n=n: views_of(policy, images[:n]) for n in IMAGES}
     views = {create_policy(name).views: alone("resnet8", name) for name in POLICIES}
+    widths = {
+        (f"width, {family}", "million MACs"): _steps({million_macs(run): run for run in map(alone, names)})
+        for family, names in WIDTHS.items()
+    }
+    measured = {
+        ("images through JDA", "images"): making,
+        ("views of an image, ResNet-8", "views"): _steps(views),
+        ("images of a step", "images"): _steps({n: run_of("resnet", n) for n in BATCHES}),
+        **widths,
+    }
     return [
-        _growth("images through JDA", "images", making, rounds),
-        _growth("views of an image, ResNet-8", "views", _steps(views), rounds),
-        _growth("images of a step", "images", _steps({n: run_of("resnet", n) for n in BATCHES}), rounds),
-        *(
-            _growth(f"width, {family}", "million MACs", _steps({million_macs(r): r for r in map(alone, names)}), rounds)
-            for family, names in WIDTHS.items()
-        ),
+        _growth(*names, sizes, rounds, lambda share, before=before: tell((before + share) / len(measured)))
+        for before, (names, sizes) in enumerate(measured.items())
     ]
 
 
@@ -45,7 +50,7 @@ def _steps(runs: Mapping[float, RunSpec]) -> Sizes:
     return {work: steps_of(run).take for work, run in runs.items()}
 
 
-def _growth(title: str, unit: str, sizes: Sizes, rounds: int) -> Growth:
+def _growth(title: str, unit: str, sizes: Sizes, rounds: int, tell: Tell) -> Growth:
     """Three times as many rounds as were asked for: single steps are short, and so their times scatter."""
-    seconds = in_turn(sizes, 3 * rounds)
+    seconds = in_turn(sizes, 3 * rounds, tell=tell)
     return Growth(title=title, unit=unit, work=list(sizes), seconds=list(seconds.values()))

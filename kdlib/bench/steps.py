@@ -10,6 +10,7 @@ from torch import Tensor
 from kdlib.bench import plain
 from kdlib.bench.rates import Rates, in_turn, products, rate
 from kdlib.bench.runs import IMAGES, SETS, alone, gigaflops_of_a_pair, run_of, some_images, steps_of
+from kdlib.clock import Tell, nobody
 from kdlib.data import load_data
 from kdlib.measures.timing import Steps
 from kdlib.models import create_model
@@ -18,7 +19,7 @@ from kdlib.specs import RunSpec
 STEPS = 4  # of each arm in a round
 
 
-def wide_steps(rounds: int) -> Rates:
+def wide_steps(rounds: int, tell: Tell = nobody) -> Rates:
     """Image pairs per second of WRN-40-2 to WRN-16-2: the plain program, and kdlib with fresh views, with a view bank,
     with networks and optimiser alone, and with the student alone; GFLOP/s of kdlib and of matrix products, and both in
     float32 as well."""
@@ -35,11 +36,11 @@ def wide_steps(rounds: int) -> Rates:
         }
         if exact.machine != run.machine:
             arms |= {"float32 step": _taking(steps_of(exact), work), "float32 products": products("float32")}
-        found = in_turn(arms, rounds)
+        found = in_turn(arms, rounds, tell)
     return found | {"whole step": [work * pairs for pairs in found["kdlib"]]}
 
 
-def small_steps(rounds: int) -> Rates:
+def small_steps(rounds: int, tell: Tell = nobody) -> Rates:
     """Image pairs per second of ResNet-56 to ResNet-8, with fresh views, with a view bank, and of the student alone."""
     with TemporaryDirectory() as folder:
         run = run_of("resnet")
@@ -48,7 +49,7 @@ def small_steps(rounds: int) -> Rates:
             "view bank": _taking(steps_of(run_of("resnet", bank=SETS), Path(folder))),
             "student alone": _bare(steps_of(alone(run.student))),
         }
-        return in_turn(arms, rounds)
+        return in_turn(arms, rounds, tell)
 
 
 def _taking(steps: Steps, work: float = 1.0) -> Callable[[int], float]:

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from kdlib.bench import report
+from kdlib.progress import Meter
 
-from .conftest import MEASURED
+from .conftest import GROWTHS, MEASURED, SHARES
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -72,3 +73,34 @@ def test_the_published_one_is_shown_unless_another_is_chosen(found, isolated):
     assert report.chosen("auto") == report.published() == found
     with pytest.raises(ValueError, match=r"^file = 'none.json' does not exist; allowed are auto, and"):
         report.chosen("none.json")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_progress_goes_through_all_parts_and_never_back(monkeypatch, compiled):
+    """Stand-ins of no work tell halves; what is asked of them is one round."""
+    seen, asked = [], []
+
+    def stand_in(part):
+        def way(*given):
+            asked.append((part, given[:-1]))
+            if given:
+                given[-1](0.5)
+            return SHARES if part == "shares" else GROWTHS if part == "growths" else MEASURED[part]
+
+        return way
+
+    functions = {
+        "views": "augmentation", "growths": "growths", "wide": "wide_steps", "small": "small_steps",
+        "compiled": "compiled_steps", "shares": "breakdown", "parallel": "parallel_runs", "memory": "memory",
+    }  # fmt: skip
+    for part, name in functions.items():
+        monkeypatch.setattr(report, name, stand_in(part))
+    found = report.measure(1, compiled, lambda finished, shares: seen.append((finished, dict(shares))))
+    parts = [part for part in report.PARTS if compiled or part != "compiled"]
+    assert [part for part, _ in asked] == parts
+    assert {rounds[0] for part, rounds in asked if part not in ("shares", "memory")} == {1}
+    meter = Meter({part: report.PARTS[part][1] for part in parts}, {})
+    done = [meter.read(finished, shares).share for finished, shares in seen]
+    assert done == sorted(done) and done[0] == 0 and 0.9 < done[-1] < 1
+    assert list(dict.fromkeys(part for _, shares in seen for part in shares)) == parts
+    assert found.growths == GROWTHS and found.shares == SHARES
