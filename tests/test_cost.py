@@ -46,7 +46,28 @@ def test_counting_changes_nothing():
         assert torch.equal(value, before[key])
 
 
-def test_meta_count_is_that_of_a_real_forward():
+class Products(nn.Module):
+    """Convolutions both ways, with groups, and products of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, 2, 1, dilation=2), nn.ConvTranspose2d(8, 6, 3, 2, groups=2)
+        self.plain = nn.Linear(5, 4, bias=False)
+
+    def forward(self, x):
+        rows = self.up(self.down(x)).flatten(2)
+        both = rows @ rows.mT + torch.baddbmm(rows @ rows.mT, rows, rows.mT)
+        return self.plain(both.flatten(1)[:, :5]) @ both[0, :4]
+
+
+def test_each_kind_of_product_is_counted_as_torch_counts_it():
+    model, images = Products(), torch.randn(2, 3, 17, 17)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(images)
+    assert macs(model, images.shape) * 2 == counter.get_total_flops()
+
+
+def test_the_count_is_that_of_a_real_forward():
     model, images = create_model("resnet8", 10).eval(), torch.randn(2, 3, 32, 32)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(images)
