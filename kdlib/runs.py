@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -217,23 +217,26 @@ def default_executor(specs: list[Spec]) -> Executor:
 
 def _run(todo: list[Spec], profile: str, pool: Executor, report: Report | None, look: Look | None) -> None:
     """Hands each spec to the pool once its teachers are there."""
-    store, waiting, running, finished = Store(profile), {spec.key: spec for spec in todo}, {}, []
+    waiting, running, finished = {spec.key: spec for spec in todo}, {}, []
+    needs = {spec.key: {run.key for run in spec.prerequisites} for spec in todo}
+    store, notes = Store(profile), {}
     while waiting or running:
-        lacking = waiting.keys() | {spec.key for spec in running.values()}
-        ready = [s for s in waiting.values() if lacking.isdisjoint(run.key for run in s.prerequisites)]
+        lacking = waiting.keys() | running.values()
+        ready = [spec for key, spec in waiting.items() if lacking.isdisjoint(needs[key])]
         others = [s for s in ready if not isinstance(s, TimingSpec)]
         for spec in others if others or running else ready[:1]:  # clocks run last, and alone
-            running[pool.submit(execute, waiting.pop(spec.key), profile)] = spec
+            key = spec.key
+            notes[key] = store.note(spec)
+            running[pool.submit(execute, waiting.pop(key), profile)] = key
         for future in wait(running, timeout=LOOKED if look else None, return_when=FIRST_COMPLETED).done:
             result = future.result()
-            finished.append(running.pop(future).key)
+            finished.append(running.pop(future))
             if report:
                 report(len(finished), len(todo), result)
         if look:
-            look(finished, shares(running.values(), store))
+            look(finished, shares(notes, finished))
 
 
-def shares(handed_out: Iterable[Spec], store: Store) -> dict[str, float]:
-    """Key -> the share that is done, of the runs among these that have noted one: those that a pool works at."""
-    notes = {spec.key: store.note(spec) for spec in handed_out}
-    return {key: noted(note) for key, note in notes.items() if note.exists()}
+def shares(notes: Mapping[str, Path], finished: Collection[str]) -> dict[str, float]:
+    """Key -> the share that is done, of the runs that have noted one and are not finished: a pool works at those."""
+    return {key: noted(note) for key, note in notes.items() if key not in finished and note.exists()}
