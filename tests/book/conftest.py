@@ -113,4 +113,4 @@ def blank(name: str) -> NotebookNode:
 def build(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run book/build.py of `tree` in a process of its own."""
     command = [sys.executable, str(tree / "book" / "build.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
