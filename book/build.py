@@ -145,6 +145,7 @@ def execute(notebook: Path, parameters: dict[str, Any], tidy: bool) -> float:
             cwd=str(notebook.parent),
             progress_bar=False,
             extra_arguments=KERNEL_ARGUMENTS,
+            shutdown_kernel="immediate",  # it has nothing to save; asked politely, it is interrupted, and says so
         )
         if tidy:
             nbformat.write(normalise(nbformat.read(temporary, as_version=4), ROOT), temporary)

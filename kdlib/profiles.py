@@ -120,6 +120,7 @@ PROFILES: Mapping[str, Profile] = {
             views_per_step=64, views_per_image=20, learning_rate=0.05, weight_decay=5e-4, evaluations=1
         ),
         seeds=(0, 1),
+        few_seeds=(0,),
         fraction=1 / 24,
         few_shot=(1 / 50, 1 / 24),
         few_shot_fraction=1 / 50,
