@@ -6,12 +6,15 @@ what an image undergoes does not depend on the batch size, on the number of proc
 """
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+_DEFAULT_GENERATOR = threading.RLock()
 
 
 def stream_seed(seed: int, role: str, epoch: int = 0) -> int:
@@ -50,7 +53,10 @@ def draws_of(seed: int, roles: Mapping[str, int], epochs: Tensor, ids: Tensor, c
 
 @contextmanager
 def seeded(seed: int, role: str):
-    """Inside, torch's default CPU generator stands at the start of a stream: for layers' own initialisers."""
-    with torch.random.fork_rng(devices=[]):
+    """Inside, torch's default CPU generator stands at the start of a stream: for layers' own initialisers.
+
+    All threads of a process share that generator, so one thread at a time is inside.
+    """
+    with _DEFAULT_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, role))
         yield

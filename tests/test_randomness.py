@@ -1,5 +1,7 @@
 """Stateless randomness. The statistical tests have fixed seeds and state their error rates."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
 import numpy as np
@@ -112,3 +114,19 @@ def test_each_role_has_its_own_draws():
     found = draws_of(5, {"original crop": 3, "partner": 1}, epochs, ids, 20)
     assert {role: tuple(rows.shape) for role, rows in found.items()} == {"original crop": (2, 3), "partner": (2, 1)}
     assert all(torch.equal(rows, uniforms_of(5, role, epochs, ids, 20, rows.shape[1])) for role, rows in found.items())
+
+
+def test_threads_that_initialise_networks_at_once_do_not_mix_their_draws():
+    """Each draws a little at a time, and lets the others run in between."""
+
+    def drawn(seed: int) -> list[float]:
+        with seeded(seed, "init"):
+            found = []
+            for _ in range(20):
+                found.append(torch.rand(()).item())
+                time.sleep(0.001)
+            return found
+
+    alone = [drawn(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(drawn, range(4))) == alone
