@@ -52,7 +52,9 @@ def _write(target: Path, samples: list[tuple[str, int]], side: int) -> None:
         pixels[place] = square(samples[place][0], side)
 
     with ThreadPoolExecutor() as pool:  # PIL decodes and scales outside the interpreter lock
-        for _ in tqdm(pool.map(fill, range(len(samples))), total=len(samples), desc="photographs", leave=False):
+        for _ in tqdm(
+            pool.map(fill, range(len(samples))), total=len(samples), desc="photographs", leave=False, disable=None
+        ):
             pass
     pixels.flush()
 

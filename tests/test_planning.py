@@ -2,12 +2,13 @@
 
 import pytest
 
-from kdlib import planning
+from kdlib import forecasts, planning
 from kdlib.runs import needed
 from kdlib.specs import RunSpec
 from kdlib.store import Store
 from kdlib.studies import Setting, create_study
 from kdlib.tables import forecast, hours
+from kdlib.tiers import names_of, studies_of
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -49,3 +50,16 @@ def test_the_table_counts_what_is_there(setting, invented):
     assert table["missing, on one core"].iloc[-1] == "not planned"
     lacking = [spec for spec in tiers[1] if Store("reference").get(spec) is None]
     assert table["missing, on one core"].iloc[0] == hours(forecast(lacking, kept=True))
+
+
+def test_every_spec_of_a_profile_weighs_something_and_has_a_name():
+    """Runs weigh at least their arithmetic; names begin with the first chapter that needs the spec."""
+    for scale in ("smoke", "quick", "reference"):
+        studies = studies_of(Setting.of(scale, device="cpu"))
+        names = names_of(studies)
+        for study in studies:
+            for spec in needed(study.all_specs):
+                assert forecasts.work(spec) > (forecasts.run_cost(spec).run_macs if isinstance(spec, RunSpec) else 0)
+                assert names[spec.key].split(": ")[0] <= study.name
+    spec = create_study("03_blind_teacher", Setting.of("quick", device="cpu")).specs("JDA")[1]
+    assert names_of(studies_of(Setting.of("quick", device="cpu")))[spec.key] == "00_tour: distilled, augmented, seed 1"

@@ -8,7 +8,7 @@ from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
 
 EXERCISE = "tinyimagenet-mini"  # what the demonstrations train on, unless another set of photographs is named
 NETWORKS = ("resnet18_imagenet", "resnet18_imagenet")
-SHARES = {"smoke": 0.02, "quick": 0.25}  # of the photographs
+SHARES = {"smoke": 0.02, "quick": 0.1}  # of the photographs
 
 
 def create(setting: Setting) -> Study:
