@@ -113,10 +113,10 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch):
 
 
 def test_a_compiler_that_fails_is_no_error(monkeypatch):
-    def fails(arms, rounds):
+    def fails(arms, rounds, tell):
         raise RuntimeError("C++ compile error")
 
     monkeypatch.setattr(compiled, "alone", lambda student: runs.alone(student, images=4))
     monkeypatch.setattr(compiled.shutil, "which", lambda name: name)
     monkeypatch.setattr(compiled, "in_turn", fails)
-    assert compiled.compiled_steps(1, "resnet8") == {}
+    assert compiled.compiled_steps(1, student="resnet8") == {}
