@@ -67,7 +67,9 @@ def test_the_names_of_the_command_line_are_those_of_the_registries():
 
 @pytest.mark.parametrize("command", ["plan", "status"])
 @pytest.mark.parametrize("profile", ["quick", "reference", "paper"])
-def test_a_plan_needs_torch_and_no_more(command, profile):
+def test_a_plan_needs_torch_and_no_more(command, profile, monkeypatch, tmp_path):
+    """On a machine without photographs: where those of chapter 10 are, torchvision makes their networks."""
+    monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
     words = [command, "--profile", profile, "--device", "cpu"]
     assert imported(LINE.format(words)) == {"numpy", "pydantic", "torch"}
 
