@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
         def report(done: int, total: int, result: RunResult) -> None:
             top1 = result.metrics.get("top1")
             scores = f": {top1:.2f} %, {result.provenance['seconds']:.0f} s" if top1 else ""
-            watch.say(names[result.key] + scores)
+            watch.say(names.get(result.key, describe(result.spec)) + scores)
 
         run_all(specs, scale.name, report=report, look=watch.look)
     print(f"Runs: {time.monotonic() - started:.1f} s.")

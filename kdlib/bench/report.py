@@ -53,7 +53,7 @@ COMPARED: Mapping[str, tuple[tuple, ...]] = {
 LOWER = ("memory",)  # is better
 
 
-#: Part of the benchmark -> how it is called, and seconds that it took on two cores without bfloat16, for its weight.
+#: Part of the benchmark -> how it is called, and its weight in the progress: seconds, estimated and not measured.
 PARTS: Mapping[str, tuple[str, float]] = {
     "views": ("JDA views on one core", 10.0),
     "growths": ("cost against work", 300.0),
