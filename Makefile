@@ -36,6 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 # All runs first, side by side and with progress; the notebooks then read the store.
 book: $(STAMP)
 	$(if $(filter imagenet,$(PROFILE)),$(error profile imagenet has one chapter, 10_imagenet: train it with "python -m kdlib run 10_imagenet --profile imagenet"; PROFILE=paper shows it))
+	$(if $(filter full,$(PROFILE)),$(error profile full has one chapter, 18_budget: train it with "python -m kdlib run 18_budget --profile full"; PROFILE=reference shows it))
 	@$(BIN)/python -m kdlib run --profile $(PROFILE) --device $(DEVICE)
 	@$(BIN)/python book/build.py --profile $(PROFILE) --device $(DEVICE)
 

@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 
 BANNERS = {name: f"Profile {scale.summary}" for name, scale in PROFILES.items()}
+OWN = {name: scale.chapters for name, scale in PROFILES.items() if scale.chapters}  # which other pages do not have
 
 TYPES = {"str": str, "bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict}
 
@@ -92,12 +93,17 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
             )
 
 
+def default_profile(notebook: Path) -> str:
+    """The profile that stands in the parameters cell of a notebook."""
+    return str(yaml.safe_load(papermill.inspect_notebook(str(notebook)).get("profile", {}).get("default", "null")))
+
+
 def published_banner(notebooks: list[Path]) -> str:
-    """The banner of the committed notebooks: the profile is the default in their parameters cell."""
-    profiles = {
-        str(yaml.safe_load(papermill.inspect_notebook(str(path)).get("profile", {}).get("default", "null")))
-        for path in notebooks
-    }
+    """The banner of the committed notebooks: the profile is the default in their parameters cell.
+
+    One that belongs to a single chapter is not named: the status box of that chapter says it.
+    """
+    profiles = {default for path in notebooks if path.stem not in OWN.get(default := default_profile(path), ())}
     unknown = profiles - set(BANNERS)
     if len(profiles) != 1 or unknown:
         raise BuildError(f"The committed notebooks must share one profile, found {sorted(profiles)}.")
@@ -206,7 +212,7 @@ def parse_value(pair: list[str]) -> tuple[str, Any]:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Execute the notebooks and build the pages of the book.")
-    scales = [name for name in BANNERS if name != "imagenet"]  # it has one chapter, which the others show
+    scales = [name for name in BANNERS if name not in OWN]  # the chapter of such a profile shows it at others too
     parser.add_argument("--profile", choices=scales, default="quick", help="scale at which to execute")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(

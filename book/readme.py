@@ -1,50 +1,74 @@
-"""Writes what README.md shows of the results: the table of claims, between its markers, and the figure of views.
+"""Writes what README.md and the front page show of the results, between their markers, and their figures.
 
 python book/readme.py
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import matplotlib.pyplot as plt
+
 from kdlib import pictures, plots
-from kdlib.claims import readme_table
+from kdlib.claims import judge, readme_table
 from kdlib.data import BUNDLED, load_data
+from kdlib.findings import taken_home
+from kdlib.plots.verdicts import forest
 from kdlib.store import Store
 from kdlib.studies import Setting
 from kdlib.views.policies import create_policy
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKERS = ("<!-- claims -->", "<!-- /claims -->")
+PAGES = (ROOT / "README.md", ROOT / "book" / "intro.md")
 
 
-def with_table(text: str, table: str) -> str:
-    """`text` with `table` between the markers. Raises ValueError if they are not there."""
-    start, end = MARKERS
+def between(text: str, name: str, content: str) -> str:
+    """`text` with `content` between the markers of a name. Raises ValueError if they are not there."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"README.md lacks the markers {start} and {end}")
-    return pattern.sub(lambda _: f"{start}\n{table}\n{end}", text)
+        raise ValueError(f"the page lacks the markers {start} and {end}")
+    return pattern.sub(lambda _: f"{start}\n{content}\n{end}", text)
 
 
-def claims() -> str:
-    """The table as the published results give it now; runs of this machine alone do not count."""
+def written(text: str) -> str:
+    """A page with its findings and claims as the published results give them now."""
+    with published() as store:
+        setting = Setting.of("reference", device="cpu")
+        text = between(text, "findings", taken_home(store, setting))
+        return between(text, "claims", readme_table(store, setting))
+
+
+@contextmanager
+def published() -> Iterator[Store]:
+    """The published results; runs of this machine alone do not count."""
     with TemporaryDirectory() as nothing:
-        return readme_table(Store("reference", runs=Path(nothing)), Setting.of("reference"))
+        yield Store("reference", runs=Path(nothing))
 
 
-def figure(path: Path) -> None:
+def verdicts(path: Path) -> None:
+    """The primary contrasts with their verdicts."""
+    with published() as store, plt.rc_context({"svg.hashsalt": "kdlib", "svg.fonttype": "none"}):
+        setting = Setting.of("reference", device="cpu")
+        figure = forest(judge(store, setting), setting.verdicts)
+        figure.savefig(path, metadata={"Date": None})
+
+
+def views(path: Path) -> None:
     """Images, weak views and JDA views: colour tiles and bundled images."""
     test = load_data(BUNDLED).test
     policy = create_policy("jda")
     colour, grey = pictures.photographs(6), pictures.some_images(test, 6)
-    views = [pictures.views_of(policy, images, seed=1) for images in (colour, grey)]
-    rows = [colour, views[0][:, 0], views[0][:, 1], grey, views[1][:, 0], views[1][:, 1]]
+    drawn = [pictures.views_of(policy, images, seed=1) for images in (colour, grey)]
+    rows = [colour, drawn[0][:, 0], drawn[0][:, 1], grey, drawn[1][:, 0], drawn[1][:, 1]]
     names = ["image", "original view", "augmented view"] * 2
     plots.tiles(rows, names).savefig(path)
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(), claims()))
-    figure(ROOT / "book" / "_static" / "views.png")
+    for page in PAGES:
+        page.write_text(written(page.read_text()))
+    views(ROOT / "book" / "_static" / "views.png")
+    verdicts(ROOT / "book" / "_static" / "verdicts.svg")

@@ -13,7 +13,7 @@ from kdlib import choices, paths
 
 #: Command -> what it does: the first line of its function in `kdlib.commands`.
 COMMANDS = {
-    "plan": "Runs, views, MACs, bytes, and hours of what is planned.",
+    "plan": "Runs, views, MACs, bytes, and hours of what is planned, and how many seeds its primary contrasts need.",
     "run": "Runs what the store lacks; finished runs stay stored whatever happens after.",
     "status": "What is there and what is not, with the forecast of what is missing.",
     "publish": "Copies finished results of the profile to results/.",

@@ -1,10 +1,15 @@
-"""The six claims, the nine primary contrasts that decide them, and the computed verdicts."""
+"""The six claims, the nine primary contrasts that decide them, and the computed verdicts.
+
+What is printed is the word of the rule, and what the floor and the carry leave of it: see `kdlib.judging`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from kdlib.judging import Judged
+from kdlib.judging import judge as judge_contrast
 from kdlib.profiles import PROFILES
 from kdlib.runs import needed
 from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, mean_interval
@@ -18,10 +23,10 @@ from kdlib.tables import (
     forecast,
     hours,
     in_words,
+    joined,
     runs_frame,
     span,
 )
-from kdlib.tables import judge as judge_contrast
 
 UNDECIDED = "not decided with these parameters"
 
@@ -51,27 +56,28 @@ CLAIMS = (
 
 #: Fixed before any result: name -> (what it compares, the chapter that measures it).
 CONTRASTS: Mapping[str, tuple[str, str]] = {
-    "a1": ("JDA - weak2", "03_blind_teacher"),
-    "a2": ("JDA - rot4", "03_blind_teacher"),
+    "a1": ("JDA - two plain crops", "03_blind_teacher"),
+    "a2": ("JDA - four quarter turns", "03_blind_teacher"),
     "b1": ("teacher with JDA - plain teacher", "04_augmented_teacher"),
     "b2": ("student of the one - student of the other (claim: no better)", "04_augmented_teacher"),
     "c1": ("p = 0.3 - p = 0", "05_proportion"),
     "c2": ("p = 0.3 - p = 1", "05_proportion"),
-    "d": ("JDA - weak2 at the profile's few-shot fraction", "06_few_shot"),
-    "e": ("mean over DKD, SPKD and HSAKD of (method + JDA - method + weak2)", "07_compatibility"),
+    "d": ("JDA - two plain crops, few images", "06_few_shot"),
+    "e": ("what JDA adds, mean of DKD, SPKD and HSAKD", "07_compatibility"),
     "f": ("CCD - HSAKD with a frozen teacher, and fewer bytes", "09_ccd_versus_hsakd"),
 }
 
 #: Those with HSAKD, which pairs the stages of teacher and student one by one.
 WITH_HSAKD = ("e", "f")
+UNMEASURED = Judged(Verdict.NOT_MEASURED, Verdict.NOT_MEASURED)
 
 
 @dataclass(frozen=True)
 class Judgement:
     """A primary contrast, measured or not.
 
-    cheaper: whether it needs fewer bytes; None where its claim is silent. parts: of a mean over pairs of arms, the
-    difference of each pair, over the seeds that all pairs have.
+    judged: the verdict. cheaper: whether it needs fewer bytes; None where its claim is silent. parts: of a mean over
+    pairs of arms, the difference of each pair, over the seeds that all pairs have.
     """
 
     name: str
@@ -79,9 +85,19 @@ class Judgement:
     study: str
     differences: tuple[float, ...]
     interval: Interval
-    verdict: Verdict
+    judged: Judged
     cheaper: bool | None = None
     parts: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Its name and what it compares."""
+        return f"{self.name}: {self.text}"
+
+    @property
+    def measured(self) -> bool:
+        """Whether all runs of the contrast itself are there, be those of its floor there or not."""
+        return self.judged.rule is not Verdict.NOT_MEASURED
 
 
 def judge(store: Store, setting: Setting, names: Sequence[str] = tuple(CONTRASTS)) -> list[Judgement]:
@@ -95,7 +111,7 @@ def judge(store: Store, setting: Setting, names: Sequence[str] = tuple(CONTRASTS
     return [
         _judge(name, studies[chapters[name]], frames[chapters[name]])
         if name in chapters
-        else Judgement(name, *CONTRASTS[name], (), mean_interval([], PRIMARY_LEVEL), Verdict.NOT_MEASURED)
+        else Judgement(name, *CONTRASTS[name], (), mean_interval([], PRIMARY_LEVEL), UNMEASURED)
         for name in names
     ]
 
@@ -104,8 +120,8 @@ def _judge(name: str, study: Study, frame: pd.DataFrame) -> Judgement:
     contrast = study.contrast(name)
     by_seed = contrast_values(contrast, frame)
     differences = tuple(by_seed.values())
-    interval = mean_interval(differences, PRIMARY_LEVEL)
-    word = judge_contrast(study, contrast, interval)
+    interval = mean_interval(differences, contrast.level)
+    word = judge_contrast(study, contrast, frame)
     fewer = cheaper(study, contrast) if contrast.cheaper else None
     parts = _parts(contrast, frame, set(by_seed))
     return Judgement(name, *CONTRASTS[name], differences, interval, word, fewer, parts)
@@ -120,15 +136,31 @@ def contrasts_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame
     """One row per primary contrast. verdicts False (see `Setting.verdicts`): measured ones get none."""
     rows = [
         {
-            "contrast": f"{j.name}: {j.text}",
+            "contrast": j.title,
             "difference": f"{j.interval.mean:+.2f}" if j.interval.n else "",
             f"{100 * PRIMARY_LEVEL:.2f} % interval": span(j.interval, "+.2f"),
             "n": j.interval.n,
-            "verdict": _word(j.verdict, verdicts),
+            "by the rule": _word(j.judged.rule, verdicts),
+            "verdict": _word(j.judged.verdict, verdicts, j.judged.word),
+            "below no teacher": ", ".join(j.judged.below),
         }
         for j in judgements
     ]
     return pd.DataFrame(rows).set_index("contrast").rename_axis(None)
+
+
+def parts_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
+    """One row per pair of a primary contrast that is a mean of several: what the pair adds, and whether it trained."""
+    rows = {
+        f"{j.name}: {arm} - {than}": {
+            "difference": f"{difference:+.2f}",
+            "below no teacher": joined(below) if (below := [a for a in (arm, than) if a in j.judged.below]) else "",
+        }
+        for j in judgements
+        if len(j.parts) > 1
+        for (arm, than), difference in j.parts.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def claims_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:
@@ -138,6 +170,7 @@ def claims_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:
             "claim": claim.name,
             "says": claim.says,
             "decided by": ", ".join(claim.contrasts),
+            "by the rule": _word(claim_verdict([j.judged.rule for j in _of(claim, judgements)]), verdicts),
             "verdict": claim_word(claim, judgements, verdicts),
         }
         for claim in CLAIMS
@@ -147,17 +180,34 @@ def claims_frame(judgements: list[Judgement], verdicts: bool) -> pd.DataFrame:
 
 def claim_word(claim: Claim, judgements: Sequence[Judgement], verdicts: bool) -> str:
     """The verdict of a claim, from those of its contrasts, or that there is none (see `contrasts_frame`)."""
-    words = {j.name: j.verdict for j in judgements}
-    return _word(claim_verdict([words[name] for name in claim.contrasts]), verdicts)
+    mine = _of(claim, judgements)
+    word = claim_verdict([j.judged.verdict for j in mine])
+    teachers = dict.fromkeys(j.judged.teacher for j in mine if j.judged.teacher and word is Verdict.SUPPORTED)
+    return _word(word, verdicts, " with ".join([str(word), *teachers]))
+
+
+def part_words(claim: Claim, judgements: Sequence[Judgement], verdicts: bool) -> str:
+    """The verdict of a claim, and where its contrasts differ those of each."""
+    word = claim_word(claim, judgements, verdicts)
+    words = {j.name: _word(j.judged.verdict, verdicts, j.judged.word) for j in _of(claim, judgements)}
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return f"{word} ({', '.join(f'{name}: {part}' for name, part in words.items())})"
+
+
+def _of(claim: Claim, judgements: Sequence[Judgement]) -> list[Judgement]:
+    found = {j.name: j for j in judgements}
+    return [found[name] for name in claim.contrasts]
 
 
 def profiles_frame(setting: Setting) -> pd.DataFrame:
     """The verdict on each claim at every profile that gives verdicts, from what the stores hold: a column for each."""
     columns = {}
     for name, scale in PROFILES.items():
-        if scale.verdicts:
+        if scale.verdicts and not scale.chapters:  # a profile of single chapters has its own contrasts
             here = setting if name == setting.profile.name else Setting.of(name, device=setting.machine.device)
-            columns[name] = claims_frame(judge(Store(name), here), here.verdicts).verdict
+            judgements = judge(Store(name), here)
+            columns[name] = {claim.name: part_words(claim, judgements, here.verdicts) for claim in CLAIMS}
     return pd.DataFrame(columns).rename_axis("claim")
 
 
@@ -167,7 +217,8 @@ def gaps_frame(store: Store, setting: Setting) -> pd.DataFrame:
     for name, (text, study_name) in CONTRASTS.items():
         study = create_study(study_name, setting)
         contrast = study.contrast(name)
-        specs = needed(spec for arm in contrast.weights for spec in study.specs(arm))
+        floors = {floor for arm in contrast.weights if (floor := study.arms[arm].floor)}
+        specs = needed(spec for arm in (*contrast.weights, *floors) for spec in study.specs(arm))
         lacking = [spec for spec in specs if store.get(spec) is None]
         rows.append(
             {
@@ -180,21 +231,22 @@ def gaps_frame(store: Store, setting: Setting) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("contrast").rename_axis(None)
 
 
-def _word(word: Verdict, verdicts: bool) -> str:
-    return str(word) if verdicts or word is Verdict.NOT_MEASURED else NO_VERDICT
+def _word(word: Verdict, verdicts: bool, printed: str | None = None) -> str:
+    return (printed or str(word)) if verdicts or word is Verdict.NOT_MEASURED else NO_VERDICT
 
 
 def claims_markdown(judgements: list[Judgement], verdicts: bool) -> str:
     """The claims with the differences that decide them, in points, and their verdicts, as a Markdown table."""
-    frame, found = claims_frame(judgements, verdicts), {j.name: j.interval for j in judgements}
-    lines = ["| claim | says | found | verdict |", "|---|---|---|---|"]
+    by_rule = claims_frame(judgements, verdicts)["by the rule"]
+    lines = ["| claim | says | found | by the rule | with floor and carry |", "|---|---|---|---|---|"]
     for claim in CLAIMS:
-        differences = "<br>".join(f"{name}: {in_words(found[name])}" for name in claim.contrasts)
-        lines.append(f"| {claim.name} | {claim.says} | {differences} | {frame.verdict[claim.name]} |")
+        differences = "<br>".join(f"{j.name}: {in_words(j.interval)}" for j in _of(claim, judgements))
+        word = part_words(claim, judgements, verdicts)
+        lines.append(f"| {claim.name} | {claim.says} | {differences} | {by_rule[claim.name]} | {word} |")
     return "\n".join(lines)
 
 
 def readme_table(store: Store, setting: Setting) -> str:
     """The same for the README, from a store."""
     table = claims_markdown(judge(store, setting), setting.verdicts)
-    return table.replace(f"| {Verdict.NOT_MEASURED} |", f"| {Verdict.NOT_MEASURED} yet |")
+    return table.replace(f" {Verdict.NOT_MEASURED} |", f" {Verdict.NOT_MEASURED} yet |")

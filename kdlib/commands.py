@@ -66,8 +66,11 @@ def shard(specs: list[Spec], part: str) -> list[Spec]:
 
 
 def plan(arguments: argparse.Namespace) -> None:
-    """Runs, views, MACs, bytes, and hours of what is planned."""
-    scale, planned = by_tier(named_studies(arguments), arguments)
+    """Runs, views, MACs, bytes, and hours of what is planned, and how many seeds its primary contrasts need."""
+    from kdlib import power_plan  # which the other commands do without
+
+    studies = named_studies(arguments)
+    scale, planned = by_tier(studies, arguments)
     groups = {tier: [s for s in specs if isinstance(s, RunSpec)] for tier, specs in planned.items()}
     specs = [spec for group in groups.values() for spec in group]
     costs = [forecasts.run_cost(spec) for spec in specs]
@@ -85,6 +88,8 @@ def plan(arguments: argparse.Namespace) -> None:
     most = max((c.training_bytes for c in costs), default=0)
     memory = f"up to {most / 1e6:.1f} MB in a run beside activations"
     print(f"{len(specs)} runs of {scale.name}, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
+    for line in power_plan.lines(studies, Store(scale.name)):
+        print(line)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -4,9 +4,15 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from kdlib.judging import above_floor
+from kdlib.stats import Verdict
 from kdlib.store import Store
-from kdlib.studies import Setting, create_study
+from kdlib.studies import Contrast, Setting, Study, create_study
+from kdlib.studies.blind_teacher import OURS
+from kdlib.studies.ccd_versus_hsakd import LONGER
 from kdlib.studies.few_shot import percent
+from kdlib.studies.floors import NO_TEACHER
+from kdlib.studies.rates import RATES
 from kdlib.tables import contrast_interval, runs_frame, signed, span
 
 #: Claim -> (what is asked, the chapter that measures it, the contrast there). {few} is the few-shot fraction.
@@ -14,6 +20,9 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "a": (
         ("Does JDA help students of a teacher of our own?", "04_augmented_teacher", "gain with a plain teacher"),
         ("Does it help those of the public one more?", "04_augmented_teacher", "gain: public - plain"),
+        ("Does it help students without a teacher?", "03_blind_teacher", "gain without a teacher"),
+        ("Does it help distillation more than that?", "03_blind_teacher", "teaching"),
+        ("Are two plain crops better than one view?", "03_blind_teacher", "weak2 - one view"),
         ("On images that the teacher was trained on?", "03_blind_teacher", "gain on seen images"),
         ("On images that it was not?", "03_blind_teacher", "gain on unseen images"),
         ("Does it beat rotation where both make as many passes?", "03_blind_teacher", "JDA - rot2"),
@@ -27,7 +36,10 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("Does it help where half of all views, drawn at random, are augmented?", "05_proportion", "share 0.5 - p = 0"),
         ("And where all views are?", "05_proportion", "share 1 - p = 0"),
     ),
-    "d": (("Does it help at equally many passes too?", "06_few_shot", "{few}, equal epochs: JDA - weak2"),),
+    "d": (
+        ("Does it help at equally many passes too?", "06_few_shot", "{few}, equal epochs: JDA - weak2"),
+        ("Does it help students of a teacher of our own?", "06_few_shot", f"gain: {OURS}"),
+    ),
     "e": (
         ("Is the mean one of all, or HSAKD's?", "07_compatibility", "e without turned views"),
         ("And with HSAKD at a quarter of the rate?", "07_compatibility", "e at a smaller rate"),
@@ -37,10 +49,14 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ),
     ),
     "CCD": (
-        ("Is HSAKD better than plain KD here?", "09_ccd_versus_hsakd", "HSAKD, frozen teacher - KD + weak2"),
-        ("Does CCD win at a quarter of the rate?", "09_ccd_versus_hsakd", "at a smaller rate"),
+        ("Is HSAKD better than no teacher here?", "09_ccd_versus_hsakd", f"HSAKD, frozen teacher - {NO_TEACHER}"),
+        ("Is it better than plain KD?", "09_ccd_versus_hsakd", "HSAKD, frozen teacher - KD + weak2"),
+        *((f"Does CCD win at {words}?", "09_ccd_versus_hsakd", f"at {words}") for words in RATES.values()),
+        (f"Does it win with {LONGER}?", "09_ccd_versus_hsakd", f"with {LONGER}"),
+        ("Does it beat DKD on the same views?", "09_ccd_versus_hsakd", "CCD - DKD + JDA"),
         ("Is CCD better than KD on the same views?", "08_cosine_confidence", "CCD - w = 1 (KD + JDA)"),
-        ("Than the same total weight spread evenly?", "08_cosine_confidence", "CCD - w = mean(w)"),
+        ("Does that total weight help, whoever gets it?", "08_cosine_confidence", "w = mean(w) - w = 1"),
+        ("Is CCD better than the same total spread evenly?", "08_cosine_confidence", "CCD - w = mean(w)"),
         ("Than the same weights at random samples?", "08_cosine_confidence", "CCD - w shuffled"),
         ("Does the cosine help where it adds no weight in all?", "08_cosine_confidence", "w / mean(w) - w = 1"),
     ),
@@ -71,7 +87,14 @@ def controls_frame(store: Store, setting: Setting) -> pd.DataFrame:
                     "difference": signed(interval),
                     "95 % interval": span(interval, "+.2f"),
                     "n": interval.n,
+                    "tested": _tested(studies[chapter], contrast, frames[chapter]),
                     "chapter": chapter[:2],
                 }
             )
     return pd.DataFrame(rows).set_index("claim").rename_axis(None)
+
+
+def _tested(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:
+    """Whether a comparison rests on an arm that did not train, see `kdlib.judging`."""
+    below = [arm for arm, interval in above_floor(study, contrast, frame).items() if interval.high < 0]
+    return f"{Verdict.NOT_TESTED}: {', '.join(below)}" if below else ""

@@ -111,6 +111,23 @@ def draws_text(measured: Mapping[str, Mapping | None]) -> str:
     return f"{found['draws']:,} draws of {found['images_per_draw']} images each, from {found['pool']:,} training images"
 
 
+def shape(found: pd.DataFrame) -> str:
+    """Where the loss is lowest along the spread, in words: inside, so that one direction is the wrong question, or at
+    an end."""
+    both = found.dropna(subset=["spread", "loss"]).sort_values("spread", kind="stable")
+    if len(both) < 3:
+        return "Too few policies are measured to see a shape."
+    place = int(both.loss.to_numpy().argmin())
+    lowest, ends = both.index[place], f"{both.index[0]} and {both.index[-1]}"
+    if 0 < place < len(both) - 1:
+        return (
+            f"The loss is lowest inside, at {lowest} (number {place + 1} of {len(both)} by spread), and higher at both "
+            f"ends ({ends}): the points are U-shaped. A rank correlation asks for one direction, and is the wrong "
+            "summary of them."
+        )
+    return f"The loss is lowest at an end, at {lowest}."
+
+
 def points_table(found: pd.DataFrame, planned: Mapping[str, int]) -> pd.DataFrame:
     """The points, ready to print, by rising spread; planned: policy -> the number of its seeds."""
     rows = []

@@ -57,7 +57,7 @@ def levels(judgements: Sequence[Judgement]) -> Explorer:
     """The primary contrasts with intervals at other levels."""
 
     def render(level: float) -> plots.Figure:
-        return plots.forest({j.name: mean_interval(j.differences, level / 100) for j in judgements})
+        return plots.forest({j.title: mean_interval(j.differences, level / 100) for j in judgements})
 
     about = "The primary contrasts with intervals at another confidence level, in percent."
     return Explorer({"level": [50, 80, 90, 95, 99, round(100 * PRIMARY_LEVEL, 2)]}, render, about)

@@ -1,148 +1,248 @@
-"""A paragraph for each claim: what was found, how it stands to the claim, what would settle it. All is computed."""
+"""What each chapter found, in one or two sentences that are computed from its runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-import numpy as np
+import pandas as pd
 
-from kdlib.claims import CLAIMS, Claim, Judgement, profiles_frame
-from kdlib.stats import MARGIN, Interval, Verdict, claim_verdict, required_seeds
-from kdlib.studies import Setting
-from kdlib.tables import NO_VERDICT, in_words
+from kdlib.forecasts import run_cost
+from kdlib.judging import teacher_in_words
+from kdlib.stats import Interval
+from kdlib.store import Store
+from kdlib.studies import Contrast, Setting, Study, create_study
+from kdlib.studies.blind_teacher import OURS
+from kdlib.studies.ccd_versus_hsakd import LONGER
+from kdlib.studies.cosine_confidence import WEIGHT_NAMES
+from kdlib.studies.few_shot import EQUAL_EPOCHS, percent
+from kdlib.studies.floors import NO_TEACHER
+from kdlib.studies.rates import SLOWLY
+from kdlib.tables import contrast_interval, in_words, joined, runs_frame
 
-MOST_SEEDS = 200  # a need for more says: not with seeds alone
-_STANDS = {
-    Verdict.SUPPORTED: "With the teacher and at the budget of this profile the claim holds.",
-    Verdict.CONTRADICTED: "At this scale the claim fails",
-    Verdict.INCONCLUSIVE: "At this scale the claim is neither confirmed nor refuted",
-    Verdict.NOT_ENOUGH_SEEDS: "Too few seeds were planned for a verdict.",
-    Verdict.NOT_MEASURED: "There is no verdict before all runs are there",
-}
+OPEN = "is not measured at this profile"
+HSAKD = "HSAKD, frozen teacher"
 
 
-def paragraphs(
-    judgements: Sequence[Judgement], verdicts: bool, elsewhere: Mapping[str, Mapping[str, str]]
-) -> dict[str, str]:
-    """Claim -> its paragraph in Markdown.
+class Found:
+    """The differences of a study, for the sentences."""
 
-    verdicts: see `Setting.verdicts`. elsewhere: other profile -> claim -> its verdict.
+    def __init__(self, study: Study, frame: pd.DataFrame):
+        self.study, self.frame = study, frame
+
+    def __call__(self, arm: str, than: str) -> Interval | None:
+        """The paired 95 % interval of two arms; None if it is not shown (see `Interval.shown`), or one is not there."""
+        if not {arm, than} <= set(self.study.arms):
+            return None
+        return self._shown(Contrast.of("", arm, than))
+
+    def contrast(self, name: str, strictly: bool = False) -> Interval | None:
+        """The interval of a contrast of the study, at its level, or strictly: at that of primary ones."""
+        found = self.study.contrast(name)
+        return self._shown(replace(found, primary=found.primary or strictly)) if found else None
+
+    def untrained(self, *arms: str) -> dict[str, Interval]:
+        """Those of the arms that are below their floor."""
+        floors = {arm: self(arm, floor) for arm in arms if (floor := self.study.arms[arm].floor)}
+        return {arm: interval for arm, interval in floors.items() if interval and interval.high < 0}
+
+    def _shown(self, contrast: Contrast) -> Interval | None:
+        interval = contrast_interval(contrast, self.frame)
+        return interval if interval.shown else None
+
+
+def points(interval: Interval) -> str:
+    """ "+2.78 points [+1.89, +3.67]" """
+    return f"{interval.mean:+.2f} points [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def direction(interval: Interval, more: str, less: str, neither: str) -> str:
+    """One of three texts: the interval lies above zero, below it, or holds it."""
+    return more if interval.low > 0 else less if interval.high < 0 else neither
+
+
+def finding(study: Study, frame: pd.DataFrame) -> str:
+    """What a chapter found, in Markdown. Where no verdicts are given its first differences stand there, and no words.
+
+    Intervals are those of paired differences over seeds: of primary contrasts at their own level, else at 95 %.
     """
-    found = {j.name: j for j in judgements}
-    return {claim.name: _paragraph(claim, [found[c] for c in claim.contrasts], verdicts, elsewhere) for claim in CLAIMS}
+    if not study.setting.verdicts:
+        return demonstration(study, frame)
+    return FINDINGS[study.name](Found(study, frame)) or f"The question of this chapter {OPEN}."
 
 
-def markdown(judgements: Sequence[Judgement], setting: Setting) -> str:
-    """The paragraphs at a setting, each under the name of its claim."""
-    here = setting.profile
-    others = profiles_frame(setting).drop(columns=here.name, errors="ignore").to_dict()
-    texts = paragraphs(judgements, setting.verdicts, others)
-    return "\n\n".join(f"**({name})** {text}" for name, text in texts.items())
+def demonstration(study: Study, frame: pd.DataFrame) -> str:
+    """The first two contrasts of a study that are measured, without a word on what they mean."""
+    measured = {contrast.title: contrast_interval(contrast, frame) for contrast in study.contrasts}
+    first = [f"{title} {in_words(interval)}" for title, interval in measured.items() if interval.n][:2]
+    return f"*A demonstration, from which nothing follows: {'; '.join(first) or 'nothing measured'}.*"
 
 
-def credited(against: Mapping[str, Interval]) -> str:
-    """Whether anything can be credited to the cosine: only if CCD beats all weights of the same total.
-
-    against: control in words -> the interval of CCD minus it.
-    """
-    if not all(interval.shown for interval in against.values()):
-        return "Whether anything can be credited to the cosine is not measured, or with too few seeds to tell."
-    beaten = [name for name, interval in against.items() if interval.low > 0]
-    others = [name for name in against if name not in beaten]
-    ahead = [name for name, interval in against.items() if interval.high < 0]
-    if not others:
-        return f"By the criterion above the cosine earns its gain: CCD beats {_and(beaten)}."
-    but = (
-        f"CCD beats {_and(beaten)}, but not {' or '.join(others)}"
-        if beaten
-        else f"CCD beats neither {' nor '.join(others)}"
-    )
-    behind = f"; it is behind {_and(ahead)}" if ahead else ""
-    return f"By the criterion above nothing can be credited to the cosine here: {but}{behind}."
-
-
-def _paragraph(claim: Claim, judged: list[Judgement], verdicts: bool, elsewhere: Mapping) -> str:
-    word = claim_verdict([j.verdict for j in judged])
-    estimates = [
-        f"{j.name} ({j.text}): {in_words(j.interval)}{_reading(j, verdicts)}{_in_parts(j)}"
-        for j in judged
-        if j.interval.n
-    ]
-    if not estimates:
-        return f"*{claim.says}* **{Verdict.NOT_MEASURED.capitalize()}.** What is missing is listed below."
-    shown = str(word) if verdicts else NO_VERDICT
-    parts = [f"*{claim.says}* **{shown.capitalize()}.** Found here: {'; '.join(estimates)}."]
-    if verdicts:
-        parts += [_stands(word, judged), *_settles(word, claim, judged, elsewhere)]
-    return " ".join(parts)
-
-
-def _reading(judgement: Judgement, verdicts: bool) -> str:
-    """What the interval of a judged contrast says, with the margin of the rule."""
-    low, high = judgement.interval.low, judgement.interval.high
-    if not verdicts or judgement.verdict in (Verdict.NOT_MEASURED, Verdict.NOT_ENOUGH_SEEDS):
+def tour(found: Found) -> str:
+    """Distillation, and augmentation on top."""
+    taught, more = found("distilled", NO_TEACHER), found("distilled, augmented", "distilled")
+    if not taught or not more:
         return ""
-    if low > 0:
-        text = "all of the interval is above zero"
-    elif high < 0:
-        text = "all of the interval is below zero"
-    elif high < MARGIN:
-        text = f"zero is inside, and a gain of {MARGIN} points is not"
-    else:
-        text = f"zero is inside, and so are gains above {MARGIN} points"
-    cheap = {True: ", and it needs fewer bytes", False: ", but it does not need fewer bytes", None: ""}
-    return f", {text}{cheap[judgement.cheaper]}"
+    return f"Learning from the teacher too changes top-1 by {points(taught)}, augmented views on top by {points(more)}."
 
 
-def _in_parts(judgement: Judgement) -> str:
-    """What each pair of a mean contributes: one of them can rule it."""
-    parts = [f"{difference:+.2f} ({arm} against {than})" for (arm, than), difference in judgement.parts.items()]
-    return f"; it is the mean of {', '.join(parts)}" if len(parts) > 1 else ""
+def blind_teacher(found: Found) -> str:
+    """Whom JDA helps: students of the public teacher, of ours, or both."""
+    gain = found.contrast("a1")
+    if not gain:
+        return ""
+    teacher, ours = teacher_in_words(found.study), found.contrast(f"gain: {OURS}")
+    helps = direction(gain, "helps", "harms", "neither helps nor harms, as far as can be told,")
+    if not ours:
+        return f"**JDA {helps} with {teacher}**: {points(gain)} against two plain crops." + _turns(found)
+    both = (gain.low > 0) == (ours.low > 0)
+    head = f"**JDA {helps} with {teacher}{' and' if both else ', not'} with ours**"
+    apart = f"{points(gain)} against two plain crops with the one, {points(ours)} with the others"
+    return f"{head}: {apart}.{_turns(found)}"
 
 
-def _stands(word: Verdict, judged: list[Judgement]) -> str:
-    """How the result stands to the claim."""
-    text = _STANDS[word]
-    if text.endswith("."):
-        return text
-    names = [j.name for j in judged if j.verdict is word]
-    if len(judged) == 1:
-        return f"{text}."
-    rest = {
-        Verdict.CONTRADICTED: f": {_and(names)} {_verb(names, 'goes', 'go')} against it",
-        Verdict.INCONCLUSIVE: f": {_and(names)} {_verb(names, 'leaves', 'leave')} it open",
-        Verdict.NOT_MEASURED: f": runs of {_and(names)} are missing",
-    }
-    done = [j.name for j in judged if j.verdict is Verdict.SUPPORTED]
-    return f"{text}{rest[word]}{f'; {_and(done)} alone would support it' if done else ''}."
-
-
-def _settles(word: Verdict, claim: Claim, judged: list[Judgement], elsewhere: Mapping) -> list[str]:
-    """What would settle it: seeds where they would do, and the other profiles."""
-    if word is Verdict.NOT_MEASURED:
-        return ["What is missing is listed below."]
-    texts = [f"{j.name}: {_seeds(j)}" for j in judged if j.verdict is Verdict.INCONCLUSIVE]
-    return texts + [f"At the scale of profile {name} it is {words[claim.name]}." for name, words in elsewhere.items()]
-
-
-def _seeds(judgement: Judgement) -> str:
-    """How many seeds an undecided contrast needs, if its spread is what was seen.
-
-    A gain is told from zero; where none was seen, what was seen is told from the margin (see `stats.verdict`).
-    """
-    spread, mean = float(np.std(judgement.differences, ddof=1)), judgement.interval.mean
-    true, limit = (max(mean, MARGIN), 0.0) if mean > 0 else (mean, MARGIN)
-    needed = required_seeds(abs(true - limit), spread, maximum=MOST_SEEDS)
-    many = f"{needed} seeds" if needed else f"more than {MOST_SEEDS} seeds"
-    side = "above zero" if mean > 0 else f"below the margin of {MARGIN}"
+def _turns(found: Found) -> str:
+    below = found.untrained("rot4").get("rot4")
+    if not below:
+        return ""
     return (
-        f"differences vary by {spread:.2f} points (standard deviation) from seed to seed, so if the true one is "
-        f"{true:+.2f} points, four of five studies with {many} would find all of the interval {side}, against the "
-        f"{judgement.interval.n} here."
+        f" Students of four quarter turns did not train at this budget: {points(below)} against the same student "
+        "without a teacher. JDA against rotation is therefore not tested here."
     )
 
 
-def _and(names: list[str]) -> str:
-    return " and ".join(names)
+def augmented_teacher(found: Found) -> str:
+    """What JDA does to a teacher and to its students, and whose students are best."""
+    teacher, students = found.contrast("b1"), found.contrast("b2")
+    if not teacher or not students:
+        return ""
+    better = direction(teacher, "a better teacher", "a worse teacher", "no teacher that is shown better")
+    taught = direction(students, "better students", "worse students", "students that are neither better nor worse")
+    text = (
+        f"**JDA makes {better}, and {taught}**: {points(teacher)} for the teacher, {points(students)} for its students."
+    )
+    ahead = found("KD + weak2, plain teacher", "KD + weak2, public teacher")
+    if not ahead:
+        return text
+    own = direction(ahead, "far better than", "worse than", "not told apart from")
+    return f"{text} Students of our plain teacher are {own} those of {teacher_in_words(found.study)}: {points(ahead)}."
 
 
-def _verb(names: list[str], one: str, several: str) -> str:
-    return one if len(names) == 1 else several
+def proportion(found: Found) -> str:
+    """The published p against none and against all."""
+    none, always = found.contrast("c1"), found.contrast("c2")
+    if not none or not always:
+        return ""
+    inside = none.low > 0 and always.low > 0
+    head = "**Some augmentation is better than none and than all**" if inside else "**No inner optimum is shown**"
+    return f"{head}: p = 0.3 against none {points(none)}, against p = 1 {points(always)}."
+
+
+def few_shot(found: Found) -> str:
+    """The gain at the named fraction, and at equal epochs."""
+    gain, share = found.contrast("d"), percent(found.study.setting.profile.few_shot_fraction)
+    if not gain:
+        return ""
+    helps = direction(gain, "helps", "harms", "is not shown to help")
+    text = f"**JDA {helps} where images are few**: {points(gain)} against two plain crops at {share} of the images."
+    fewest = next((label for label in found.study.arms if label.endswith(f"{EQUAL_EPOCHS}: JDA")), None)
+    epochs = found(fewest, fewest.replace("JDA", "weak2")) if fewest else None
+    if not epochs:
+        return text
+    does = direction(epochs, "still helps", "harms", "brings nothing that can be told from zero")
+    return f"{text} In the few steps that equal epochs leave it {does}: {points(epochs)} at {fewest.split(',')[0]}."
+
+
+def compatibility(found: Found) -> str:
+    """The mean gain that was to decide, and the mean without the method that did not train."""
+    mean, unturned = found.contrast("e"), found.contrast("e without turned views", strictly=True)
+    if not mean:
+        return ""
+    below = found.untrained(*found.study.contrast("e").weights)
+    if not below or not unturned:
+        return f"**What JDA adds to other methods**: {points(mean)} on average."
+    adds = direction(unturned, "helps", "harms", "is not shown to help")
+    return (
+        f"**JDA {adds} the methods that trained**: {points(unturned)} on average. The mean that was to decide, "
+        f"{points(mean)}, rests on {joined(below)}, which did not train at this budget (below the same student "
+        "without a teacher)."
+    )
+
+
+def cosine_confidence(found: Found) -> str:
+    """Whether the extra weight helps, and whether the cosine does."""
+    ccd, mean, one = (WEIGHT_NAMES[name] for name in ("cosine", "mean", "one"))
+    extra, cosine, rival = found(mean, one), found(ccd, mean), found("DKD + JDA", ccd)
+    if not extra or not cosine:
+        return ""
+    weight = f"The extra weight {direction(extra, 'helps', 'harms', 'is not shown to help')}"
+    also = "and so does the cosine" if extra.low > 0 else "the cosine does"
+    does = direction(cosine, also, "the cosine does not", "the cosine does not")
+    text = (
+        f"**{weight}; {does}**: one constant weight of the same total brings {points(extra)}, CCD against it "
+        f"{points(cosine)}."
+    )
+    if not rival:
+        return text
+    ahead = direction(rival, "ahead of", "behind", "not told apart from")
+    return f"{text} DKD on the same views, which needs no more storage, is {ahead} CCD: {points(rival)}."
+
+
+def ccd_versus_hsakd(found: Found) -> str:
+    """What HSAKD did, before anything is said of CCD."""
+    lead = found.contrast("f")
+    if not lead:
+        return ""
+    ccd, hsakd = (run_cost(found.study.specs(arm)[0]).training_bytes / 1e6 for arm in ("CCD", HSAKD))
+    storage = f"In training CCD keeps {ccd:.2f} MB, HSAKD {hsakd:.2f} MB."
+    below = found.untrained(HSAKD).get(HSAKD)
+    if below:
+        return (
+            f"**HSAKD did not train here**: {points(below)} against the same student without a teacher. So this says "
+            f"nothing about CCD, which is ahead of it by {points(lead)}. {storage}"
+        )
+    is_ahead = direction(lead, "is ahead of HSAKD", "is behind HSAKD", "and HSAKD are not told apart")
+    return f"**CCD {is_ahead}**: {points(lead)}. {storage}{_elsewhere(found)}"
+
+
+def _elsewhere(found: Found) -> str:
+    others = {words: found(f"CCD, {words}", f"{HSAKD}, {words}") for words in (SLOWLY, LONGER)}
+    return "".join(f" At {words}: {points(interval)}." for words, interval in others.items() if interval)
+
+
+def another_student(found: Found) -> str:
+    """Whether the gain depends on the student."""
+    pairs = [contrast for contrast in found.study.contrasts if contrast.name.startswith("interaction")]
+    shown = {contrast.text: interval for contrast in pairs if (interval := found.contrast(contrast.name))}
+    return "; ".join(f"{text}: {points(interval)}" for text, interval in shown.items()) + "." if shown else ""
+
+
+def view_bank(found: Found) -> str:
+    """Stored views against fresh ones."""
+    arms = [label for label in found.study.arms if label.startswith("V = ")]
+    shown = {arm: interval for arm in arms if (interval := found(arm, "fresh views"))}
+    if not shown:
+        return ""
+    lines = [f"{arm} {points(interval)}" for arm, interval in shown.items()]
+    return f"Students of V stored sets of views against students of fresh ones: {'; '.join(lines)}."
+
+
+#: Chapter -> its sentences. The others compare nothing.
+FINDINGS: Mapping[str, Callable[[Found], str]] = {
+    "00_tour": tour,
+    "03_blind_teacher": blind_teacher,
+    "04_augmented_teacher": augmented_teacher,
+    "05_proportion": proportion,
+    "06_few_shot": few_shot,
+    "07_compatibility": compatibility,
+    "08_cosine_confidence": cosine_confidence,
+    "09_ccd_versus_hsakd": ccd_versus_hsakd,
+    "14_view_bank": view_bank,
+    "17_another_student": another_student,
+}
+#: The chapters whose findings a reader should take home.
+TAKEN_HOME = ("03_blind_teacher", "08_cosine_confidence", "09_ccd_versus_hsakd")
+
+
+def taken_home(store: Store, setting: Setting) -> str:
+    """The sentences that a reader should take home at a setting, as a numbered list in Markdown."""
+    studies = [create_study(name, setting) for name in TAKEN_HOME]
+    return "\n".join(f"{i}. {finding(study, runs_frame(study, store))}" for i, study in enumerate(studies, 1))

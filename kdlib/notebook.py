@@ -13,7 +13,7 @@ from IPython.core.formatters import format_display_data
 from IPython.display import HTML, Markdown, display
 from torch import Tensor
 
-from kdlib import claims, plots, tables
+from kdlib import claims, findings, judging, plots, tables
 from kdlib.data import BUNDLED, Data, available, load_data
 from kdlib.displays import watching
 from kdlib.explorers import Examples, gather_examples
@@ -96,6 +96,10 @@ class Session:
         """One row per finished run, see `tables.runs_frame`."""
         return tables.runs_frame(self.study, self.store)
 
+    def finding(self) -> Markdown:
+        """What the chapter found, in one or two computed sentences."""
+        return Markdown(findings.finding(self.study, self.frame))
+
     @property
     def curves(self) -> pd.DataFrame:
         """One row per evaluation of every finished run."""
@@ -103,13 +107,23 @@ class Session:
 
     @property
     def arms(self) -> pd.DataFrame:
-        """One row per arm: accuracy, interval, n, cost; gaps where runs are missing."""
+        """One row per arm that has runs: accuracy, interval, n, cost."""
         return tables.arms_table(self.study, self.frame)
+
+    @property
+    def not_run(self) -> Markdown:
+        """The arms without runs, in one line."""
+        return Markdown(tables.not_run(self.study, self.frame))
+
+    @property
+    def teachers(self) -> pd.DataFrame:
+        """One row per teacher: how many test and training images it names right."""
+        return tables.teachers_table(self.study, self.store)
 
     @property
     def contrasts(self) -> pd.DataFrame:
         """One row per contrast, with the computed verdict."""
-        return tables.contrasts_table(self.study, self.frame)
+        return judging.contrasts_table(self.study, self.frame)
 
     def interval(self, arm: str) -> Interval:
         """The 95 % interval of top-1 of an arm over seeds."""
@@ -147,9 +161,10 @@ class Session:
         return result.metrics if result else None
 
     def intervals(self) -> dict[str, Interval]:
-        """The paired interval of each contrast, primary or not."""
+        """The paired interval of each contrast that is measured or primary."""
         frame = self.frame
-        return {c.title: tables.contrast_interval(c, frame) for c in self.study.contrasts}
+        found = {c.title: (c, tables.contrast_interval(c, frame)) for c in self.study.contrasts}
+        return {title: interval for title, (c, interval) in found.items() if c.primary or interval.n}
 
     def judge(self) -> list[claims.Judgement]:
         """All primary contrasts at this setting."""
@@ -165,7 +180,7 @@ class Session:
         if not all(contrast.primary for contrast in here):
             return claims.UNDECIDED
         judgements = claims.judge(self.store, self.setting, claim.contrasts)
-        return claims.claim_word(claim, judgements, self.setting.verdicts)
+        return claims.part_words(claim, judgements, self.setting.verdicts)
 
     @property
     def pictures(self) -> Data:

@@ -21,10 +21,12 @@ class Profile:
     bank_fraction, bank_recipe: of the study of view banks, if not those of all students. measured_images: how many
     images of each split teacher-only measurements look at. timed_steps: see kdlib.measurements.TimingSpec.
     spread_pool, spread_passes: of how many training images, and how often, T.stddev draws (see kdlib.measurements).
-    heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. seeds: the planned seeds; many_seeds,
-    few_seeds: those of the headline arms and of exploratory ones, where they differ. trains: whether
-    `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to judge a claim.
-    tiers: how many of the four tiers of arms are planned, see `kdlib.studies.Study.tier`.
+    heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. budgets: views of an image at the
+    points of the budget curve, ascending, the recipe's own among them; a profile without any shows another's. seeds:
+    the planned seeds; many_seeds, few_seeds: those of the headline arms and of exploratory ones, where they differ.
+    trains: whether `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to
+    judge a claim. tiers: how many of the four tiers of arms are planned, see `kdlib.studies.Study.tier`. chapters: the
+    only ones that have the profile; empty if all do.
     """
 
     name: str
@@ -52,9 +54,11 @@ class Profile:
     timed_steps: int = 20
     spread_pool: int | None = None
     spread_passes: int = 10
+    budgets: tuple[int, ...] = ()
     trains: bool = False
     verdicts: bool = False
     tiers: int = 4
+    chapters: tuple[str, ...] = ()
 
 
 PAPER_PAIRS = {
@@ -103,6 +107,7 @@ PROFILES: Mapping[str, Profile] = {
         timed_steps=2,
         spread_pool=640,
         spread_passes=1,
+        budgets=(2, 4),
         trains=True,
     ),
     "quick": Profile(
@@ -127,6 +132,7 @@ PROFILES: Mapping[str, Profile] = {
         measured_images=1000,
         spread_pool=3200,
         spread_passes=2,
+        budgets=(10, 20),
         trains=True,
     ),
     "reference": Profile(
@@ -157,6 +163,25 @@ PROFILES: Mapping[str, Profile] = {
         verdicts=True,
         tiers=3,
     ),
+    "full": Profile(
+        name="full",
+        summary="full: all of CIFAR-100, a public ResNet-20 teacher, a small student, budgets where all rivals train",
+        data="cifar100",
+        pairs={"resnet20-resnet8": ("cifar100_resnet20", "resnet8")},
+        second_student="resnet20",
+        recipe=Recipe(views_per_step=128, views_per_image=40, learning_rate=0.4, weight_decay=5e-4, evaluations=10),
+        teacher_network="resnet20",
+        teacher_recipe=Recipe(
+            views_per_step=128, views_per_image=60, learning_rate=0.2, weight_decay=5e-4, evaluations=4
+        ),
+        heads_recipe=Recipe(views_per_step=128, views_per_image=60, learning_rate=0.1, weight_decay=5e-4),
+        seeds=(0, 1, 2, 3, 4),
+        many_seeds=tuple(range(10)),
+        few_seeds=(0, 1, 2),
+        budgets=(10, 20, 40, 80),
+        verdicts=True,
+        chapters=("18_budget",),
+    ),
     "paper": Profile(
         name="paper",
         summary="paper: CIFAR-100, the paper's pairs and its 240-epoch recipe, on GPUs",
@@ -181,6 +206,7 @@ PROFILES: Mapping[str, Profile] = {
         seeds=(0, 1, 2),
         few_shot=(1.0,),
         few_shot_fraction=1.0,
+        chapters=("10_imagenet",),
     ),
 }
 

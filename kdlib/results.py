@@ -1,5 +1,6 @@
 """What the store holds: the result of a run or of a measurement."""
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -26,3 +27,11 @@ class RunResult(Record):
     evaluations: list[dict[str, float]] = []
     bits: str
     provenance: dict[str, Any]
+
+
+def of_one_precision(used: Mapping[int, Iterable[str]]) -> list[int]:
+    """The seeds whose runs have one precision, that of most seeds; used: seed -> the precisions of its runs."""
+    kinds = {seed: tuple(sorted(set(precisions))) for seed, precisions in used.items()}
+    pure = [precisions for precisions in kinds.values() if len(precisions) < 2]
+    most = max(sorted(set(pure)), key=pure.count, default=None)
+    return [seed for seed, precisions in kinds.items() if precisions == most]

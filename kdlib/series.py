@@ -49,7 +49,10 @@ class Suitable:
 
 
 def suitable(study: Study, frame: pd.DataFrame, name: str, level: float = 0.95) -> Suitable | None:
-    """All x whose simultaneous paired interval against the best x contains 0; None with fewer than two points.
+    """All x at least as good as the zero point whose simultaneous paired interval against the best x contains 0.
+
+    The zero point is the smallest x; an x whose mean difference from it is negative is not suitable, however wide its
+    interval. None with fewer than two points.
 
     A point is an x with three seeds or more. Two points are compared over the seeds that both have, so that a point of
     few seeds costs the others nothing; the best is the one whose least mean difference from another is largest: ahead
@@ -66,10 +69,14 @@ def suitable(study: Study, frame: pd.DataFrame, name: str, level: float = 0.95) 
         ahead = [paired_differences(values[x], values[other]) for other in values if other != x]
         return min((float(each.mean()) for each in ahead if each.size), default=-math.inf)
 
+    def good(x: float) -> bool:
+        above = paired_differences(values[x], values[min(values)])
+        return not above.size or float(above.mean()) >= 0
+
     best = max(values, key=lead)
     last = study.setting.profile.tiers
     planned = {x for arm, x in study.series[name].items() if study.tier(arm) <= last} | set(values)
     each = 1 - (1 - level) / (len(planned) - 1)
     behind = {x: paired_interval(values[best], values[x], each) for x in sorted(values) if x != best}
-    found = tuple(sorted([best, *(x for x, i in behind.items() if not i.low > 0)]))
+    found = tuple(sorted([best, *(x for x, i in behind.items() if not i.low > 0 and good(x))]))
     return Suitable(best, found, behind, len(planned))

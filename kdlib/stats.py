@@ -82,6 +82,7 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
     NOT_ENOUGH_SEEDS = "not enough seeds"
     NOT_MEASURED = "not measured"
+    NOT_TESTED = "not tested at this budget"
 
 
 def verdict(
@@ -124,8 +125,8 @@ def claim_verdict(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict of a claim that has several contrasts.
 
     Contradicted if any contrast is, because no other result could undo that. Otherwise a gap is reported
-    before a conclusion: not measured if any contrast is, then not enough seeds. With every contrast judged,
-    the claim is supported if all are and else inconclusive.
+    before a conclusion: not measured if any contrast is, then not enough seeds, then not tested at this budget
+    (see `kdlib.judging`). With every contrast judged, the claim is supported if all are and else inconclusive.
 
     Raises:
         ValueError: there is no verdict at all.
@@ -137,6 +138,7 @@ def claim_verdict(verdicts: Iterable[Verdict]) -> Verdict:
         Verdict.CONTRADICTED,
         Verdict.NOT_MEASURED,
         Verdict.NOT_ENOUGH_SEEDS,
+        Verdict.NOT_TESTED,
         Verdict.INCONCLUSIVE,
         Verdict.SUPPORTED,
     )

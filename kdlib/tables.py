@@ -1,7 +1,7 @@
 """From results to tables: one row per run, one per arm, one per contrast. What is missing stays a visible gap."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -9,8 +9,10 @@ from kdlib.forecasts import CORE_MACS_PER_SECOND as CORE_MACS_PER_SECOND
 from kdlib.forecasts import forecast, hours, run_cost, run_extras
 from kdlib.forecasts import training_images as training_images
 from kdlib.methods import find_method
-from kdlib.specs import RunSpec
-from kdlib.stats import PRIMARY_LEVEL, Interval, Verdict, mean_interval, verdict
+from kdlib.models.checkpoints import PUBLIC
+from kdlib.results import of_one_precision
+from kdlib.specs import Public, RunSpec, backbone_source
+from kdlib.stats import Interval, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Contrast, Study
 
@@ -39,17 +41,22 @@ COLUMNS = (
     "date",
     "commit",
     "hardware",
+    "precision",
 )
 
 
 def runs_frame(study: Study, store: Store) -> pd.DataFrame:
-    """One row per finished run: arm, seed, metrics, views and steps, seconds and provenance. Empty if there is none."""
+    """One row per finished run: arm, seed, metrics, views and steps, seconds and provenance. Empty if there is none.
+
+    precision: that of the machine, None where the run itself asks for one.
+    """
     rows = []
     for arm in study.arms:
         for spec in study.specs(arm):
             result = store.get(spec)
             if result is not None:
-                values = result.metrics | result.provenance
+                precision = None if spec.exact else result.spec.machine.precision
+                values = result.metrics | result.provenance | {"precision": precision}
                 rows.append({"arm": arm, "seed": spec.seed} | {c: values.get(c) for c in COLUMNS[2:]})
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -78,16 +85,29 @@ def arm_intervals(study: Study, frame: pd.DataFrame, metric: str = "top1") -> di
 
 
 def contrast_values(contrast: Contrast, frame: pd.DataFrame, metric: str = "top1") -> dict[int, float]:
-    """Seed -> the weighted sum of a contrast, for the seeds of which every arm is finished."""
+    """Seed -> the weighted sum of a contrast, for the seeds of which every arm is finished.
+
+    Runs of machines with bfloat16 and without are never mixed: where there are both, the precision with more seeds
+    counts.
+    """
     arms = {arm: by_seed(frame, arm, metric) for arm in contrast.weights}
-    seeds = sorted(set.intersection(*(set(values) for values in arms.values())))
+    seeds = _of_one_precision(frame, arms, sorted(set.intersection(*(set(values) for values in arms.values()))))
     return {seed: sum(w * arms[arm][seed] for arm, w in contrast.weights.items()) for seed in seeds}
 
 
+def _of_one_precision(frame: pd.DataFrame, arms: Iterable[str], seeds: list[int]) -> list[int]:
+    """Of the seeds, those whose runs of all arms have one precision, the same for all seeds.
+
+    Runs that ask for their precision are what a comparison is about, and have none in the frame.
+    """
+    mine = frame[frame.arm.isin(arms) & frame.precision.notna()]
+    found = mine.groupby("seed").precision.agg(set)
+    return of_one_precision({seed: found.get(seed, ()) for seed in seeds})
+
+
 def contrast_interval(contrast: Contrast, frame: pd.DataFrame, metric: str = "top1") -> Interval:
-    """The paired interval of a contrast: at the level of the verdict rule if it is primary, else at 95 %."""
-    level = PRIMARY_LEVEL if contrast.primary else 0.95
-    return mean_interval(list(contrast_values(contrast, frame, metric).values()), level)
+    """The paired interval of a contrast, at its own level."""
+    return mean_interval(list(contrast_values(contrast, frame, metric).values()), contrast.level)
 
 
 def cheaper(study: Study, contrast: Contrast) -> bool:
@@ -99,21 +119,28 @@ def cheaper(study: Study, contrast: Contrast) -> bool:
 
 
 def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm, ready to print: accuracy with its interval, n, and what it cost. Gaps say how long they take."""
+    """One row per arm that has runs, ready to print: accuracy with its interval, n, and what it cost.
+
+    Where an arm has a floor (see `kdlib.studies.floors`) the paired difference from it stands beside; one whose 95 %
+    interval lies below zero did not train.
+    """
     rows = []
     for arm, interval in arm_intervals(study, frame).items():
+        if not interval.n:
+            continue
         specs = study.specs(arm)
         spec, cost = specs[0], run_cost(specs[0])
         mine = frame[frame.arm == arm]
         row = {
             "arm": arm,
-            "top-1 %": f"{interval.mean:.2f}" if interval.n else _gap(study, arm),
+            "top-1 %": f"{interval.mean:.2f}",
             "95 % interval": span(interval),
-            "best": f"{mine.best_top1.mean():.2f}" if interval.n else "",
+            "minus no teacher": _above_floor(study, frame, arm),
+            "best": f"{mine.best_top1.mean():.2f}",
             "n": f"{interval.n} of {len(specs)}",
             "views of an image": spec.recipe.views_per_image,
             "views in a step": spec.recipe.views_per_step,
-            "steps": f"{int(mine.steps.iloc[0]) if interval.n else cost.steps:,}",
+            "steps": f"{int(mine.steps.iloc[0]):,}",
             "TMACs": digits(cost.run_macs / 1e12),
             "training MB": f"{cost.training_bytes / 1e6:.2f}",
         }
@@ -121,11 +148,58 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("arm").rename_axis(None) if rows else pd.DataFrame()
 
 
-def _gap(study: Study, arm: str) -> str:
-    """What stands in place of an accuracy: how long all seeds would take, and whether the profile plans them."""
-    time = f"about {hours(forecast(study.specs(arm)))} of one core"
-    planned = study.tier(arm) <= study.setting.profile.tiers
-    return f"not run ({time})" if planned else f"not planned at this profile ({time})"
+def above_floor(study: Study, frame: pd.DataFrame, arm: str) -> Interval | None:
+    """The paired 95 % interval of an arm minus the same student without a teacher; None where it has no floor."""
+    floor = study.arms[arm].floor
+    return contrast_interval(Contrast.of("above the floor", arm, floor), frame) if floor else None
+
+
+def _above_floor(study: Study, frame: pd.DataFrame, arm: str) -> str:
+    interval = above_floor(study, frame, arm)
+    if interval is None:
+        return ""
+    return f"{signed(interval)}{', did not train' if interval.high < 0 else ''}"
+
+
+def not_run(study: Study, frame: pd.DataFrame) -> str:
+    """The arms without runs in one line, with the hours of one core that they would take; empty if there are none."""
+    arms = [arm for arm in study.arms if not (frame.arm == arm).any()]
+    planned = [arm for arm in arms if study.tier(arm) <= study.setting.profile.tiers]
+    lists = {"Not run": planned, "Not planned at this profile": [arm for arm in arms if arm not in planned]}
+    times = {what: hours(forecast([spec for arm in some for spec in study.specs(arm)])) for what, some in lists.items()}
+    return " ".join(f"{w}: {'; '.join(some)} (about {times[w]} of one core)." for w, some in lists.items() if some)
+
+
+def teachers_table(study: Study, store: Store) -> pd.DataFrame:
+    """One row per teacher of a study: top-1 in percent on test images, and on images that it was trained on.
+
+    Of public checkpoints on the images as they are stored, see `kdlib.measures.scores`; of teachers that are trained
+    here the mean over seeds, the latter on weak views.
+    """
+    specs = [spec for arm in study.arms for spec in study.specs(arm) if find_method(spec.method).trains_student]
+    teachers: dict[str, dict[str, RunSpec | Public]] = {}
+    for source in (backbone_source(spec.teacher) for spec in specs if spec.teacher):
+        teachers.setdefault(teacher_name(source), {})[source.model_dump_json()] = source
+    rows = {name: _teacher_row(study, store, list(same.values())) for name, same in teachers.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _teacher_row(study: Study, store: Store, teachers: list[RunSpec | Public]) -> dict[str, str]:
+    public = isinstance(teachers[0], Public)
+    results = [store.get(study.setting.scores(t) if public else t) for t in teachers]
+    names = ("test_top1", "train_top1") if public else ("top1", "train_top1")
+    found = [[result.metrics[name] for result in results if result] for name in names]
+    shown = [f"{sum(values) / len(values):.2f}" if values else "not measured" for values in found]
+    return {"top-1 % on test images": shown[0], "on images that it was trained on": shown[1], "n": str(len(found[0]))}
+
+
+def teacher_name(teacher: RunSpec | Public) -> str:
+    """What tables call a teacher: a public checkpoint, or one of ours by its views and its part of the images."""
+    if isinstance(teacher, Public):
+        return f"public {PUBLIC[teacher.checkpoint].model}"
+    method = "" if teacher.method == "ce" else f", {teacher.method}"
+    part = "" if teacher.part == "all" else f", {teacher.part} of the images"
+    return f"our {teacher.student}, {teacher.policy.name}{method}{part}"
 
 
 def parts_table(study: Study) -> pd.DataFrame:
@@ -171,40 +245,6 @@ def head_run(spec: RunSpec) -> RunSpec | None:
     return spec.teacher if find_method(spec.method).taught_by else None
 
 
-def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per contrast: difference in points, its interval, n, and the verdict of primary contrasts."""
-    rows = []
-    for contrast in study.contrasts:
-        interval = contrast_interval(contrast, frame)
-        rows.append(
-            {
-                "contrast": contrast.title,
-                "difference": signed(interval),
-                "interval": span(interval, "+.2f"),
-                "level": f"{100 * interval.level:.1f} %",
-                "n": interval.n,
-                "verdict": verdict_text(study, contrast, interval),
-            }
-        )
-    return pd.DataFrame(rows).set_index("contrast").rename_axis(None) if rows else pd.DataFrame()
-
-
-def verdict_text(study: Study, contrast: Contrast, interval: Interval) -> str:
-    """The computed verdict; "exploratory" for contrasts that decide no claim; none where none is given."""
-    if not contrast.primary:
-        return "exploratory"
-    if not study.setting.verdicts:
-        return NO_VERDICT
-    return str(judge(study, contrast, interval))
-
-
-def judge(study: Study, contrast: Contrast, interval: Interval) -> Verdict:
-    """The verdict of the rule on a contrast; a claim of fewer bytes that fails contradicts it."""
-    word = verdict(interval, planned=study.planned(contrast), claim=contrast.says)
-    measured = word in (Verdict.SUPPORTED, Verdict.INCONCLUSIVE)
-    return Verdict.CONTRADICTED if measured and not cheaper(study, contrast) else word
-
-
 def training_gap(frame: pd.DataFrame, arm: str) -> str | None:
     """Points by which accuracy on training images is above the headline, the mean over seeds; None without runs."""
     train, top1 = by_seed(frame, arm, "train_top1"), by_seed(frame, arm)
@@ -236,3 +276,9 @@ def in_words(interval: Interval) -> str:
 def digits(value: float) -> str:
     """Three digits, without an exponent."""
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def joined(names: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -12,9 +12,8 @@ TIERS = {
 
 
 def studies_of(setting: Setting) -> list[Study]:
-    """Every study of a setting's profile: at imagenet its one chapter, and none that belongs to another profile."""
-    names = ["10_imagenet"] if setting.profile.name == "imagenet" else list(STUDIES)
-    studies = [create_study(name, setting) for name in names]
+    """Every study of a setting's profile, and none that belongs to another one."""
+    studies = [create_study(name, setting) for name in setting.profile.chapters or STUDIES]
     return studies if setting.profile.trains else [s for s in studies if s.setting.profile is setting.profile]
 
 

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from kdlib import explorers
-from kdlib.claims import Judgement
+from kdlib.claims import UNMEASURED, Judgement
 from kdlib.explore import Explorer, sheet
+from kdlib.judging import Judged
 from kdlib.stats import PRIMARY_LEVEL, Verdict, mean_interval
 from kdlib.tables import COLUMNS
 
@@ -125,9 +126,14 @@ def test_the_explorers_of_the_chapters_render_without_warnings():
     nan = mean_interval([], PRIMARY_LEVEL)
     judged = [
         Judgement(
-            "a1", "x - y", "03", (1.0, 2.0, 3.0), mean_interval([1.0, 2.0, 3.0], PRIMARY_LEVEL), Verdict.SUPPORTED
+            "a1",
+            "x - y",
+            "03",
+            (1.0, 2.0, 3.0),
+            mean_interval([1.0, 2.0, 3.0], PRIMARY_LEVEL),
+            Judged(Verdict.SUPPORTED, Verdict.SUPPORTED),
         ),
-        Judgement("b1", "u - v", None, (), nan, Verdict.NOT_MEASURED),
+        Judgement("b1", "u - v", "04", (), nan, UNMEASURED),
     ]
     stored = [{"id": 0, "label": 1, "w": 1.5, "original": [0.0, 2.0], "augmented": [1.0, 0.0]}] * 2
     examples = explorers.gather_examples(stored, images[:, None].repeat(1, 2, 1, 1, 1), ("cat", "dog"))

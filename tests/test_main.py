@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import pytest
 
 from kdlib import __main__ as command_line
-from kdlib import commands, runs, tables
+from kdlib import commands, power_plan, runs, tables
 from kdlib.__main__ import main
 from kdlib.commands import shard
 from kdlib.runs import needed
@@ -39,12 +39,12 @@ def refused(capsys, *arguments) -> str:
 
 def test_a_plan_adds_up(capsys):
     assert main(["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu"]) == 0
-    *lines, total = capsys.readouterr().out.strip().split("\n")
+    *lines, total, _, _ = capsys.readouterr().out.strip().split("\n")  # the last two are of a1 and a2
     specs = [s for s in chosen("03_blind_teacher", "reference") if isinstance(s, RunSpec)]
     costs = [tables.run_cost(s) for s in specs]
     rows, totals = lines[:-3], lines[-3:]
-    assert len(rows) == len(specs) == 49  # 2 arms of ten seeds, one of five, 7 of three, 3 teachers of half the images
-    counts = {"1": 25, "2": 15, "3": 9}
+    assert len(rows) == len(specs) == 124
+    counts = {"1": 30, "2": 70, "3": 24}
     assert [re.match(r"tier (\d): (\d+) runs, .* of one CPU", line).groups() for line in totals] == [
         (tier, str(n)) for tier, n in counts.items()
     ]
@@ -53,7 +53,7 @@ def test_a_plan_adds_up(capsys):
     assert sum(views) == sum(c.views for c in costs)
     macs, rate = sum(c.run_macs for c in costs), tables.CORE_MACS_PER_SECOND
     numbers = (
-        r"49 runs of reference, ([\d,]+) views, ([\d.e+]+) TMACs, ([\d,]+) h of one CPU core .* up to ([\d.]+) MB .*"
+        r"124 runs of reference, ([\d,]+) views, ([\d.e+]+) TMACs, ([\d,]+) h of one CPU core .* up to ([\d.]+) MB .*"
     )
     found = re.fullmatch(numbers, total)
     assert int(found[1].replace(",", "")) == sum(views)
@@ -64,10 +64,28 @@ def test_a_plan_adds_up(capsys):
 
 def test_a_plan_for_a_machine(capsys):
     assert main(["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu", "--tflops", "0.01"]) == 0
-    total = capsys.readouterr().out.strip().split("\n")[-1]
+    total = capsys.readouterr().out.strip().split("\n")[-3]
     macs = float(re.search(r"([\d.e+]+) TMACs", total)[1]) * 1e12
     hours = float(re.search(r"([\d,]+) h at 0.01 TFLOP/s", total)[1].replace(",", ""))
     assert hours == pytest.approx(2 * macs / 0.01e12 / 3600, rel=1e-2)
+
+
+def test_a_plan_ends_with_the_seeds_that_its_claims_need(capsys, invented):
+    words = ["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu"]
+    study, store = create_study("03_blind_teacher", Setting.of("reference", device="cpu")), Store("reference")
+    assert main(words) == 0
+    unknown = capsys.readouterr().out.strip().split("\n")[-2:]
+    assert unknown == [f"03_blind_teacher, {need}" for need in power_plan.required(study, store)]
+    assert all("no spread is known yet" in line for line in unknown)
+    for arm, sign in (("JDA", 1), ("weak2", -1)):
+        for spec, points in zip(study.specs(arm), (0.0, 0.1, 0.2, 0.4), strict=False):
+            store.put(invented(spec, "reference", top1=50 + sign * points))
+    assert main(words) == 0
+    first, second = capsys.readouterr().out.strip().split("\n")[-2:]
+    assert re.match(r"03_blind_teacher, a1: \d+ seeds planned, power \d+ % .* \(measured on 4 pairs\)$", first)
+    assert re.match(r"03_blind_teacher, a2: \d+ seeds planned, .* \(taken from profile reference\)$", second)
+    assert main([*words, "--seeds", "1", "2"]) == 0  # chosen ones get no verdict
+    assert "seeds planned" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("speed", ["0", "-1"])

@@ -221,6 +221,8 @@ def test_claim_verdict_over_all_pairs():
             assert found is Verdict.NOT_MEASURED
         elif Verdict.NOT_ENOUGH_SEEDS in pair:
             assert found is Verdict.NOT_ENOUGH_SEEDS
+        elif Verdict.NOT_TESTED in pair:
+            assert found is Verdict.NOT_TESTED
         else:
             assert found is (Verdict.SUPPORTED if set(pair) == {Verdict.SUPPORTED} else Verdict.INCONCLUSIVE)
 

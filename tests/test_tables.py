@@ -1,13 +1,14 @@
 """Tables made of invented results: intervals, gaps, costs."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from kdlib import tables
+from kdlib import judging, tables
 from kdlib.data import load_data
 from kdlib.models import create_model
 from kdlib.sampling import training_ids
@@ -84,7 +85,7 @@ def test_contrasts_pair_the_seeds_that_both_arms_have(study, filled):
 def test_arms_print_their_interval_and_cost(study, filled):
     frame = filled({"JDA": [60, 61, 62, 63, 64]})
     table = tables.arms_table(study, frame)
-    assert list(table.index) == list(study.arms)
+    assert list(table.index) == ["JDA"]
     row = table.loc["JDA"]
     low, high = scipy_stats.t.interval(0.95, 4, 62, scipy_stats.sem([60, 61, 62, 63, 64]))
     assert row["top-1 %"] == "62.00"
@@ -100,20 +101,45 @@ def test_gaps_say_how_long_they_take(study, filled):
     table = tables.arms_table(study, filled({"JDA": [60]}))
     assert table.loc["JDA", "n"] == "1 of 5"
     assert table.loc["JDA", "95 % interval"] == "one seed"
-    gap = table.loc["weak2"]
-    assert gap["n"] == "0 of 5"
-    expected = tables.hours(tables.forecast(study.specs("weak2")))
-    assert gap["top-1 %"] == f"not run (about {expected} of one core)"
-    assert gap["best"] == gap["95 % interval"] == ""
-    assert int(gap["steps"].replace(",", "")) > 0
+    assert list(table.index) == ["JDA"]
+    line, lacking = tables.not_run(study, tables.runs_frame(study, Store("reference"))), [*study.arms]
+    lacking.remove("JDA")
+    planned = [arm for arm in lacking if study.tier(arm) <= study.setting.profile.tiers]
+    expected = tables.hours(tables.forecast([spec for arm in planned for spec in study.specs(arm)]))
+    assert line.startswith(f"Not run: {'; '.join(planned)} (about {expected} of one core).")
 
 
 def test_arms_that_the_profile_leaves_out_say_so():
     study = create_study("03_blind_teacher", Setting.of("reference", device="cpu"))
-    table = tables.arms_table(study, tables.runs_frame(study, Store("reference")))
+    line = tables.not_run(study, tables.runs_frame(study, Store("reference")))
     assert study.tier("CutMix") > study.setting.profile.tiers >= study.tier("JDA")
-    assert table.loc["CutMix", "top-1 %"].startswith("not planned at this profile (about ")
-    assert table.loc["JDA", "top-1 %"].startswith("not run (about ")
+    assert re.search(r"Not planned at this profile: CutMix \(about .+ of one core\)[.]$", line)
+    assert re.match(r"Not run: .*; JDA; .*\(about ", line)
+
+
+def test_arms_below_the_student_without_a_teacher_did_not_train(study, filled):
+    frame = filled({"no teacher": [50, 51, 52], "JDA": [55, 56, 57.3], "rot4": [40, 41, 42.5], "weak2": [49, 51, 53]})
+    column = tables.arms_table(study, frame)["minus no teacher"]
+    assert column.to_dict() == {
+        "no teacher": "", "JDA": "+5.10", "rot4": "-9.83, did not train", "weak2": "+0.00",
+    }  # fmt: skip
+    interval = tables.above_floor(study, frame, "rot4")
+    expected = scipy_stats.ttest_rel([40, 41, 42.5], [50, 51, 52]).confidence_interval(0.95)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    assert tables.above_floor(study, frame, "no teacher") is None
+
+
+def test_runs_of_two_precisions_are_never_mixed(study, filled):
+    frame = filled({"JDA": [60, 61, 62, 63], "weak2": [50, 50, 50, 50]})
+    gain = Contrast.of("x", "JDA", "weak2")
+    slow = {("JDA", 3), ("weak2", 2), ("weak2", 3)}
+    used = ["float32" if pair in slow else "bfloat16" for pair in zip(frame.arm, frame.seed, strict=True)]
+    fast = frame.assign(precision=used)
+    assert tables.contrast_values(gain, fast) == {0: 10, 1: 11}  # seed 2 is mixed, seed 3 another machine's
+    asked = fast.assign(precision=fast.precision.where(fast.arm == "JDA", None))  # the other asks for its own
+    assert tables.contrast_values(gain, asked) == {0: 10, 1: 11, 2: 12}
+    asked = fast.assign(precision=None)
+    assert list(tables.contrast_values(gain, asked)) == [0, 1, 2, 3]
 
 
 def test_a_forecast_is_the_sum_of_its_runs(study):
@@ -144,7 +170,8 @@ def test_costs_are_counted_from_the_networks(study):
     assert cost.views == cost.steps * 128
     assert cost.teacher_parameters == 861_620  # ResNet-56 with 100 classes
     assert cost.student_parameters == sum(p.numel() for p in create_model("resnet8", 100).parameters())
-    costs = {tables.run_cost(study.specs(arm)[0]) for arm in study.arms if study.arms[arm].teacher is None}
+    taught = [arm for arm in study.arms.values() if arm.teacher is None and arm.method != "ce"]
+    costs = {tables.run_cost(study.specs(arm.label)[0]) for arm in taught}
     assert len(costs) == 1  # equal work
 
 
@@ -217,10 +244,12 @@ def test_planned_steps_are_the_steps_that_training_makes(make_spec, fields):
 
 
 def test_contrasts_say_what_is_exploratory_and_what_is_missing(study, filled):
-    empty = tables.contrasts_table(study, tables.runs_frame(study, Store("reference")))
+    empty = judging.contrasts_table(study, tables.runs_frame(study, Store("reference")))
+    assert list(empty.index) == ["a1: JDA - weak2", "a2: JDA - rot4"]
     assert set(empty.difference) == {"not measured"}
     assert (empty.n == 0).all()
-    table = tables.contrasts_table(study, filled({"JDA": [60.0] * 4 + [60.1], "weak2": [50] * 5, "rot2": [40]}))
+    runs = {"JDA": [60.0] * 4 + [60.1], "weak2": [50] * 5, "rot2": [40], "no teacher": [30] * 5}
+    table = judging.contrasts_table(study, filled(runs))
     assert table.loc["a1: JDA - weak2", "verdict"] == "supported"
     assert table.loc["a1: JDA - weak2", "level"] == "99.4 %"
     assert table.loc["a1: JDA - weak2", "difference"] == "+10.02"
@@ -235,7 +264,7 @@ def test_demonstrations_get_no_verdict(invented):
     for arm, top1 in (("JDA", 70.0), ("weak2", 50.0)):
         for spec in study.specs(arm):
             store.put(invented(spec, "quick", top1=top1 + spec.seed))
-    table = tables.contrasts_table(study, tables.runs_frame(study, store))
+    table = judging.contrasts_table(study, tables.runs_frame(study, store))
     assert table.loc["a1: JDA - weak2", "verdict"] == tables.NO_VERDICT
     assert table.loc["a1: JDA - weak2", "difference"] == "+20.00"
 
@@ -244,7 +273,7 @@ def test_a_study_without_arms_has_empty_tables():
     study = create_study("02_joint_data_augmentation", Setting.of("reference", seeds=list(range(5)), device="cpu"))
     frame = tables.runs_frame(study, Store("reference"))
     assert len(frame) == 0
-    assert len(tables.contrasts_table(study, frame)) == 0
+    assert len(judging.contrasts_table(study, frame)) == 0
     assert len(tables.arms_table(study, frame)) == 0
 
 

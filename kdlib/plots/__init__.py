@@ -1,6 +1,6 @@
 """Figures. Each function draws one, from data, and returns it; none reads a store or trains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import wraps
 
 import matplotlib.pyplot as plt
@@ -21,6 +21,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
 }  # fmt: skip
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#7f7f7f"  # told apart by colour-blind readers
+LARGEST = 5  # of the answers of a teacher, however many classes there are
 CYCLE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
 
 
@@ -62,20 +63,26 @@ def tiles(
 
 
 @styled
-def arms(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label: str = "top-1 accuracy, %") -> Figure:
-    """One line per arm: each seed a dot, the mean a bar, its 95 % interval a line. Arms without runs say so."""
-    figure, axis = plt.subplots(figsize=(6.4, 0.45 * len(order) + 0.9))
+def arms(
+    frame: pd.DataFrame,
+    order: Sequence[str],
+    metric: str = "top1",
+    label: str = "top-1 accuracy, %",
+    floor: str = "no teacher",
+) -> Figure:
+    """One line per arm that has the metric: each seed a dot, the mean a bar, its 95 % interval a line.
+
+    floor: the arm whose mean is a dashed line, below which others did not train; nothing if it has no runs.
+    """
+    known = {arm: frame[frame.arm == arm][metric].dropna().astype(float).to_numpy() for arm in order}
+    order = [arm for arm, values in known.items() if len(values)]
+    figure, axis = plt.subplots(figsize=(6.4, 0.45 * max(2, len(order)) + 0.9))
+    if not order:
+        axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+    if floor in order:
+        axis.axvline(known[floor].mean(), color=GREY, ls="--", lw=1, zorder=1)
     for y, arm in enumerate(order):
-        values = frame[frame.arm == arm][metric].dropna().astype(float).to_numpy()
-        if not len(values):
-            axis.annotate(
-                "nothing to show" if (frame.arm == arm).any() else "not run",
-                (0.02, y),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                color=GREY,
-            )
-            continue
+        values = known[arm]
         interval = mean_interval(values)
         axis.scatter(values, np.full(len(values), y), s=22, color=BLUE, alpha=0.55, zorder=3, linewidths=0)
         axis.plot([interval.mean], [y], marker="|", markersize=16, markeredgewidth=2.5, color=ORANGE, zorder=4)
@@ -87,22 +94,39 @@ def arms(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", label:
 
 
 @styled
-def forest(rows: Mapping[str, Interval], margin: float = MARGIN, label: str = "difference, points of top-1") -> Figure:
-    """One paired difference per line with its interval (from three seeds on), zero, and the band of the margin."""
-    figure, axis = plt.subplots(figsize=(6.8, 0.42 * len(rows) + 0.9))
-    spread = [abs(i.mean) for i in rows.values() if i.n] or [1.0]
-    limit = max([*spread, *(max(abs(i.low), abs(i.high)) for i in rows.values() if i.shown), 1.0]) * 1.15
+def forest(
+    rows: Mapping[str, Interval],
+    margin: float = MARGIN,
+    label: str = "difference, points of top-1",
+    words: Mapping[str, str] | None = None,
+    pale: Collection[str] = (),
+) -> Figure:
+    """One paired difference per line with its interval (from three seeds on), zero, and the band of the margin.
+
+    words: row -> what stands at its right; pale: the rows that are drawn grey and hollow.
+    """
+    figure, axis = plt.subplots(figsize=(9.6 if words else 6.8, 0.42 * len(rows) + 0.9))
+    ends = [end for i in rows.values() if i.n for end in ((i.low, i.high) if i.shown else (i.mean,))]
+    low, high = min([*ends, -1.0]), max([*ends, 1.0])
+    if not rows:
+        axis.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
     axis.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0)
     axis.axvline(0, color="black", lw=0.8)
-    for y, (_, interval) in enumerate(rows.items()):
+    for y, (name, interval) in enumerate(rows.items()):
         if not interval.n:
             axis.annotate("not measured", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
             continue
+        colour, face = (GREY, "white") if name in pale else (BLUE, BLUE)
         if interval.shown:
-            axis.plot([interval.low, interval.high], [y, y], color=BLUE, lw=1.8)
-        axis.scatter([interval.mean], [y], color=BLUE, s=34, zorder=3)
+            axis.plot([interval.low, interval.high], [y, y], color=colour, lw=1.8)
+        axis.scatter([interval.mean], [y], color=colour, facecolors=face, s=34, zorder=3)
     axis.set_yticks(range(len(rows)), list(rows))
-    axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6), xlim=(-limit, limit))
+    axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6), xlim=(low - (high - low) / 20, high + (high - low) / 20))
+    if words:
+        beside = axis.secondary_yaxis("right")
+        beside.set_yticks(range(len(rows)), [words.get(name, "") for name in rows], fontsize=9)
+        beside.spines["right"].set_visible(False)
+        beside.tick_params(length=0)
     return figure
 
 
@@ -167,17 +191,20 @@ def teacher_on_views(measured: Mapping[str, Mapping | None], split: str = "test"
 
 @styled
 def answers(images: Tensor, hard: Sequence[str], soft: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Images [n, 3, H, W] above what a teacher says about each: probabilities float [n, classes] as bars."""
+    """Images [n, 3, H, W] above what a teacher says about each: of probabilities float [n, classes] the largest."""
     shape = (max(1.75 * len(images) + 1, 5.6), 3.9)
-    figure, axes = plt.subplots(2, len(images), figsize=shape, height_ratios=(1, 1.25))
+    figure, axes = plt.subplots(2, len(images), figsize=shape, height_ratios=(1, 1.25), squeeze=False)
     for c, image in enumerate(images):
         axes[0, c].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
         axes[0, c].set(xticks=[], yticks=[])
         axes[0, c].set_title(hard[c], fontsize=9)
         axes[0, c].grid(False)
-        axes[1, c].barh(range(len(classes)), soft[c], color=BLUE)
-        axes[1, c].set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6), xticks=(0, 1))
-        axes[1, c].set_yticks(range(len(classes)), classes if c == 0 else [""] * len(classes), fontsize=7)
+        largest = np.argsort(-soft[c], kind="stable")[:LARGEST]
+        axes[1, c].barh(range(len(largest)), soft[c][largest], color=BLUE, alpha=0.55)
+        axes[1, c].set(xlim=(0, 1), ylim=(len(largest) - 0.4, -0.6), xticks=(0, 1), yticks=())
+        axes[1, c].grid(axis="y", visible=False)
+        for y, k in enumerate(largest):
+            axes[1, c].text(0.03, y, f"{classes[k].replace('_', ' ')} {soft[c][k]:.2f}", va="center", fontsize=8)
     figure.supxlabel("probability that the teacher gives", fontsize=9)
     return figure
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kdlib.plots import BLUE, CYCLE, GREY, ORANGE, styled
-from kdlib.stats import Interval
+from kdlib.stats import MINIMUM_SEEDS, Interval
 
 
 def _line(axis, points: Mapping[float, Interval], colour: str, label: str | None = None) -> None:
@@ -27,13 +27,21 @@ def _empty(axis) -> None:
 def sweeps(
     panels: Mapping[str, tuple[Mapping[float, Interval], Sequence[float]]], label: str = "top-1 accuracy, %"
 ) -> Figure:
-    """One panel per sweep: label of x -> (x -> interval, the suitable x). Suitable points are ringed."""
+    """One panel per sweep: label of x -> (x -> interval, the suitable x).
+
+    Suitable points are ringed; a number beside a point says that it has fewer seeds than a verdict needs.
+    """
     figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.4), sharey=True, squeeze=False)
     for axis, (name, (points, ringed)) in zip(axes[0], panels.items(), strict=True):
         if points:
             _line(axis, points, BLUE)
             rings = [x for x in points if x in ringed]
             axis.scatter(rings, [points[x].mean for x in rings], s=130, facecolors="none", edgecolors=ORANGE, lw=1.6)
+            for x, interval in points.items():
+                if interval.n < MINIMUM_SEEDS:
+                    axis.annotate(
+                        f"n = {interval.n}", (x, interval.mean), (7, -12), textcoords="offset points", fontsize=7
+                    )
         else:
             _empty(axis)
         axis.set(xlabel=name)

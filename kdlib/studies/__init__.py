@@ -7,14 +7,17 @@ import inspect
 import json
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from kdlib.profiles import PROFILES, Profile
 from kdlib.records import check_values
 from kdlib.studies import (
     another_student,
     augmented_teacher,
     benchmark,
     blind_teacher,
+    budget,
     ccd_versus_hsakd,
     compatibility,
     cosine_confidence,
@@ -38,13 +41,16 @@ __all__ = [
 
 
 def _verdicts(setting: Setting) -> Study:
-    """Exactly the arms of the primary contrasts of the other studies."""
-    studies = [create_study(name, setting) for name in STUDIES if name != "12_verdicts"]
+    """Exactly the arms of the primary contrasts of the other studies, and their floors.
+
+    Not those of 18_budget, which decide no claim, and may be those of another profile.
+    """
+    studies = [create_study(name, setting) for name in STUDIES if name not in ("12_verdicts", "18_budget")]
     arms = {
-        f"{study.name}: {label}": study.arms[label]
+        f"{study.name}: {label}": replace(study.arms[label], floor=None)
         for study in studies
         for label in study.arms
-        if any(contrast.primary and label in contrast.weights for contrast in study.contrasts)
+        if label in study.deciding
     }
     return Study("12_verdicts", setting, arms)
 
@@ -69,6 +75,7 @@ STUDIES: Mapping[str, Callable[..., Study]] = {
     "15_benchmark": benchmark.create,
     "16_sizing": sizing.create,
     "17_another_student": another_student.create,
+    "18_budget": budget.create,
 }
 
 
@@ -86,9 +93,17 @@ def create_study(name: str, setting: Setting, **options: Any) -> Study:
     for option in options:
         if option not in allowed:
             raise ValueError(f"{name} has no option {option!r}; allowed are {', '.join(allowed) or 'none'}")
-    if setting.profile.name == "imagenet" and name != "10_imagenet":
-        raise ValueError(f"profile = 'imagenet' belongs to chapter 10_imagenet; {name} has the other profiles")
+    _check_profile(name, setting.profile)
     return STUDIES[name](setting, **check_values("option", allowed, options))
+
+
+def _check_profile(name: str, scale: Profile) -> None:
+    """Raises ValueError for a profile that belongs to other chapters."""
+    if scale.chapters and name not in scale.chapters:
+        allowed = [other.name for other in PROFILES.values() if not other.chapters or name in other.chapters]
+        raise ValueError(
+            f"profile = {scale.name!r} belongs to chapter {', '.join(scale.chapters)}; {name} has {', '.join(allowed)}"
+        )
 
 
 def command_line(name: str, given: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from kdlib.models import MODELS
 from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
+from kdlib.studies.floors import NO_TEACHER, with_floor
 
 WAYS = {"weak2": (Policy(name="weak2"), "kd"), "JDA": (Policy(name="jda"), "kd"), "CCD": (Policy(name="jda"), "ccd")}
 
@@ -19,13 +20,7 @@ def create(setting: Setting, student: str = "auto") -> Study:
     if second not in MODELS or second == first:
         others = ", ".join(name for name in MODELS if name != first)
         raise ValueError(f"student = {second!r} is no second student beside {first}; allowed are auto, {others}")
-    arms = by_label(
-        *(
-            Arm(f"{network}: {name}", policy, method, student=network, seeds="few", tier=3)
-            for network in (first, second)
-            for name, (policy, method) in WAYS.items()
-        )
-    )
+    arms = by_label(*(arm for network in (first, second) for arm in _arms(network)))
     pairs = {"JDA - weak2": ("JDA", "weak2"), "CCD - JDA": ("CCD", "JDA")}
     sides = {
         (text, network): tuple(f"{network}: {name}" for name in pair)
@@ -42,3 +37,12 @@ def create(setting: Setting, student: str = "auto") -> Study:
         ),
     )
     return Study("17_another_student", setting, arms, contrasts)
+
+
+def _arms(network: str) -> list[Arm]:
+    """The ways of one student, above its floor."""
+    ways = [
+        Arm(f"{network}: {name}", policy, method, student=network, seeds="few", tier=3)
+        for name, (policy, method) in WAYS.items()
+    ]
+    return with_floor(ways, f"{network}: {NO_TEACHER}")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from kdlib.specs import Policy, Public
 from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
+from kdlib.studies.floors import with_floor
 
 PLAIN, AUGMENTED, PUBLIC = "plain teacher", "JDA teacher", "public teacher"
 
@@ -21,7 +22,7 @@ def create(setting: Setting) -> Study:
     taught = teachers | ({PUBLIC: None} if public and len(ways) > 1 else {})
     arms = by_label(
         *(Arm(name, own.policy, "ce", teacher=own, is_teacher=True) for name, own in teachers.items()),
-        *(Arm(f"{way}, {name}", ways[way], teacher=own) for way in ways for name, own in taught.items()),
+        *with_floor(Arm(f"{way}, {name}", ways[way], teacher=own) for way in ways for name, own in taught.items()),
     )
     students = [(f"{way}, {AUGMENTED}", f"{way}, {PLAIN}") for way in ways]
     contrasts = (

@@ -27,18 +27,19 @@ class OwnTeacher:
 class Arm:
     """One line of a comparison: students of one kind, or teachers.
 
-    teacher: None is the setting's own, see `Setting.teacher`. head: which method trains the head of SSKD's or HSAKD's
-    teacher; None takes the first. is_teacher: the arm is the own teacher itself, and method and head do not matter.
-    student, fraction, part, recipe: the network, the training images, and fields of the recipe, where they differ from
-    the setting's. bank, exact, validation: of the run, see `RunSpec`. seeds: how many, see `Setting.seeds_of`. tier: 2
-    to 4, see `Study.tier`.
+    teacher: one of ours, or a public one; None is the setting's own, see `Setting.teacher`. head: which method trains
+    the head of SSKD's or HSAKD's teacher; None takes the first. is_teacher: the arm is the own teacher itself, and
+    method and head do not matter. student, fraction, part, recipe: the network, the training images, and fields of the
+    recipe, where they differ from the setting's. bank, exact, validation: of the run, see `RunSpec`. seeds: how many,
+    see `Setting.seeds_of`. tier: 2 to 4, see `Study.tier`. floor: the arm below which this one did not train, see
+    `kdlib.studies.floors`.
     """
 
     label: str
     policy: Policy
     method: str = "kd"
     options: Mapping[str, Any] = field(default_factory=dict)
-    teacher: OwnTeacher | None = None
+    teacher: OwnTeacher | Public | None = None
     head: str | None = None
     is_teacher: bool = False
     fraction: float | None = None
@@ -50,15 +51,17 @@ class Arm:
     validation: bool = False
     seeds: Literal["many", "usual", "few", "one"] = "usual"
     tier: int = 2
+    floor: str | None = None
 
 
 @dataclass(frozen=True)
 class Contrast:
     """A paired difference: the sum of arms, each times its weight. The weights of a contrast sum to zero.
 
-    primary: one of the contrasts that decide a claim (else exploratory). says: "better" (the claim is that the sum is
-    above zero) or "no better". cheaper: two arms; the claim also says that the first needs fewer bytes in training.
-    pairs: the pairs of arms whose differences it is the mean of, if it is one.
+    primary: one of the contrasts that decide a claim (else exploratory). among: with how many primary ones it shares an
+    error rate of 5 %. says: "better" (the claim is that the sum is above zero) or "no better". cheaper: two arms; the
+    claim also says that the first needs fewer bytes in training. pairs: the pairs of arms whose differences it is the
+    mean of, if it is one. control: the contrast of the same study that asks the same of another teacher, if one does.
     """
 
     name: str
@@ -68,6 +71,8 @@ class Contrast:
     primary: bool = False
     cheaper: tuple[str, str] | None = None
     pairs: tuple[tuple[str, str], ...] = ()
+    control: str | None = None
+    among: int = 9
 
     @classmethod
     def of(cls, name: str, arm: str, than: str, **fields: Any) -> "Contrast":
@@ -88,6 +93,11 @@ class Contrast:
     def interaction(cls, name: str, first: tuple[str, str], second: tuple[str, str], text: str, **fields: Any):
         """(first[0] - first[1]) - (second[0] - second[1])"""
         return cls(name, {first[0]: 1.0, first[1]: -1.0, second[0]: -1.0, second[1]: 1.0}, text, **fields)
+
+    @property
+    def level(self) -> float:
+        """Of its interval: that of the verdict rule (Bonferroni) if it is primary, else 95 %."""
+        return 1 - 0.05 / self.among if self.primary else 0.95
 
     @property
     def title(self) -> str:
@@ -201,15 +211,15 @@ class Setting:
         definition = find_method(arm.method)
         if not definition.needs_teacher:
             return None
-        base = self.own_teacher(seed, arm.teacher) if arm.teacher else self.teacher(seed)
+        own = arm.teacher if isinstance(arm.teacher, OwnTeacher) else None
+        base = self.own_teacher(seed, own) if own else arm.teacher or self.teacher(seed)
         if not definition.taught_by:
             return base
         method = arm.head or definition.taught_by[0]
         if not find_method(method).needs_teacher:  # backbone and head are trained together
-            own = arm.teacher or OwnTeacher(Policy(name="weak1"))
-            return self.own_teacher(self.shared_seed(seed), own, method)
+            return self.own_teacher(self.shared_seed(seed), own or OwnTeacher(Policy(name="weak1")), method)
         return RunSpec(
-            data=self.data, part=arm.teacher.part if arm.teacher else "all", pool=self.profile.pool,
+            data=self.data, part=own.part if own else "all", pool=self.profile.pool,
             fraction=self.profile.teacher_fraction,
             student=teacher_model(base), teacher=base, method=method, policy=Policy(name="weak1"),
             recipe=self.profile.heads_recipe, seed=0 if isinstance(base, Public) else self.shared_seed(seed),
@@ -292,13 +302,18 @@ class Study:
         return [*(self.measurements.values() if tier > 1 else ()), *runs]
 
     def tier(self, arm: str) -> int:
-        """What comes first: 1 for arms of a primary contrast and for those of many seeds, else the arm's own.
+        """What comes first: 1 for the arms that decide and for those of many seeds, else the arm's own.
 
         The second holds the curves and controls around the claims, the third what is only explored, and the fourth what
         is left to profiles that can afford it (see `Profile.tiers`).
         """
-        decides = any(contrast.primary and arm in contrast.weights for contrast in self.contrasts)
-        return 1 if decides or self.arms[arm].seeds == "many" else self.arms[arm].tier
+        return 1 if arm in self.deciding or self.arms[arm].seeds == "many" else self.arms[arm].tier
+
+    @cached_property
+    def deciding(self) -> set[str]:
+        """The arms of primary contrasts, and their floors."""
+        arms = {arm for contrast in self.contrasts if contrast.primary for arm in contrast.weights}
+        return arms | {floor for arm in arms if (floor := self.arms[arm].floor)}
 
     def contrast(self, name: str) -> Contrast | None:
         """The contrast of a name, or None: a study of chosen or fewer arms lacks some."""
@@ -306,7 +321,14 @@ class Study:
 
     def planned(self, contrast: Contrast) -> int:
         """How many seeds all arms of a contrast are to have in common."""
-        return len(set.intersection(*(set(self.setting.seeds_of(self.arms[arm])) for arm in contrast.weights)))
+        return self._in_common(contrast.weights)
+
+    def planned_above_floor(self, arm: str) -> int:
+        """How many seeds an arm and its floor are to have in common."""
+        return self._in_common((arm, self.arms[arm].floor))
+
+    def _in_common(self, arms: Iterable[str]) -> int:
+        return len(set.intersection(*(set(self.setting.seeds_of(self.arms[arm])) for arm in arms)))
 
 
 def check_pair(pair: str, scale: Profile) -> None:

@@ -5,15 +5,11 @@ from collections.abc import Sequence
 from kdlib.methods import METHODS
 from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
+from kdlib.studies.floors import with_floor
+from kdlib.studies.published_weights import dkd_options
 from kdlib.studies.rates import SLOWER, slowed
 
 NAMES = {"kd": "KD", "dkd": "DKD", "spkd": "SPKD", "crd": "CRD", "sskd": "SSKD", "hsakd": "HSAKD", "ccd": "CCD"}
-# The weight of DKD's non-target part by pair of networks, as published; other pairs take the method's default, as the
-# paper's other pairs do. Of the smaller student of profile reference the nearest published pair is ResNet-56 -> 20.
-DKD_BETA = {
-    ("wrn_40_2", "wrn_16_2"): 6.0, ("wrn_40_2", "wrn_40_1"): 6.0, ("vgg13", "vgg8"): 6.0, ("vgg13", "mobilenetv2"): 6.0,
-    ("resnet56", "resnet20"): 2.0, ("cifar100_resnet56", "resnet8"): 2.0,
-}  # fmt: skip
 OTHERS = ("dkd", "spkd", "hsakd", "crd", "sskd")
 DECIDING = OTHERS[:3]  # one of each kind: a loss on logits, one on features, one on turned views
 UNTURNED = DECIDING[:2]
@@ -50,14 +46,14 @@ def create(setting: Setting, methods: list[str] | None = None) -> Study:
         *([mean_gain("e at a smaller rate", [*unturned, SLOW_HSAKD])] if fixed and SLOW_HSAKD in rows else []),
         *(Contrast.of(f"gain of {name}", *pair) for name, pair in gains.items()),
     )
-    return Study("07_compatibility", setting, by_label(*(arm for row in rows.values() for arm in row)), contrasts)
+    arms = by_label(*with_floor(arm for row in rows.values() for arm in row))
+    return Study("07_compatibility", setting, arms, contrasts)
 
 
 def _rows(setting: Setting, names: dict[str, str]) -> dict[str, list[Arm]]:
     """The two arms of each method by its name, and those of HSAKD once more at a smaller rate."""
     views = {"weak2": Policy(name="weak2"), "JDA": Policy(name="jda")}
-    beta = DKD_BETA.get(setting.networks)
-    options = {"dkd": {"beta": beta}} if beta else {}
+    options = {"dkd": dkd_options(setting)}
     rows = {
         name: [_arm(method, f"{name} + {v}", policy, options.get(method, {})) for v, policy in views.items()]
         for method, name in names.items()

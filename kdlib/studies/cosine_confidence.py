@@ -3,6 +3,8 @@
 from kdlib.losses import CCD_WEIGHTS
 from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
+from kdlib.studies.floors import with_floor
+from kdlib.studies.published_weights import dkd_options
 
 WEIGHT_NAMES = {
     "cosine": "CCD", "one": "w = 1 (KD + JDA)", "mean": "w = mean(w)", "shuffled": "w shuffled",
@@ -29,9 +31,11 @@ def create(setting: Setting, weights: list[str] | None = None) -> Study:
         )
     jda, both = Policy(name="jda"), WEIGHT_NAMES["one"]
     terms = dict(list(FOUR_TERMS.items())[:4] if setting.profile.trains else FOUR_TERMS)
-    arms = by_label(
+    rival = "DKD + JDA"
+    arms = by_label(*with_floor([
         Arm("weak2", Policy(name="weak2"), seeds="many"),
         Arm(both, jda, seeds="many"),
+        Arm(rival, jda, "dkd", dkd_options(setting)),
         *(
             Arm(WEIGHT_NAMES[w], jda, "ccd", {"weight": w}, seeds="many" if w in HEADLINE else "few")
             for w in weights
@@ -41,10 +45,13 @@ def create(setting: Setting, weights: list[str] | None = None) -> Study:
             Arm(name, jda, "four_term", {"weights": tuple(map(float, on))}, seeds="few", tier=3)
             for name, on in terms.items()
         ),
-    )
+    ]))  # fmt: skip
     ccd = WEIGHT_NAMES["cosine"]
     others = [WEIGHT_NAMES[w] for w in weights if w != "cosine"]
     contrasts = [Contrast.of(f"CCD - {o}", ccd, o) for o in others if ccd in arms]
+    contrasts += [Contrast.of(f"CCD - {rival}", ccd, rival)] if ccd in arms else []
+    if "mean" in weights:  # what more weight for the augmented views brings, whoever gets it
+        contrasts.append(Contrast.of("w = mean(w) - w = 1", WEIGHT_NAMES["mean"], both))
     if "normalised" in weights:  # no more weight in all than w = 1 has: only which view gets it is left
         contrasts.append(Contrast.of("w / mean(w) - w = 1", WEIGHT_NAMES["normalised"], both))
     contrasts += [Contrast.of(f"all four terms - {name}", both, name) for name in terms]

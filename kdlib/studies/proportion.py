@@ -1,7 +1,9 @@
 """Claim (c): the share of augmented samples has a suitable range. Read as p; the share of augmented views apart."""
 
-from kdlib.specs import Policy
-from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
+from kdlib.specs import Policy, Public
+from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
+from kdlib.studies.blind_teacher import OURS
+from kdlib.studies.floors import with_floor
 
 SEEDS = {0.0: "many", 0.3: "many", 1.0: "usual"}  # of the values of p that decide the claim
 FIRST = (0.1, 0.5, 0.6, 1.0)  # of the others, and of the shares: on both sides of what decides
@@ -16,20 +18,25 @@ def create(setting: Setting, probabilities: list[float] | None = None, shares: l
     ps = sorted({0.0, 0.3, 1.0, *map(float, probabilities or (() if few else (0.1, 0.2, 0.4, 0.6, 0.8)))})
     rs = sorted({0.0, 1.0, *map(float, shares or ((0.5,) if few else (0.25, 0.5, 0.75)))})
     by_p, by_share = {f"p = {p:g}": p for p in ps}, {f"share {r:g}" if r else "p = 0": r for r in rs}
-    arms = by_label(
+    swept = [
         *(Arm(label, _jda(p), seeds=SEEDS.get(p, "few"), tier=_tier(p)) for label, p in by_p.items()),
         *(
             Arm(label, Policy(name="share", options={"share": r}), seeds="few", tier=_tier(r))
             for label, r in by_share.items()
             if r
         ),
-    )
+    ]
     zero, default, full = "p = 0", "p = 0.3", "p = 1"
-    others = [label for label in arms if label not in (zero, default, full)]
+    others = [arm.label for arm in swept if arm.label not in (zero, default, full)]
+    teacher = OwnTeacher(Policy(name="weak2"))
+    public = isinstance(setting.teacher(), Public)
+    control = [Arm(f"{OURS}: p = {p:g}", _jda(p), teacher=teacher) for p in (0.0, 0.3) if public]
+    arms, gain = by_label(*with_floor([*swept, *control])), f"gain: {OURS}"
     contrasts = (
-        Contrast.of("c1", default, zero, primary=True),
+        Contrast.of("c1", default, zero, primary=True, control=gain if control else None),
         Contrast.of("c2", default, full, primary=True),
         *(Contrast.of(f"{label} - {zero}", label, zero) for label in others),
+        *([Contrast.of(gain, *(arm.label for arm in reversed(control)))] if control else ()),
     )
     return Study("05_proportion", setting, arms, contrasts, series={"p": by_p, "share": by_share})
 

@@ -2,17 +2,16 @@
 
 from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
+from kdlib.studies.floors import NO_TEACHER, with_floor
 
 
 def create(setting: Setting) -> Study:
     """The study of chapter 00_tour."""
     arms = by_label(
-        Arm("no teacher", Policy(name="weak2"), "ce"),
-        Arm("distilled", Policy(name="weak2")),
-        Arm("distilled, augmented", Policy(name="jda")),
+        *with_floor([Arm("distilled", Policy(name="weak2")), Arm("distilled, augmented", Policy(name="jda"))])
     )
     contrasts = (
-        Contrast.of("distillation", "distilled", "no teacher"),
+        Contrast.of("distillation", "distilled", NO_TEACHER),
         Contrast.of("augmentation", "distilled, augmented", "distilled"),
     )
     return Study("00_tour", setting, arms, contrasts, {"JDA": setting.views(Policy(name="jda"))})

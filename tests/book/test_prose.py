@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from kdlib.claims import CLAIMS, CONTRASTS
+from kdlib.claims import CLAIMS, CONTRASTS, judge
+from kdlib.findings import TAKEN_HOME, taken_home
 from kdlib.losses import CCD_WEIGHTS
 from kdlib.profiles import PROFILES
 from kdlib.stats import MARGIN, PRIMARY_LEVEL
+from kdlib.studies import Setting
 from kdlib.views.policies import JDA_LISTS, POLICIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,8 +49,34 @@ def test_profiles_are_described() -> None:
     )
 
 
-def test_readme_table_is_what_the_results_give() -> None:
-    book = runpy.run_path(str(ROOT / "book" / "readme.py"))
-    assert book["with_table"](README, book["claims"]()) == README
+@pytest.fixture(scope="module")
+def readme() -> dict:
+    """book/readme.py."""
+    return runpy.run_path(str(ROOT / "book" / "readme.py"))
+
+
+def test_pages_say_what_the_results_give(readme) -> None:
+    assert [page.name for page in readme["PAGES"]] == ["README.md", "intro.md"]
+    for page in readme["PAGES"]:
+        assert readme["written"](page.read_text()) == page.read_text()
     with pytest.raises(ValueError, match="markers"):
-        book["with_table"]("no markers", "")
+        readme["between"]("no markers", "claims", "")
+
+
+def test_readme_front_page_and_chapters_give_the_same_sentences(readme) -> None:
+    with readme["published"]() as store:
+        sentences = taken_home(store, Setting.of("reference", device="cpu")).split("\n")
+    chapters = {name: (ROOT / "notebooks" / f"{name}.ipynb").read_text() for name in (*TAKEN_HOME, "12_verdicts")}
+    for sentence, name in zip(sentences, TAKEN_HOME, strict=True):
+        for page in (README, (ROOT / "book" / "intro.md").read_text()):
+            assert sentence in page
+        assert sentence[3:] in chapters[name] and sentence in chapters["12_verdicts"]
+
+
+def test_the_figure_of_verdicts_says_what_the_results_give(readme) -> None:
+    drawn = (ROOT / "book" / "_static" / "verdicts.svg").read_text()
+    with readme["published"]() as store:
+        judgements = judge(store, Setting.of("reference", device="cpu"))
+    shown = [text for text in re.findall(r"<text[^>]*>([^<]+)</text>", drawn)]
+    assert [text for text in shown if text in {j.title for j in judgements}] == [j.title for j in judgements]
+    assert shown[-len(judgements) :] == [j.judged.word for j in judgements]

@@ -22,12 +22,14 @@ def frame(values: dict) -> pd.DataFrame:
 def test_arms_show_each_seed_and_gaps():
     figure = drawn(plots.arms(frame({"x": [50.0, 52.0, 54.0], "y": [60.0]}), ["x", "gap", "y"]))
     (axis,) = figure.axes
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["x", "gap", "y"]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["x", "y"]
     assert sorted(c.get_offsets().shape[0] for c in axis.collections) == [1, 3]
     assert axis.collections[0].get_offsets()[:, 0].tolist() == [50, 52, 54]
-    assert texts(figure) == ["not run"]
+    assert texts(figure) == []
     assert 52.0 in [float(line.get_xdata()[0]) for line in axis.lines if len(line.get_xdata()) == 1]  # the mean
-    assert texts(drawn(plots.arms(frame({}), ["x", "y"]))) == ["not run", "not run"]
+    assert texts(drawn(plots.arms(frame({}), ["x", "y"]))) == ["not run"]
+    floor = drawn(plots.arms(frame({"x": [50.0, 52.0], "no teacher": [40.0, 41.0]}), ["x", "no teacher"]))
+    assert [40.5, 40.5] in [list(line.get_xdata()) for line in floor.axes[0].lines]
 
 
 def test_a_forest_shows_differences_and_gaps():
@@ -42,7 +44,23 @@ def test_a_forest_shows_differences_and_gaps():
     assert any(np.allclose(e, (rows["a"].low, rows["a"].high)) for e in ends)
     assert texts(drawn(plots.forest({"b": mean_interval([])}))) == ["not measured"]
     drawn(plots.forest({"x": mean_interval([1.0, 100.0])}))
-    drawn(plots.forest({}))
+    assert texts(drawn(plots.forest({}))) == ["not measured"]
+
+
+def test_a_forest_can_say_what_each_row_means_and_pale_some():
+    rows = {"a": mean_interval([1.0, 1.2, 1.4]), "b": mean_interval([3.0, 3.2, 3.4])}
+    figure = drawn(plots.forest(rows, words={"a": "supported", "b": "not tested"}, pale=["b"]))
+    (axis,) = figure.axes
+    (beside,) = axis.child_axes
+    assert [t.get_text() for t in beside.get_yticklabels()] == ["supported", "not tested"]
+    faces = [dots.get_facecolor()[0][:3].tolist() for dots in axis.collections if len(dots.get_offsets()) == 1]
+    assert faces[1] == [1, 1, 1] != faces[0]
+
+
+def test_answers_are_the_five_largest_by_name():
+    soft = np.array([[0.02, 0.5, 0.03, 0.25, 0.1, 0.06, 0.04]])
+    figure = drawn(plots.answers(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), ["x"], soft, list("abcdef_")))
+    assert texts(figure)[-5:] == ["b 0.50", "d 0.25", "e 0.10", "f 0.06", "  0.04"]
 
 
 def test_curves_draw_every_arm():
