@@ -75,7 +75,8 @@ def tested(study: Study) -> Study:
 
 def branches(study: Study, store: Store) -> str:
     """How often the last of HSAKD's branches on the teacher named class and turn, over its training, in percent."""
-    heads = [head for arm in study.arms for spec in study.specs(arm) if (head := head_run(spec))]
+    runs = [head_run(spec) for arm in study.arms for spec in study.specs(arm)]
+    heads = [run for run in runs if run and run.method == "hsakd_teacher"]
     result = store.get(heads[0]) if heads else None
     return f"{100 * result.metrics['mean_pretext']:.1f} %" if result else GAP
 

@@ -22,9 +22,9 @@ from kdlib.tables import (
     contrast_values,
     forecast,
     hours,
-    in_words,
     joined,
     runs_frame,
+    signed,
     span,
 )
 
@@ -236,14 +236,20 @@ def _word(word: Verdict, verdicts: bool, printed: str | None = None) -> str:
 
 
 def claims_markdown(judgements: list[Judgement], verdicts: bool) -> str:
-    """The claims with the differences that decide them, in points, and their verdicts, as a Markdown table."""
+    """The claims with the differences that decide them, in points, their intervals at the level of the rule, and their
+    verdicts, as a Markdown table."""
     by_rule = claims_frame(judgements, verdicts)["by the rule"]
     lines = ["| claim | says | found | by the rule | with floor and carry |", "|---|---|---|---|---|"]
     for claim in CLAIMS:
-        differences = "<br>".join(f"{j.name}: {in_words(j.interval)}" for j in _of(claim, judgements))
+        differences = "<br>".join(f"{j.name}: {_briefly(j.interval)}" for j in _of(claim, judgements))
         word = part_words(claim, judgements, verdicts)
         lines.append(f"| {claim.name} | {claim.says} | {differences} | {by_rule[claim.name]} | {word} |")
     return "\n".join(lines)
+
+
+def _briefly(interval: Interval) -> str:
+    """ "+2.78 [+1.89, +3.67], n = 10", or that nothing is measured."""
+    return f"{signed(interval)} {span(interval, '+.2f')}, n = {interval.n}" if interval.n else signed(interval)
 
 
 def readme_table(store: Store, setting: Setting) -> str:

@@ -116,7 +116,7 @@ PROFILES: Mapping[str, Profile] = {
         data=BUNDLED,
         pairs={"resnet14_tiny-resnet8_tiny": ("resnet14_tiny", "resnet8_tiny")},
         second_student="resnet14_tiny",
-        recipe=Recipe(views_per_step=32, views_per_image=20, learning_rate=0.1, weight_decay=5e-4, evaluations=2),
+        recipe=Recipe(views_per_step=32, views_per_image=16, learning_rate=0.1, weight_decay=5e-4, evaluations=2),
         # These come with the project, see data/make_teachers.py.
         teacher_recipe=Recipe(
             views_per_step=64, views_per_image=20, learning_rate=0.1, weight_decay=5e-4, evaluations=1
@@ -132,7 +132,7 @@ PROFILES: Mapping[str, Profile] = {
         measured_images=1000,
         spread_pool=3200,
         spread_passes=2,
-        budgets=(10, 20),
+        budgets=(8, 16),
         trains=True,
     ),
     "reference": Profile(

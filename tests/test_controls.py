@@ -52,3 +52,14 @@ def test_differences_are_paired(invented):
     assert row.difference == "-0.65"
     assert row["95 % interval"] == f"[{gains.mean() - half:+.2f}, {gains.mean() + half:+.2f}]"
     assert (row.n, row.chapter) == (5, "04")
+
+
+def test_controls_that_rest_on_an_untrained_arm_say_so(invented):
+    setting = Setting.of("reference", device="cpu")
+    study, store = create_study("09_ccd_versus_hsakd", setting), Store("reference")
+    for arm, top1 in (("CCD", 40.0), ("HSAKD, frozen teacher", 29.0), ("no teacher", 33.0), ("KD + weak2", 38.0)):
+        for spec in study.specs(arm):
+            store.put(invented(spec, "reference", top1=top1 + 0.1 * spec.seed * (arm == "CCD")))
+    frame = controls_frame(Store("reference"), setting).set_index("asked")
+    assert frame.tested["Is it better than plain KD?"] == "not tested at this budget: HSAKD, frozen teacher"
+    assert frame.tested["Does JDA help KD?"] == ""

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -161,3 +162,17 @@ def test_nothing_is_not_measured(study):
     assert str(rank_correlation(found)) == correlation.seeds_text(rank_correlations(found, frame)) == "not measured"
     assert correlation.draws_text(nothing) == "no draws yet"
     assert set(points_table(found, dict.fromkeys(study.arms, 3))["T.stddev"]) == {"not run"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ([3.0, 2.0, 2.5], "The loss is lowest inside, at b (number 2 of 3 by spread)"),
+        ([1.0, 2.0, 2.5], "The loss is lowest at an end, at a."),
+        ([3.0, np.nan, 2.5], "Too few policies are measured to see a shape."),
+    ],
+)
+def test_the_shape_says_whether_one_direction_is_the_question(loss, said):
+    found = pd.DataFrame({"spread": [0.1, 0.2, 0.3], "loss": loss}, index=list("abc"))
+    assert correlation.shape(found).startswith(said)
+    assert correlation.shape(found.iloc[::-1]).startswith(said)  # the order of the rows does not matter

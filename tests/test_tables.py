@@ -315,3 +315,19 @@ def test_cost_points_stand_beside_accuracy_and_leave_gaps(invented):
     assert (ccd.megabytes, ccd.gigamacs) == (cost.training_bytes / 1e6, cost.step_macs / 1e9)
     assert all(math.isnan(hsakd[name]) for name in ("top1", "low", "high", "seconds"))
     assert hsakd.megabytes > ccd.megabytes
+
+
+def test_teachers_say_how_much_they_know_by_heart(invented):
+    """Trained ones the mean over their seeds, public ones what is measured of them, each once."""
+    setting = Setting.of("reference", device="cpu")
+    study, store = create_study("03_blind_teacher", setting), Store("reference")
+    for spec in study.specs("our teacher: JDA")[:2]:
+        store.put(invented(spec.teacher, "reference", top1=50.0 + spec.seed, train_top1=75.0 + spec.seed))
+    scores = setting.scores(setting.teacher())
+    known = {"test_top1": 72.63, "train_top1": 99.9}
+    store.put(invented(scores, "reference").model_copy(update={"metrics": known}))
+    table = tables.teachers_table(study, Store("reference"))
+    assert table.loc["our resnet20, weak2"].tolist() == ["50.50", "75.50", "2"]
+    assert table.loc["public resnet56"].tolist() == ["72.63", "99.90", "1"]
+    assert table.loc["public resnet20"].tolist() == ["not measured", "not measured", "0"]
+    assert list(table.index).count("our resnet20, weak1, first half of the images") == 1 and table.index.is_unique

@@ -216,7 +216,7 @@ def test_each_family_is_trained_at_its_chosen_rate(study, monkeypatch):
             assert new.recipe.learning_rate == (0.1 if new.method == "hsakd" else 0.2)
             assert new.model_copy(update={"recipe": old.recipe}) == old
     assert (
-        at("quick").specs("HSAKD, 20 views")[0].recipe.learning_rate == Setting.of("quick").profile.recipe.learning_rate
+        at("quick").specs("HSAKD, 16 views")[0].recipe.learning_rate == Setting.of("quick").profile.recipe.learning_rate
     )
 
 
