@@ -47,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
             "--tier", type=int, choices=[1, 2, 3, 4],
             help="up to which: 1 decides the claims, 4 is everything; by default what the profile plans",
         )  # fmt: skip
+    for name in ("plan", "status"):
+        commands[name].add_argument("--long", action="store_true", help="a line for each run, with its key")
+        commands[name].add_argument("--json", action="store_true", help="a JSON record for each run, and nothing else")
     commands["run"].add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th on")
     commands["plan"].add_argument("--tflops", type=float, help="sustained TFLOP/s, for the hours")
     commands["repeat"].add_argument(

@@ -1,9 +1,11 @@
 """The commands of `python -m kdlib`: what runs once the command line has been read."""
 
 import argparse
+import json
 import time
+from collections.abc import Iterator, Mapping
 
-from kdlib import data, forecasts, paths, tiers
+from kdlib import data, forecasts, listing, paths, tiers
 from kdlib.choices import fetchable, parse_option, parse_shard
 from kdlib.displays import watching
 from kdlib.hardware import resolve_device
@@ -67,29 +69,48 @@ def shard(specs: list[Spec], part: str) -> list[Spec]:
 
 def plan(arguments: argparse.Namespace) -> None:
     """Runs, views, MACs, bytes, and hours of what is planned, and how many seeds its primary contrasts need."""
-    from kdlib import power_plan  # which the other commands do without
-
     studies = named_studies(arguments)
     scale, planned = by_tier(studies, arguments)
     groups = {tier: [s for s in specs if isinstance(s, RunSpec)] for tier, specs in planned.items()}
-    specs = [spec for group in groups.values() for spec in group]
-    costs = [forecasts.run_cost(spec) for spec in specs]
-    total = sum(c.run_macs for c in costs)
-    for spec, cost in zip(specs, costs, strict=True):
-        size = f"{cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs {cost.training_bytes / 1e6:>8.1f} MB"
-        print(f"{spec.key}  {describe(spec):70s} {size}")
+    found = listing.records(studies, groups, Store(scale.name))
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return
+    for line in _long(groups) if arguments.long else listing.lines(found):
+        print(line)
+    _totals(scale, groups, arguments.tflops)
+    for line in _needs(studies, scale):
+        print(line)
+
+
+def _totals(scale: Profile, groups: Mapping[int, list[RunSpec]], tflops: float | None) -> None:
+    """A line for each tier, and one for all; tflops: of a machine, for the hours."""
     for tier, group in groups.items():
         time, kept = (forecasts.hours(forecasts.forecast(group, kept)) for kept in (False, True))
         cost = f"{time} of one CPU core with bfloat16, {kept} with $KDLIB_ANSWERS" if group else "no time"
         print(f"tier {tier}: {len(group)} runs, {cost}")
-    where = f"at {arguments.tflops} TFLOP/s" if arguments.tflops else "of one CPU core with bfloat16"
-    hours = total / (arguments.tflops * 1e12 / 2) / 3600 if arguments.tflops else forecasts.forecast(specs)
-    views, time = sum(c.views for c in costs), forecasts.hours(hours)
-    most = max((c.training_bytes for c in costs), default=0)
-    memory = f"up to {most / 1e6:.1f} MB in a run beside activations"
+    specs = [spec for group in groups.values() for spec in group]
+    costs = [forecasts.run_cost(spec) for spec in specs]
+    total, views = sum(c.run_macs for c in costs), sum(c.views for c in costs)
+    where = f"at {tflops} TFLOP/s" if tflops else "of one CPU core with bfloat16"
+    time = forecasts.hours(total / (tflops * 1e12 / 2) / 3600 if tflops else forecasts.forecast(specs))
+    memory = f"up to {max((c.training_bytes for c in costs), default=0) / 1e6:.1f} MB in a run beside activations"
     print(f"{len(specs)} runs of {scale.name}, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
-    for line in power_plan.lines(studies, Store(scale.name)):
-        print(line)
+
+
+def _needs(studies: list[Study], scale: Profile) -> list[str]:
+    """How many seeds the primary contrasts need, a line for each."""
+    from kdlib import power_plan  # with statistics, which the other commands do without
+
+    return power_plan.lines(studies, Store(scale.name))
+
+
+def _long(groups: Mapping[int, list[RunSpec]]) -> Iterator[str]:
+    """A line for each run, with its key."""
+    for spec in (spec for group in groups.values() for spec in group):
+        cost = forecasts.run_cost(spec)
+        size = f"{cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs {cost.training_bytes / 1e6:>8.1f} MB"
+        yield f"{spec.key}  {describe(spec):70s} {size}"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -115,11 +136,18 @@ def run(arguments: argparse.Namespace) -> None:
 
 def status(arguments: argparse.Namespace) -> None:
     """What is there and what is not, with the forecast of what is missing."""
-    scale, planned = by_tier(named_studies(arguments), arguments)
+    studies = named_studies(arguments)
+    scale, planned = by_tier(studies, arguments)
     store = Store(scale.name)
+    found = listing.records(studies, planned, store)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return
+    for line in [] if arguments.long else listing.lines(found):
+        print(line)
     for tier, specs in planned.items():
         lacking = [spec for spec in specs if store.get(spec) is None]
-        for spec in lacking:
+        for spec in lacking if arguments.long else ():
             print(f"missing  {spec.key}  {describe(spec)}")
         runs = [spec for spec in lacking if isinstance(spec, RunSpec)]
         time = forecasts.hours(forecasts.forecast(runs)) if runs else "no time"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,7 +73,7 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
         hardware.prepare(spec.machine.threads)
         teachers = [load_teacher(taught, store) for taught in spec.taught]
         if isinstance(spec, RunSpec):
-            with noting(store.note(spec)) as note:
+            with _noted_by_the_first(spec, store) as note:
                 outcome = train(spec, store.folder(spec), *teachers, progress or note)
         else:
             outcome = measure(spec, *teachers)
@@ -82,6 +82,11 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
             store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
         distributed.barrier()
     return store.get(spec)
+
+
+def _noted_by_the_first(spec: Spec, store: Store) -> AbstractContextManager[Progress | None]:
+    """How far a run is, noted by one of the processes that share it: two would take the note from each other."""
+    return noting(store.note(spec)) if distributed.rank() == 0 else nullcontext()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a profile plans, tier by tier."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from kdlib.runs import needed
 from kdlib.specs import RunSpec, Spec
@@ -17,17 +18,33 @@ def studies_of(setting: Setting) -> list[Study]:
     return studies if setting.profile.trains else [s for s in studies if s.setting.profile is setting.profile]
 
 
-def names_of(studies: Sequence[Study]) -> dict[str, str]:
-    """Key -> what a spec of these studies, or a run that it needs, is called: the first chapter and arm it is of."""
-    names: dict[str, str] = {}
+class Place(NamedTuple):
+    """Where a spec belongs: a chapter, an arm or a measurement, or a teacher by network and method; and its seed."""
+
+    chapter: str
+    what: str
+    seed: int | None
+
+    def __str__(self) -> str:
+        return f"{self.chapter}: {self.what}" + ("" if self.seed is None else f", seed {self.seed}")
+
+
+def places(studies: Sequence[Study]) -> dict[str, Place]:
+    """Key -> the first place of a spec of these studies, or of a run that it needs."""
+    found: dict[str, Place] = {}
     for study in studies:
-        arms = {spec.key: f"{arm}, seed {spec.seed}" for arm in study.arms for spec in study.specs(arm)}
-        measured = {spec.key: what for what, spec in study.measurements.items()}
-        runs = [spec for spec in needed(study.all_specs) if isinstance(spec, RunSpec)]
-        below = {run.key: f"{run.student} by {run.method}" for run in runs}
-        for key, what in (below | measured | arms).items():
-            names.setdefault(key, f"{study.name}: {what}")
-    return names
+        arms = {spec.key: (arm, spec.seed) for arm in study.arms for spec in study.specs(arm)}
+        measured = {spec.key: (what, None) for what, spec in study.measurements.items()}
+        runs = [spec for spec in needed(study.specs_to(max(TIERS))) if isinstance(spec, RunSpec)]
+        below = {run.key: (f"{run.student} by {run.method}", run.seed) for run in runs}
+        for key, place in (below | measured | arms).items():
+            found.setdefault(key, Place(study.name, *place))
+    return found
+
+
+def names_of(studies: Sequence[Study]) -> dict[str, str]:
+    """Key -> what a spec of these studies, or a run that it needs, is called: its first place in words."""
+    return {key: str(place) for key, place in places(studies).items()}
 
 
 def by_tier(studies: Sequence[Study], last: int) -> dict[int, list[Spec]]:

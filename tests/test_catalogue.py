@@ -7,8 +7,8 @@ import torch
 
 from kdlib import catalogue
 from kdlib.cost import parameters
-from kdlib.heads import AuxiliaryBranches
 from kdlib.methods import METHODS, policies_of
+from kdlib.methods.hsakd import AuxiliaryBranches
 from kdlib.models import create_model
 
 PAGE = catalogue.methods_page()

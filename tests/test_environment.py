@@ -35,8 +35,8 @@ def test_environment_installs_the_project_with_its_extras_and_constraints() -> N
     python = next(Requirement(entry) for entry in conda if entry.startswith("python"))
     assert python.specifier == Requirement("python" + PROJECT["requires-python"]).specifier
     assert "pip" in conda
-    assert sorted(pip) == ["-c constraints.txt", "-e .[book,test]"]
-    assert {"book", "test"} <= set(PROJECT["optional-dependencies"])
+    assert sorted(pip) == ["-c constraints.txt", "-e .[study,book,test]"]
+    assert {"study", "book", "test"} <= set(PROJECT["optional-dependencies"])
 
 
 @pytest.mark.parametrize("requirement", declared(), ids=lambda requirement: requirement.name)

@@ -38,7 +38,7 @@ def refused(capsys, *arguments) -> str:
 
 
 def test_a_plan_adds_up(capsys):
-    assert main(["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu"]) == 0
+    assert main(["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu", "--long"]) == 0
     *lines, total, _, _ = capsys.readouterr().out.strip().split("\n")  # the last two are of a1 and a2
     specs = [s for s in chosen("03_blind_teacher", "reference") if isinstance(s, RunSpec)]
     costs = [tables.run_cost(s) for s in specs]
@@ -142,7 +142,7 @@ def test_status_counts_what_is_there(capsys, invented):
     specs = chosen("03_blind_teacher")
     for spec in specs[:3]:
         Store("smoke").put(invented(spec, "smoke"))
-    assert main(["status", "03_blind_teacher", *ARGUMENTS]) == 0
+    assert main(["status", "03_blind_teacher", *ARGUMENTS, "--long"]) == 0
     lines = capsys.readouterr().out.strip().split("\n")
     rows, totals = [x for x in lines if x.startswith("missing")], [x for x in lines if x.startswith("tier")]
     assert [re.match(r"tier (\d): ", x)[1] for x in totals] == ["1", "2", "3", "4"]

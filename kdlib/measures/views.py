@@ -6,9 +6,9 @@ from torch import Tensor
 
 from kdlib.data import ImageSet, load_data
 from kdlib.evaluate import logits_on, scores
-from kdlib.losses import ccd_weights
 from kdlib.measurements import ViewsSpec
 from kdlib.measures.seen import seen_ids
+from kdlib.methods.ccd import ccd_weights
 from kdlib.networks import Network
 from kdlib.randomness import draws_of
 from kdlib.sampling import stratified

@@ -1,22 +1,24 @@
 """Distillation methods: what the student's and the teacher's outputs on the views of a batch are turned into.
 
-A method is one function from a `Batch` of outputs to named, weighted loss terms, and one entry in METHODS with its
-options and their defaults. Views come from the run's view policy: any policy that makes enough views goes under any
-method. A method of your own is one function and one entry: `METHODS["mine"] = Definition(...)`.
+One file for each: its loss as a pure function of logits and features, its options, what it adds to the networks in
+training, and its entry. Views come from the run's view policy: any policy that makes enough views goes under any
+method.
 """
 
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor, nn
-
-from kdlib.methods import features, logits, rotations
-from kdlib.methods.base import Batch, Definition, KDOptions, Loss, NoOptions, Step, Term
-from kdlib.models import Backbone, Output
-from kdlib.networks import Network
-from kdlib.records import Record
-from kdlib.views.policies import POLICIES, ViewPolicy, create_policy
-from kdlib.views.spread import spread
+from kdlib.methods.base import Batch, Definition, Loss, NoOptions, Step, Term, soft_term
+from kdlib.methods.kd import KDOptions
+from kdlib.methods.method import (
+    METHODS,
+    Method,
+    check_method,
+    create_method,
+    find_method,
+    method_options,
+    new_head,
+    new_memory,
+    policies_of,
+    total,
+)
 
 __all__ = [
     "METHODS",
@@ -35,158 +37,6 @@ __all__ = [
     "new_head",
     "new_memory",
     "policies_of",
+    "soft_term",
     "total",
 ]
-
-#: Method name -> its definition.
-METHODS: dict[str, Definition] = logits.METHODS | features.METHODS | rotations.METHODS
-
-
-def find_method(name: str) -> Definition:
-    """The definition called `name`. Raises ValueError for an unknown name."""
-    if name not in METHODS:
-        raise ValueError(f"method = {name!r} is unknown; allowed are {', '.join(METHODS)}")
-    return METHODS[name]
-
-
-def method_options(name: str, options: Mapping) -> Record:
-    """The validated options of a method. Raises ValueError for anything unknown or out of range."""
-    definition = find_method(name)
-    if not isinstance(options, Mapping):
-        raise ValueError(f"options = {options!r} of method {name!r} must be a mapping of names to values")
-    return definition.options(**options)
-
-
-def check_method(name: str, has_teacher: bool, policy: ViewPolicy) -> ViewPolicy:
-    """The views that the student sees: the policy's, spread as the method needs.
-
-    Raises ValueError if the method misses its teacher, has one too many, or does not go with the policy.
-    """
-    definition = find_method(name)
-    if definition.needs_teacher != has_teacher:
-        raise ValueError(
-            f"teacher of method {name!r} must be {'given' if definition.needs_teacher else 'absent (null)'}"
-        )
-    if definition.views is not None and policy.views not in definition.views:
-        allowed = " or ".join(map(str, definition.views))
-        raise ValueError(
-            f"method {name!r} needs a policy with {allowed} views per image; "
-            f"policy {policy.name!r} makes {policy.views}"
-        )
-    if policy.mixes and not definition.mixes:
-        raise ValueError(
-            f"method {name!r} needs views of one image each; policy {policy.name!r} mixes two, which goes with "
-            + ", ".join(n for n, d in METHODS.items() if d.mixes)
-        )
-    try:
-        return spread(policy, definition.spread)
-    except ValueError as error:
-        raise ValueError(f"method {name!r} turns every view itself: {error}") from None
-
-
-def policies_of(name: str) -> dict[str, int]:
-    """The policies that a method goes with, and how many views of an image the student then sees."""
-    found = {}
-    for policy in POLICIES:
-        try:
-            found[policy] = check_method(name, find_method(name).needs_teacher, create_policy(policy)).views
-        except ValueError:  # it says why; here it is enough that they do not go together
-            continue
-    return found
-
-
-def new_head(name: str, backbone: Backbone, options: Mapping) -> nn.Module | None:
-    """The head that a method adds to `backbone`, freshly initialised (torch's global generator), or None."""
-    make = find_method(name).head
-    return make(backbone, method_options(name, options)) if make else None
-
-
-def new_memory(
-    name: str, student: Backbone, teacher: Backbone | None, labels: Tensor, options: Mapping
-) -> nn.Module | None:
-    """What a method trains beside the student, or None. labels: int64 [n], of the training images."""
-    make = find_method(name).memory
-    return make(student, teacher, labels, method_options(name, options)) if make else None
-
-
-class Method(nn.Module):
-    """A student, its teacher (an inference copy, see `Network.frozen`), and the loss between them.
-
-    Made by `create_method`. Where the method trains only a head, the student's backbone is frozen and in eval mode.
-    forward: Step -> Loss.
-    """
-
-    def __init__(
-        self,
-        definition: Definition,
-        student: Network,
-        teacher: Network | None,
-        options: Record,
-        memory: nn.Module | None = None,
-    ):
-        super().__init__()
-        self.definition, self.options = definition, options
-        self.student, self.memory = student, memory
-        if not definition.trains_student:
-            student.backbone.requires_grad_(False)
-        self.teacher = teacher.frozen() if teacher is not None else None
-
-    def train(self, mode: bool = True) -> "Method":
-        super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
-        if not self.definition.trains_student:
-            self.student.backbone.eval()
-        return self
-
-    def forward(self, step: Step) -> Loss:
-        flat = step.views.flatten(0, 1)
-        teacher = None
-        if step.answers is not None:
-            teacher = Output(step.answers.flatten(0, 1).float())
-        elif self.teacher is not None:
-            with torch.no_grad():
-                teacher = self.teacher(flat)
-        return self.definition.loss(Batch(step, self.student(flat), teacher, self.memory), self.options)
-
-    def after_step(self) -> None:
-        """What the method does once the optimiser has moved: CRD updates its memory."""
-        if self.memory is not None:
-            self.memory.update()
-
-    def own_state(self) -> dict[str, Tensor]:
-        """The state dict without the teacher's: what a checkpoint needs."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith("teacher.")}
-
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Puts `own_state` back. Raises RuntimeError if a name or a shape differs."""
-        theirs = {name: value for name, value in self.state_dict().items() if name.startswith("teacher.")}
-        self.load_state_dict({**theirs, **state})
-
-
-def create_method(
-    name: str, student: Network, teacher: Network | None = None, labels: Tensor | None = None, **options
-) -> Method:
-    """The method called `name` around a student, with a fresh head and memory (from torch's global generator).
-
-    student: it gets the method's head; for a method that trains only a head, the trained teacher itself. teacher: with
-    its trained head, if the method needs one. labels: int64 [n], of the training images, for methods with a memory.
-    Raises ValueError for anything unknown, missing or out of range.
-    """
-    definition = find_method(name)
-    checked = method_options(name, options)
-    if (teacher is not None) != (definition.needs_teacher and definition.trains_student):
-        raise ValueError(f"teacher of method {name!r} must be {'absent' if teacher is not None else 'given'}")
-    if definition.taught_by and teacher.head is None:
-        raise ValueError(f"teacher of method {name!r} has no head; {' or '.join(definition.taught_by)} trains one")
-    if definition.memory and labels is None:
-        raise ValueError(f"labels of the training images must be given: method {name!r} has a memory of them")
-    if definition.head:
-        student.attach(definition.head(student.backbone, checked))
-    memory = definition.memory(student.backbone, teacher.backbone, labels, checked) if definition.memory else None
-    return Method(definition, student, teacher, checked, memory)
-
-
-def total(terms: Mapping[str, Term]) -> Tensor:
-    """The loss: the weighted sum of its terms."""
-    return sum(term.value * term.weight for term in terms.values())

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib import losses
 from kdlib.models import Backbone, Output
-from kdlib.records import Number, Record
+from kdlib.records import Record
 
 
 class Term(NamedTuple):
@@ -86,7 +84,7 @@ class Batch:
         if self.step.shares is None:
             return F.cross_entropy(self.student.logits, self.view_labels)
         others = self.step.partners.repeat_interleave(self.views)
-        return losses.mixed_cross_entropy(self.student.logits, self.view_labels, others, self.step.shares.flatten())
+        return mixed_cross_entropy(self.student.logits, self.view_labels, others, self.step.shares.flatten())
 
     def pair(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of original and of augmented views of [2 B, ...]."""
@@ -97,18 +95,30 @@ class NoOptions(Record):
     """None."""
 
 
-class KDOptions(Record):
-    """Weights of the two terms; the KL term is also multiplied by temperature squared."""
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> Tensor:
+    """The mean of share * CE(labels) + (1 - share) * CE(others), a scalar: for images mixed of two, as by CutMix.
 
-    temperature: Number = Field(4.0, gt=0, title=r"T")
-    ce_weight: Number = Field(1.0, ge=0, title=r"\alpha")
-    kd_weight: Number = Field(1.0, ge=0, title=r"\beta")
+    logits: [M, N]; labels, others: int64 [M]; share: float [M], in [0, 1].
+    """
+    first, second = (F.cross_entropy(logits, target, reduction="none") for target in (labels, others))
+    return (share * first + (1 - share) * second).mean()
 
 
-def kd_term(batch: Batch, options: KDOptions) -> Term:
-    """The mean of KL_T(t||s) over all views, with its weight."""
-    kl = losses.kd_loss(batch.student.logits, batch.teacher.logits, options.temperature)
-    return Term(kl, options.kd_weight * options.temperature**2)
+def check_logits(**named: Tensor) -> None:
+    """Raises ValueError, in one sentence, unless all are floating [B, N] of one shape; the first one says which."""
+    first = next(iter(named))
+    for name, logits in named.items():
+        if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim != 2:
+            shown = f"{logits.dtype} {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"{name} is {shown}; allowed are floating logits [B, N]")
+        if logits.shape != named[first].shape:
+            raise ValueError(f"{name} has the shape {list(logits.shape)}, {first} has {list(named[first].shape)}")
+
+
+def soft_term(value: Tensor, weight: float, temperature: float) -> Term:
+    """A term of divergences at a temperature: its weight has the factor T^2 of Hinton et al. (2015), which keeps
+    gradients comparable across temperatures."""
+    return Term(value, weight * temperature**2)
 
 
 @dataclass(frozen=True)

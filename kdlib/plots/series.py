@@ -25,11 +25,13 @@ def _empty(axis) -> None:
 
 @styled
 def sweeps(
-    panels: Mapping[str, tuple[Mapping[float, Interval], Sequence[float]]], label: str = "top-1 accuracy, %"
+    panels: Mapping[str, tuple[Mapping[float, Interval], Sequence[float]]],
+    label: str = "top-1 accuracy, %",
+    seeds: bool = False,
 ) -> Figure:
     """One panel per sweep: label of x -> (x -> interval, the suitable x).
 
-    Suitable points are ringed; a number beside a point says that it has fewer seeds than a verdict needs.
+    Suitable points are ringed. seeds: whether a point of fewer seeds than a verdict needs has their number beside it.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.4), sharey=True, squeeze=False)
     for axis, (name, (points, ringed)) in zip(axes[0], panels.items(), strict=True):
@@ -38,7 +40,7 @@ def sweeps(
             rings = [x for x in points if x in ringed]
             axis.scatter(rings, [points[x].mean for x in rings], s=130, facecolors="none", edgecolors=ORANGE, lw=1.6)
             for x, interval in points.items():
-                if interval.n < MINIMUM_SEEDS:
+                if seeds and interval.n < MINIMUM_SEEDS:
                     axis.annotate(
                         f"n = {interval.n}", (x, interval.mean), (7, -12), textcoords="offset points", fontsize=7
                     )

@@ -1,6 +1,6 @@
 """CCD, the controls that separate the cosine from the total weight, and the four terms of the loss."""
 
-from kdlib.losses import CCD_WEIGHTS
+from kdlib.methods.ccd import CCD_WEIGHTS
 from kdlib.specs import Policy
 from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
 from kdlib.studies.floors import with_floor

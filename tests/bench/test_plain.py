@@ -9,7 +9,7 @@ from PIL import Image
 
 from kdlib import pictures
 from kdlib.bench import plain
-from kdlib.losses import kd_loss
+from kdlib.methods.kd import kd_loss
 from kdlib.models import create_model
 from kdlib.views.ops import OPS, apply_op
 

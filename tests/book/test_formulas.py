@@ -10,7 +10,7 @@ import pytest
 from kdlib.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
-LOSSES, JDA, STATS = "tests/test_losses.py", "tests/views/test_jda.py", "tests/test_stats.py"
+LOSSES, JDA, STATS = "tests/methods/test_losses.py", "tests/views/test_jda.py", "tests/test_stats.py"
 
 # A piece of a formula that no other has -> the test that compares kdlib with a slow version of it.
 TESTED = {
@@ -32,6 +32,7 @@ TESTED = {
     r"b = V\,v\,(3 H W": "tests/test_bank.py::test_its_files_are_what_is_said_of_them_and_are_not_written_to",
     r"u_r = ": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
     r"\text{T.stddev} =": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
+    r"x_b = \log_2 b": "tests/studies/test_budget.py::test_the_slope_is_that_of_least_squares",
     r"\mathrm{KL}_T(s\,\|\,t)": f"{LOSSES}::test_direction_is_from_the_teacher_to_the_student",
 }
 # The formulas of the page of methods are those of the definitions: method -> its test.
@@ -42,7 +43,7 @@ OF_METHODS = {
     "four_term": "tests/methods/test_logits.py::test_four_terms_are_those_of_each_view",
     "dkd": "tests/methods/test_logits.py::test_dkd_parts_are_those_of_the_two_way_and_of_the_other_distribution",
     "spkd": "tests/methods/test_features.py::test_spkd_compares_the_last_maps_before_pooling",
-    "crd": "tests/test_heads.py::test_loss_scale_and_update_are_those_of_a_loop",
+    "crd": "tests/methods/test_heads.py::test_loss_scale_and_update_are_those_of_a_loop",
     "sskd_teacher": "tests/methods/test_rotations.py::test_sskd_teacher_finds_the_image_that_a_turned_view_came_from",
     "sskd": "tests/methods/test_rotations.py::test_sskd_terms",
     "hsakd_teacher": "tests/methods/test_rotations.py::test_hsakd_teachers_learn_class_and_turn",

@@ -8,7 +8,7 @@ import pytest
 
 from kdlib.claims import CLAIMS, CONTRASTS, judge
 from kdlib.findings import TAKEN_HOME, taken_home
-from kdlib.losses import CCD_WEIGHTS
+from kdlib.methods.ccd import CCD_WEIGHTS
 from kdlib.profiles import PROFILES
 from kdlib.stats import MARGIN, PRIMARY_LEVEL
 from kdlib.studies import Setting

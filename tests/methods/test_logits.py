@@ -6,8 +6,8 @@ import torch
 from scipy import special
 from scipy.spatial.distance import cosine
 
-from kdlib.losses import CCD_WEIGHTS
 from kdlib.methods import Batch, total
+from kdlib.methods.ccd import CCD_WEIGHTS
 
 IMAGES, CLASSES = 6, 5
 

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib import losses
 from kdlib.methods import (
     METHODS,
     Term,
@@ -19,6 +18,8 @@ from kdlib.methods import (
     policies_of,
     total,
 )
+from kdlib.methods.ccd import CCD_WEIGHTS, ccd_loss, ccd_weights
+from kdlib.methods.kd import kl_divergence
 from kdlib.models import create_model
 from kdlib.networks import Network
 from kdlib.views.policies import POLICIES, create_policy
@@ -68,13 +69,13 @@ def test_forward_hands_the_views_over_in_order(make_network, make_step, name: st
     terms, _ = method(step)
     alone = [[net(step.views[:, v]).logits for v in range(views)] for net in (student, teacher.eval())]
     ce = torch.stack([F.cross_entropy(logits, step.labels) for logits in alone[0]]).mean()
-    kl = [losses.kl_divergence(s, t, 4).mean() for s, t in zip(*alone, strict=True)]
+    kl = [kl_divergence(s, t, 4).mean() for s, t in zip(*alone, strict=True)]
     torch.testing.assert_close(terms["ce"].value, ce)
     if name == "kd":
         torch.testing.assert_close(terms["kl"].value, torch.stack(kl).mean())
     else:
-        w = losses.ccd_weights(*alone[1])
-        torch.testing.assert_close(terms["ccd"].value, losses.ccd_loss(*map(tuple, alone), w, 4))
+        w = ccd_weights(*alone[1])
+        torch.testing.assert_close(terms["ccd"].value, ccd_loss(*map(tuple, alone), w, 4))
 
 
 @pytest.mark.parametrize("name", [name for name, d in METHODS.items() if d.trains_student])
@@ -115,7 +116,7 @@ def test_the_names_of_classes_do_not_matter(make_batch, loss_of, name: str):
 
 def test_only_shuffled_depends_on_the_keys(make_network, make_step):
     step = make_step(2)
-    for weight in losses.CCD_WEIGHTS:
+    for weight in CCD_WEIGHTS:
         method = create_method("ccd", make_network(0), make_network(1), weight=weight).eval()
         values = [total(method(step._replace(keys=k))[0]) for k in (step.keys, 1 - step.keys)]
         assert torch.equal(*values) == (weight != "shuffled")
@@ -129,7 +130,7 @@ def on_meta(name: str, head_of: str | None = None) -> Network:
 
 
 STEPS = [(name, {"negatives": 3} if name == "crd" else {}, policy) for name, policy in ACCEPTED]
-STEPS += [("ccd", {"weight": weight}, "jda") for weight in losses.CCD_WEIGHTS[1:]]
+STEPS += [("ccd", {"weight": weight}, "jda") for weight in CCD_WEIGHTS[1:]]
 
 
 @pytest.mark.parametrize(("name", "options", "policy"), STEPS)

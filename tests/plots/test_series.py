@@ -23,6 +23,12 @@ def test_sweeps_ring_the_suitable_points():
     assert rings.get_offsets()[:, 0].tolist() == [0.3, 1.0]
 
 
+def test_sweeps_can_say_which_points_have_few_seeds():
+    five = mean_interval([50, 51, 53, 54, 55])
+    figure = series.sweeps({"p": ({0.0: five, 0.3: TWO, 1.0: FULL}, ())}, seeds=True)
+    assert texts(figure) == ["n = 2", "n = 3"]
+
+
 def test_lines_have_a_legend_and_a_logarithmic_axis():
     figure = series.lines(
         {"JDA": {0.1: FULL, 1.0: FULL}, "CCD": {0.1: TWO}}, "fraction", "gain", zero=True, shares=True

@@ -149,6 +149,7 @@ def test_equals_the_ops_one_after_another(tiles: Tensor, name: str, p: float | N
     result = transform(tiles, draws)
     assert result.dtype == torch.uint8 and result.shape == tiles.shape
     assert torch.equal(result, one_by_one(transform, tiles, draws))
+    assert torch.equal(result, transform.rule(tiles, draws))  # what the book prints
     result.zero_()
     assert torch.equal(tiles, before)
 

@@ -12,8 +12,15 @@ from scipy import special, stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdlib import losses
-from kdlib.losses import CCD_WEIGHTS, ccd_loss, ccd_weights, kd_loss, kl_divergence
+from kdlib.methods.base import mixed_cross_entropy
+from kdlib.methods.ccd import CCD_WEIGHTS, ccd_loss, ccd_weights
+from kdlib.methods.crd import crd_loss, crd_scores
+from kdlib.methods.dkd import dkd_losses
+from kdlib.methods.four_term import four_term_losses
+from kdlib.methods.hsakd import joint_labels
+from kdlib.methods.kd import kd_loss, kl_divergence
+from kdlib.methods.spkd import spkd_loss
+from kdlib.methods.sskd import ranked_kl, rotation_similarity, rotation_targets
 
 numbers = st.floats(-50, 50, allow_nan=False, width=32)
 temperatures = st.sampled_from([0.5, 1.0, 3.0, 4.0, 20.0])
@@ -410,12 +417,12 @@ def test_dkd_is_the_slow_reference_and_splits_kl(pair: tuple[Tensor, Tensor], te
     student, teacher = pair
     labels = whole(student.shape[1], len(student), seed=seed)
     slow = [slow_dkd(s, t, y, temperature) for s, t, y in zip(*(x.numpy() for x in (*pair, labels)), strict=True)]
-    found = losses.dkd_losses(student, teacher, labels, temperature)
+    found = dkd_losses(student, teacher, labels, temperature)
     assert [x.shape for x in found] == [(), ()]
     np.testing.assert_allclose([x.item() for x in found], np.mean(slow, axis=0), rtol=1e-9, atol=1e-10)
     for i in range(len(student)):  # KL = TCKD + (1 - p_y) NCKD holds for samples, not for means
         one = slice(i, i + 1)
-        target, others = losses.dkd_losses(student[one], teacher[one], labels[one], temperature)
+        target, others = dkd_losses(student[one], teacher[one], labels[one], temperature)
         other_share = 1 - (teacher[i] / temperature).softmax(0)[labels[i]]
         kl = kl_divergence(student[one], teacher[one], temperature)[0]
         torch.testing.assert_close(target + other_share * others, kl, rtol=1e-8, atol=1e-9)
@@ -423,12 +430,12 @@ def test_dkd_is_the_slow_reference_and_splits_kl(pair: tuple[Tensor, Tensor], te
 
 def test_dkd_parts_see_what_they_should():
     student, teacher, labels = normal(6, 5), normal(6, 5, seed=1), whole(5, 6)
-    target, others = losses.dkd_losses(student, teacher, labels, 4.0)
+    target, others = dkd_losses(student, teacher, labels, 4.0)
     raised = student + 3.0 * torch.nn.functional.one_hot(labels, 5)  # moves p_y, not the other classes' softmax
-    moved = losses.dkd_losses(raised, teacher, labels, 4.0)
+    moved = dkd_losses(raised, teacher, labels, 4.0)
     assert abs(moved[0] - target) > 0.01
     torch.testing.assert_close(moved[1], others)
-    assert losses.dkd_losses(student[:, :2], teacher[:, :2], labels % 2, 4.0)[1] == 0  # one other class: no choice
+    assert dkd_losses(student[:, :2], teacher[:, :2], labels % 2, 4.0)[1] == 0  # one other class: no choice
 
 
 # --- SSKD and HSAKD
@@ -439,10 +446,10 @@ def test_dkd_parts_see_what_they_should():
 def test_ranked_kl_is_the_slow_selection(rows: int, columns: int, ratio: float, seed: int):
     student, targets = normal(rows, columns, seed=seed), whole(columns, rows, seed=seed + 1)
     teacher = whole(4, rows, columns, seed=seed).double()  # whole numbers: many ties, of values and of ranks
-    found = losses.ranked_kl(student, teacher, targets, 0.5, ratio)
+    found = ranked_kl(student, teacher, targets, 0.5, ratio)
     expected, _ = slow_ranked(student.numpy(), teacher.numpy(), targets.numpy(), 0.5, ratio)
     assert found.shape == () and found.item() == pytest.approx(expected, rel=1e-9, abs=1e-10)
-    everything = losses.ranked_kl(student, teacher, targets, 0.5, 1.0)
+    everything = ranked_kl(student, teacher, targets, 0.5, 1.0)
     torch.testing.assert_close(everything, kd_loss(student, teacher, 0.5), rtol=1e-9, atol=1e-12)
 
 
@@ -453,7 +460,7 @@ def test_only_kept_rows_get_a_gradient(ratio: float):
     targets[200:] = teacher[200:].topk(2).indices[:, 1]  # ... or of rank 1
     _, kept = slow_ranked(student.detach().numpy(), teacher.numpy(), targets.numpy(), 4.0, ratio)
     assert len(kept) == int(ratio * 300)
-    (gradient,) = torch.autograd.grad(losses.ranked_kl(student, teacher, targets, 4.0, ratio), student)
+    (gradient,) = torch.autograd.grad(ranked_kl(student, teacher, targets, 4.0, ratio), student)
     expected = torch.zeros_like(student)
     q, p = ((x[kept] / 4).softmax(1) for x in (student.detach(), teacher))
     expected[kept] = (q - p) / (4 * max(len(kept), 1))
@@ -465,16 +472,16 @@ def test_the_share_of_wrong_rows_is_rounded_down_in_double_precision():
     student, teacher = torch.zeros(100, 2), torch.tensor([[1.0, 0.0]]).repeat(100, 1)
     student[28, 1] = 50  # the 29th of 100 wrong rows
     targets = torch.ones(100, dtype=torch.int64)
-    assert losses.ranked_kl(student, teacher, targets, 1.0, 0.29) < 1
-    assert losses.ranked_kl(student, teacher, targets, 1.0, 0.3) > 1
-    assert losses.ranked_kl(student, teacher, targets, 1.0, 0.009) == 0  # nothing is kept
+    assert ranked_kl(student, teacher, targets, 1.0, 0.29) < 1
+    assert ranked_kl(student, teacher, targets, 1.0, 0.3) > 1
+    assert ranked_kl(student, teacher, targets, 1.0, 0.009) == 0  # nothing is kept
 
 
 @examples
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 10**6))
 def test_rotation_similarity_is_the_slow_cosine(images: int, width: int, seed: int):
     features = whole(5, 4 * images, width, seed=seed).double() - 2  # zero vectors too
-    found = losses.rotation_similarity(features)
+    found = rotation_similarity(features)
     views = features.numpy()
     expected = [
         [slow_cosine(views[4 * i + r], views[4 * j]) for j in range(images)] for i in range(images) for r in (1, 2, 3)
@@ -485,25 +492,25 @@ def test_rotation_similarity_is_the_slow_cosine(images: int, width: int, seed: i
 
 def test_rotation_targets_point_at_the_own_upright_view():
     own = unit(7, 5)
-    similarity = losses.rotation_similarity(own.repeat_interleave(4, 0))  # every view has its image's feature
-    targets = losses.rotation_targets(7, torch.device("cpu"))
+    similarity = rotation_similarity(own.repeat_interleave(4, 0))  # every view has its image's feature
+    targets = rotation_targets(7, torch.device("cpu"))
     assert targets.dtype == torch.int64 and targets.tolist() == [row // 3 for row in range(21)]
     assert torch.equal(similarity.argmax(1), targets)
     torch.testing.assert_close(similarity.gather(1, targets[:, None]), torch.ones(21, 1, dtype=torch.float64))
     features = normal(28, 5)
     changed = features.clone()
     changed[4 * 2 + 3] *= -1  # x2r3: row 3 * 2 + 2 alone
-    rows = (losses.rotation_similarity(changed) != losses.rotation_similarity(features)).any(1)
+    rows = (rotation_similarity(changed) != rotation_similarity(features)).any(1)
     assert rows.nonzero().flatten().tolist() == [8]
 
 
 def test_joint_labels_hold_the_label_and_the_turn():
     labels = whole(100, 50)
-    joint = losses.joint_labels(labels)
+    joint = joint_labels(labels)
     assert joint.dtype == torch.int64 and joint.shape == (200,)
     assert torch.equal(joint // 4, labels.repeat_interleave(4))
     assert torch.equal(joint % 4, torch.arange(4).repeat(50))
-    assert len(losses.joint_labels(torch.arange(10)).unique()) == 40
+    assert len(joint_labels(torch.arange(10)).unique()) == 40
 
 
 # --- SPKD
@@ -514,14 +521,14 @@ def test_joint_labels_hold_the_label_and_the_turn():
 def test_spkd_is_the_slow_reference(images: int, width: int, other: int, seed: int):
     student = whole(5, images, width, 2, 3, seed=seed).double() - 2
     teacher = whole(3, images, other, seed=seed + 1).double() - 1  # rows of zeros too
-    found = losses.spkd_loss(student, teacher)
+    found = spkd_loss(student, teacher)
     assert found.shape == ()
     assert found.item() == pytest.approx(slow_spkd(student.numpy(), teacher.numpy()), rel=1e-9, abs=1e-12)
 
 
 def test_spkd_and_what_does_not_change_it():
     student, teacher = normal(6, 3, 2, 2), normal(6, 5, seed=1)
-    loss, order = losses.spkd_loss(student, teacher), torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    loss, order = spkd_loss(student, teacher), torch.randperm(6, generator=torch.Generator().manual_seed(0))
     turn = torch.linalg.qr(normal(5, 5, seed=2)).Q
     for s, t in (
         (student[order], teacher[order]),
@@ -529,12 +536,12 @@ def test_spkd_and_what_does_not_change_it():
         (student.flip(2), teacher @ turn),
         (teacher, student),
     ):
-        torch.testing.assert_close(losses.spkd_loss(s, t), loss)
+        torch.testing.assert_close(spkd_loss(s, t), loss)
     sizes = torch.ones(6, 1, dtype=torch.float64)
     sizes[2] = 3  # the scale of a single sample does
-    assert abs(losses.spkd_loss(student, sizes * teacher) - loss) > 1e-4
-    assert abs(losses.spkd_loss(student, teacher[order]) - loss) > 1e-4
-    assert losses.spkd_loss(teacher @ turn, teacher) < 1e-28
+    assert abs(spkd_loss(student, sizes * teacher) - loss) > 1e-4
+    assert abs(spkd_loss(student, teacher[order]) - loss) > 1e-4
+    assert spkd_loss(teacher @ turn, teacher) < 1e-28
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-10, 1e10, 1e30])
@@ -546,16 +553,16 @@ def test_features_of_any_size(size: float):
     features.requires_grad_()
     other = normal(8, 6, seed=1).float()
     precise = features.detach().double().numpy()
-    loss = losses.spkd_loss(features, other)
+    loss = spkd_loss(features, other)
     assert loss.item() == pytest.approx(slow_spkd(precise, other.double().numpy()), rel=1e-4)
-    similarity = losses.rotation_similarity(features)
+    similarity = rotation_similarity(features)
     expected = [[slow_cosine(precise[4 * i + r], precise[4 * j]) for j in (0, 1)] for i in (0, 1) for r in (1, 2, 3)]
     np.testing.assert_allclose(similarity.detach().numpy(), expected, rtol=0, atol=1e-6)
     for value in (loss, similarity.square().sum()):
         (gradient,) = torch.autograd.grad(value, features)
         assert gradient.isfinite().all() and gradient.abs().max() > 0
     zeros = torch.zeros(8, 6, requires_grad=True)
-    (gradient,) = torch.autograd.grad(losses.spkd_loss(zeros, other) + losses.rotation_similarity(zeros).sum(), zeros)
+    (gradient,) = torch.autograd.grad(spkd_loss(zeros, other) + rotation_similarity(zeros).sum(), zeros)
     assert gradient.isfinite().all()
 
 
@@ -563,9 +570,9 @@ def test_narrow_features_are_widened():
     narrow = normal(8, 6, scale=1).bfloat16()
     index = whole(8, 8, 3)
     for function in (
-        lambda x: losses.spkd_loss(x, x.roll(1, 0)),
-        losses.rotation_similarity,
-        lambda x: losses.crd_scores(x, x, index),
+        lambda x: spkd_loss(x, x.roll(1, 0)),
+        rotation_similarity,
+        lambda x: crd_scores(x, x, index),
     ):
         assert function(narrow).dtype == torch.float32
         assert torch.equal(function(narrow), function(narrow.float()))
@@ -588,42 +595,42 @@ def test_crd_scores_are_the_slow_reference_and_take_the_smaller_way(images: int)
             return result
 
     with Largest() as largest:
-        found = losses.crd_scores(anchor, bank, index)
+        found = crd_scores(anchor, bank, index)
     pairs = zip(anchor, index, strict=True)
     expected = [[math.exp(math.fsum((e * bank[j]).tolist()) / 0.07) for j in row] for e, row in pairs]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10)
     assert largest.elements == 4 * min(images, 3 * 8)
-    torch.testing.assert_close(losses.crd_scores(anchor, bank, index, temperature=0.5), found ** (0.07 / 0.5))
+    torch.testing.assert_close(crd_scores(anchor, bank, index, temperature=0.5), found ** (0.07 / 0.5))
 
 
 @examples
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 500), st.floats(1e-3, 1e6), st.integers(0, 10**6))
 def test_crd_loss_is_the_slow_reference(samples: int, negatives: int, images: int, z: float, seed: int):
     scores = normal(samples, negatives + 1, seed=seed).exp()
-    found = losses.crd_loss(scores, torch.tensor(z, dtype=torch.float64), images)
+    found = crd_loss(scores, torch.tensor(z, dtype=torch.float64), images)
     assert found.shape == () and found.item() == pytest.approx(slow_crd(scores.numpy(), z, images), rel=1e-9)
     order = torch.randperm(negatives, generator=torch.Generator().manual_seed(seed)) + 1
     permuted = torch.cat([scores[:, :1], scores[:, order]], 1).flip(0)
-    torch.testing.assert_close(losses.crd_loss(permuted, torch.tensor(z, dtype=torch.float64), images), found)
+    torch.testing.assert_close(crd_loss(permuted, torch.tensor(z, dtype=torch.float64), images), found)
 
 
 def test_crd_loss_falls_with_the_positive_and_rises_with_negatives():
     scores = normal(3, 5).exp().requires_grad_()
-    (gradient,) = torch.autograd.grad(losses.crd_loss(scores, torch.tensor(2.0), 10), scores)
+    (gradient,) = torch.autograd.grad(crd_loss(scores, torch.tensor(2.0), 10), scores)
     assert (gradient[:, 0] < 0).all() and (gradient[:, 1:] > 0).all()
 
 
 def test_crd_loss_in_float32_with_as_many_negatives_as_published():
     scores = (normal(4, 16385, scale=0.1) / 0.07).exp()
     z = 50_000 * scores.mean()
-    found = losses.crd_loss(scores.float(), z.float(), 50_000).item()
+    found = crd_loss(scores.float(), z.float(), 50_000).item()
     assert found == pytest.approx(slow_crd(scores.numpy(), z.item(), 50_000), rel=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_crd_loss_is_finite_at_extreme_scores(size: float):
     scores = (normal(4, 9).exp().float() * size).requires_grad_()
-    loss = losses.crd_loss(scores, torch.tensor(1.0), 50)
+    loss = crd_loss(scores, torch.tensor(1.0), 50)
     assert loss.item() == pytest.approx(slow_crd(scores.detach().double().numpy(), 1.0, 50), rel=1e-5)
     assert torch.autograd.grad(loss, scores)[0].isfinite().all()
 
@@ -639,23 +646,23 @@ def test_four_terms_and_mixed_labels_are_slow_means(first: tuple, second: tuple,
     labels, others = whole(c, n, seed=seed), whole(c, n, seed=seed + 1)
     ce0, ce1 = ([slow_ce(z, y) for z, y in zip(s.numpy(), labels, strict=True)] for s in (s0, s1))
     kl0, kl1 = (slow_kl(s.numpy(), t.numpy(), temperature) for s, t in ((s0, t0), (s1, t1)))
-    found = losses.four_term_losses((s0, s1), (t0, t1), labels, temperature)
+    found = four_term_losses((s0, s1), (t0, t1), labels, temperature)
     assert [x.shape for x in found] == [()] * 4
     np.testing.assert_allclose([x.item() for x in found], np.mean([ce0, ce1, kl0, kl1], axis=1), rtol=1e-9, atol=1e-10)
 
     share = np.random.default_rng(seed).uniform(0, 1, n)
     other = [slow_ce(z, y) for z, y in zip(s0.numpy(), others, strict=True)]
     expected = math.fsum(a * x + (1 - a) * y for a, x, y in zip(share, ce0, other, strict=True)) / n
-    mixed = losses.mixed_cross_entropy(s0, labels, others, torch.from_numpy(share))
+    mixed = mixed_cross_entropy(s0, labels, others, torch.from_numpy(share))
     assert mixed.shape == () and mixed.item() == pytest.approx(expected, rel=1e-9, abs=1e-10)
 
 
 def test_mixing_with_the_same_label_or_with_all_of_one_image_is_plain_cross_entropy():
     logits, labels, others, share = normal(6, 5), whole(5, 6), whole(5, 6, seed=1), normal(6).sigmoid()
     plain = torch.nn.functional.cross_entropy
-    torch.testing.assert_close(losses.mixed_cross_entropy(logits, labels, labels, share), plain(logits, labels))
+    torch.testing.assert_close(mixed_cross_entropy(logits, labels, labels, share), plain(logits, labels))
     for value, target in ((torch.ones(6), labels), (torch.zeros(6), others)):
-        torch.testing.assert_close(losses.mixed_cross_entropy(logits, labels, others, value), plain(logits, target))
+        torch.testing.assert_close(mixed_cross_entropy(logits, labels, others, value), plain(logits, target))
 
 
 # --- all of them: extremes, permutations, gradients, devices
@@ -663,11 +670,11 @@ def test_mixing_with_the_same_label_or_with_all_of_one_image_is_plain_cross_entr
 
 def of_logits(s: Tensor, t: Tensor, labels: Tensor, temperature: float = 4.0) -> dict[str, Tensor]:
     """The losses of logits, as functions of a student and a teacher with one label per row."""
-    four = losses.four_term_losses((s, s.flip(0)), (t, t.flip(0)), labels, temperature)
-    return dict(zip(("tckd", "nckd"), losses.dkd_losses(s, t, labels, temperature), strict=True)) | {
-        "ranked": losses.ranked_kl(s, t, labels, temperature, 0.5),
+    four = four_term_losses((s, s.flip(0)), (t, t.flip(0)), labels, temperature)
+    return dict(zip(("tckd", "nckd"), dkd_losses(s, t, labels, temperature), strict=True)) | {
+        "ranked": ranked_kl(s, t, labels, temperature, 0.5),
         "four": torch.stack(four),
-        "mixed": losses.mixed_cross_entropy(s, labels, labels.flip(0), torch.full_like(s[:, 0], 0.3)),
+        "mixed": mixed_cross_entropy(s, labels, labels.flip(0), torch.full_like(s[:, 0], 0.3)),
     }
 
 
@@ -716,11 +723,11 @@ def test_gradients_of_the_other_methods_are_right():
     labels, z = whole(5, 4), torch.tensor(30.0, dtype=torch.float64)
     check = torch.autograd.gradcheck
     assert check(lambda a, b: tuple(of_logits(a, b, labels).values()), (s, t))
-    assert check(lambda a, b: losses.spkd_loss(a.unflatten(1, (5, 1, 1)), b[:, :3]), (s, t))
-    assert check(losses.rotation_similarity, (torch.cat([s, t]).detach().requires_grad_(),))
+    assert check(lambda a, b: spkd_loss(a.unflatten(1, (5, 1, 1)), b[:, :3]), (s, t))
+    assert check(rotation_similarity, (torch.cat([s, t]).detach().requires_grad_(),))
     for images in (8, 40):  # all products, or the rows of the bank that are needed
         bank, index = unit(images, 5, seed=2), whole(images, 4, 3, seed=3)
-        assert check(lambda a, b=bank, i=index: losses.crd_loss(losses.crd_scores(a, b, i, 1.0), z, len(b)), (s,))
+        assert check(lambda a, b=bank, i=index: crd_loss(crd_scores(a, b, i, 1.0), z, len(b)), (s,))
 
 
 def test_nothing_waits_for_the_device():
@@ -731,13 +738,13 @@ def test_nothing_waits_for_the_device():
         logits[logits > 0]
     values = of_logits(logits, bank, labels) | {
         "ccd": ccd_loss((logits, logits), (bank, bank), ccd_weights(bank, bank), 4.0),
-        "spkd": losses.spkd_loss(logits, bank),
-        "rotation": losses.rotation_similarity(logits)[losses.rotation_targets(2, "meta")],
+        "spkd": spkd_loss(logits, bank),
+        "rotation": rotation_similarity(logits)[rotation_targets(2, "meta")],
     }
     for index in (labels[:, None], labels[:, None].expand(8, 2)):
         many = torch.empty(15, 10, device="meta")
-        values |= {f"crd {index.shape}": losses.crd_loss(losses.crd_scores(logits, many, index), many[0, 0], 15)}
+        values |= {f"crd {index.shape}": crd_loss(crd_scores(logits, many, index), many[0, 0], 15)}
     for value in values.values():
         assert value.device.type == "meta"
         assert torch.autograd.grad(value.sum(), logits)[0].shape == logits.shape
-    assert losses.joint_labels(labels).shape == (32,)
+    assert joint_labels(labels).shape == (32,)

@@ -1,52 +1,47 @@
-"""What a method adds to networks while training and throws away after: heads, branches, a memory bank."""
+"""Contrastive Representation Distillation (Tian et al., ICLR 2020): an image's own embedding among many others."""
 
 import math
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib import distributed, losses
-from kdlib.models import Backbone, Output
+from kdlib import distributed
+from kdlib.methods.base import Batch, Definition, Loss, Term
+from kdlib.methods.kd import KDOptions, labels_and_kd
+from kdlib.methods.numerics import widened
+from kdlib.models import Backbone
+from kdlib.records import Number, Whole
 
 
-class ContrastHead(nn.Module):
-    """SSKD's projection of the pooled feature: Linear(d, d), ReLU, Linear(d, d) (Xu et al., ECCV 2020)."""
+def crd_scores(anchor: Tensor, bank: Tensor, index: Tensor, temperature: float = 0.07) -> Tensor:
+    """exp(<e, m> / temperature), not normalised: float [B, K + 1] (Tian et al., ICLR 2020).
 
-    def __init__(self, feature_dim: int):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(feature_dim, feature_dim), nn.ReLU(inplace=True), nn.Linear(feature_dim, feature_dim)
-        )
-
-    def forward(self, output: Output) -> Tensor:
-        """[B, d]"""
-        return self.layers(output.pooled)
-
-
-class AuxiliaryBranches(nn.Module):
-    """HSAKD's branches (Yang et al., IJCAI 2021), built from any backbone of L stages.
-
-    Branch l < L is a fresh rebuild of stages l+1..L fed with the output of stage l; branch L is a rebuild of stage L
-    that takes its own output width at stride 1. Each ends like the backbone, averages, and classifies 4 N joint labels
-    (class, quarter turn). Nothing is shared.
+    anchor: embeddings e [B, d]; bank: embeddings m [n, d]; both of unit rows, which bounds the scores. index: int64
+    [B, K + 1], rows of the bank: the positive in column 0, then the negatives.
     """
+    anchor, bank = widened(anchor), widened(bank)
+    if len(bank) <= index.shape[1] * bank.shape[1]:  # all B n products take less memory than B (K + 1) rows of the bank
+        products = (anchor @ bank.T).gather(1, index)
+    else:
+        products = (bank[index] @ anchor[:, :, None]).squeeze(2)
+    return (products / temperature).exp()
 
-    def __init__(self, backbone: Backbone):
-        super().__init__()
-        count = len(backbone.stages)
-        self.bodies = nn.ModuleList(
-            nn.Sequential(*(backbone.new_stage(index) for index in range(start, count)), backbone.new_end())
-            for start in range(1, count)
-        )
-        self.bodies.append(nn.Sequential(backbone.new_stage(count - 1, tail=True), backbone.new_end()))
-        self.classifiers = nn.ModuleList(nn.Linear(backbone.feature_dim, 4 * backbone.num_classes) for _ in self.bodies)
 
-    def forward(self, output: Output) -> Tensor:
-        """[B, L, 4 N]"""
-        parts = zip(output.stages, self.bodies, self.classifiers, strict=True)
-        return torch.stack([classify(body(stage).mean(dim=(2, 3))) for stage, body, classify in parts], dim=1)
+def crd_loss(scores: Tensor, z: Tensor, images: int) -> Tensor:
+    """Noise-contrastive loss of CRD (Tian et al., ICLR 2020) in one direction, a scalar.
+
+    -1/B sum [log(v+ / (v+ + K/n + e)) + sum_negatives log((K/n) / (v- + K/n + e))], with v = scores / z and e = 1e-7.
+    scores: `crd_scores` [B, K + 1], > 0, the positive in column 0; z: scalar tensor > 0; images: n, rows of the bank.
+    """
+    noise, tiny = (scores.shape[1] - 1) / images, 1e-7
+    positive, negatives = (scores / z).tensor_split([1], dim=1)
+    right = positive.log() - (positive + noise + tiny).log()
+    # log1p, because v- is far below K/n: a difference of logarithms would lose most digits of thousands of terms.
+    wrong = -torch.log1p((negatives + tiny) / noise)
+    return -(right.sum() + wrong.sum()) / len(scores)
 
 
 class ContrastiveMemory(nn.Module):
@@ -87,14 +82,14 @@ class ContrastiveMemory(nn.Module):
         columns = columns.repeat_interleave(views, 0)
         images = len(self.student_bank)
         scores = (
-            losses.crd_scores(own, self.teacher_bank, columns),
-            losses.crd_scores(others, self.student_bank, columns),
+            crd_scores(own, self.teacher_bank, columns),
+            crd_scores(others, self.student_bank, columns),
         )
         if self.training:
             first = images * distributed.gather(torch.stack([s.detach().mean() for s in scores])[None]).mean(0)
             self.scales.copy_(torch.where(self.scales > 0, self.scales, first))
             self.pending.append((columns[::views, 0], own.detach()[::views], others.detach()[::views]))
-        return sum(losses.crd_loss(s, z, images) for s, z in zip(scores, self.scales, strict=True))
+        return sum(crd_loss(s, z, images) for s, z in zip(scores, self.scales, strict=True))
 
     def draw(self, index: Tensor, seed: int) -> Tensor:
         """int64 [B, K]: places of images of other classes than those at `index` (int64 [B], on the CPU)."""
@@ -139,3 +134,32 @@ class ContrastiveMemory(nn.Module):
     def bank_bytes(self) -> int:
         """Bytes of both banks."""
         return sum(bank.numel() * bank.element_size() for bank in (self.student_bank, self.teacher_bank))
+
+
+class CRDOptions(KDOptions):
+    """weight: of the contrastive term; negatives: K, drawn for each image. Published without the KD term."""
+
+    kd_weight: Number = Field(0.0, ge=0)
+    weight: Number = Field(0.8, ge=0, title=r"\gamma")
+    negatives: Whole = Field(16384, ge=1)
+
+
+def memory(student: Backbone, teacher: Backbone, labels: Tensor, options: CRDOptions) -> ContrastiveMemory:
+    """The memory of the training images for a pair of networks."""
+    return ContrastiveMemory(student.feature_dim, teacher.feature_dim, labels, options.negatives)
+
+
+def crd(batch: Batch, options: CRDOptions) -> Loss:
+    """CE + gamma (NCE of the student's embeddings + NCE of the teacher's)."""
+    pooled = (output.pooled.float() for output in (batch.student, batch.teacher))
+    contrast = batch.memory(*pooled, batch.step.index, batch.views, batch.step.seed)
+    return labels_and_kd(batch, options) | {"crd": Term(contrast, options.weight)}, {}
+
+
+CRD = Definition(
+    loss=crd,
+    options=CRDOptions,
+    source="Contrastive Representation Distillation (Tian et al., ICLR 2020)",
+    formula=r"\mathrm{CE} + \gamma\, (\mathrm{NCE}_{s \to t} + \mathrm{NCE}_{t \to s})",
+    memory=memory,
+)

@@ -12,8 +12,10 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from kdlib.heads import AuxiliaryBranches, ContrastHead, ContrastiveMemory
 from kdlib.methods import METHODS, Step, create_method, total
+from kdlib.methods.crd import ContrastiveMemory
+from kdlib.methods.hsakd import AuxiliaryBranches
+from kdlib.methods.sskd import ContrastHead
 from kdlib.models import create_model, model_names
 from kdlib.networks import Network
 from kdlib.randomness import seeded

@@ -1,0 +1,91 @@
+"""Decoupled Knowledge Distillation (Zhao et al., CVPR 2022): the label's class and the others, weighed apart."""
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term
+from kdlib.methods.kd import kd_loss
+from kdlib.records import Number, Record
+
+
+def dkd_losses(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(TCKD, NCKD) of Decoupled Knowledge Distillation (Zhao et al., CVPR 2022), two means over the batch.
+
+    TCKD: KL_T between the two-way distributions (p_y, 1 - p_y). NCKD: KL_T between the softmaxes over the classes other
+    than y. For each sample KL_T = TCKD + (1 - p_y) NCKD, with the teacher's p_y at T. logits [B, N], N >= 2; labels
+    int64 [B].
+    """
+    target = labels[:, None]
+    others = torch.arange(student.shape[1] - 1, device=labels.device)
+    others = others + (others >= target)  # [B, N - 1]: every class but the label
+
+    def two_way(logits: Tensor) -> Tensor:
+        log_p = F.log_softmax(logits / temperature, dim=1)
+        return torch.cat([log_p.gather(1, target), log_p.gather(1, others).logsumexp(1, keepdim=True)], dim=1)
+
+    # Logarithms of probabilities are logits at temperature 1.
+    tckd = kd_loss(two_way(student), two_way(teacher), 1.0)
+    nckd = kd_loss(student.gather(1, others), teacher.gather(1, others), temperature)
+    return tckd, nckd
+
+
+class DKDOptions(Record):
+    """beta: weight of the non-target part (2, 6 or 8 in the paper, by pair of networks); warm_up: share of the run's
+    epochs over which the weight of both parts rises (20 of 240)."""
+
+    temperature: Number = Field(4.0, gt=0, title="T")
+    ce_weight: Number = Field(1.0, ge=0)
+    alpha: Number = Field(1.0, ge=0, title=r"\alpha")
+    beta: Number = Field(8.0, ge=0, title=r"\beta")
+    warm_up: Number = Field(20 / 240, ge=0, le=1, title="e_0")
+
+
+def dkd(batch: Batch, options: DKDOptions) -> Loss:
+    """CE + min(e / e_0, 1) T^2 (alpha TCKD + beta NCKD)."""
+    step, temperature = batch.step, options.temperature
+    rising = options.warm_up * step.epochs
+    share = min(step.epoch / rising, 1.0) if rising else 1.0
+    target, others = dkd_losses(batch.student.logits, batch.teacher.logits, batch.view_labels, temperature)
+    return {
+        "ce": Term(batch.cross_entropy, options.ce_weight),
+        "tckd": soft_term(target, share * options.alpha, temperature),
+        "nckd": soft_term(others, share * options.beta, temperature),
+    }, {}
+
+
+class DKDLoss(nn.Module):
+    """T^2 (alpha TCKD + beta NCKD), the mean over samples, without a warm-up; labels' cross-entropy is yours to add.
+
+    temperature: T, above 0; alpha, beta: 0 and up. Raises ValueError for other values, and for logits of unequal shape.
+
+    >>> import torch
+    >>> student, labels = torch.randn(8, 100, requires_grad=True), torch.arange(8)
+    >>> DKDLoss(temperature=4.0, beta=6.0)(student, torch.randn(8, 100), labels).backward()
+    """
+
+    def __init__(self, temperature: float = 4.0, alpha: float = 1.0, beta: float = 8.0):
+        super().__init__()
+        self.options = DKDOptions(temperature=temperature, alpha=alpha, beta=beta)
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """A scalar from logits [B, N], N >= 2, and labels int64 [B]; no gradient reaches the teacher's."""
+        check_logits(student=student, teacher=teacher)
+        if labels.shape != student.shape[:1] or labels.dtype != torch.int64:
+            raise ValueError(f"labels are {labels.dtype} {list(labels.shape)}; allowed is int64 [{len(student)}]")
+        options = self.options
+        target, others = dkd_losses(student, teacher.detach(), labels, options.temperature)
+        terms = (
+            soft_term(target, options.alpha, options.temperature), soft_term(others, options.beta, options.temperature)
+        )  # fmt: skip
+        return sum(term.value * term.weight for term in terms)
+
+
+DKD = Definition(
+    loss=dkd,
+    options=DKDOptions,
+    source="Decoupled Knowledge Distillation (Zhao et al., CVPR 2022)",
+    formula=r"\mathrm{CE} + \min(e / e_0, 1)\, T^2 (\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD})",
+    logits_only=True,
+)

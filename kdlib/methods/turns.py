@@ -1,0 +1,15 @@
+"""Batches in which a method has turned every view by quarter turns: four in a row are one set."""
+
+from torch import Tensor
+
+from kdlib.methods.base import Batch
+
+
+def set_labels(batch: Batch) -> Tensor:
+    """int64 [B * V / 4]: the label of each set of four turned views."""
+    return batch.view_labels[::4]
+
+
+def turned_views(values: Tensor) -> Tensor:
+    """The three turned views of each set: [4 M, ...] -> [3 M, ...]."""
+    return values.view(-1, 4, *values.shape[1:])[:, 1:].flatten(0, 1)
