@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock, Timeout
 
 from kdlib import distributed, hardware, paths
+from kdlib.forecasts import work
 from kdlib.measurements import TimingSpec
 from kdlib.measures import measure
 from kdlib.methods import find_method
@@ -28,6 +29,7 @@ from kdlib.train import train
 
 Report = Callable[[int, int, RunResult], None]  #: runs done, runs in all, the newest result
 LOOKED = 0.5  # seconds between two looks at the runs in flight
+LITTLE = 1e11  # multiply-accumulates: about as long as it takes to start a process
 
 
 def needed(specs: Iterable[Spec]) -> list[Spec]:
@@ -171,9 +173,10 @@ def run_all(
     """Results of all specs, in order; what the store lacks is run, teachers first.
 
     executor: any concurrent.futures.Executor; by default a pool with one process per `threads` cores (one process on a
-    GPU). Under torchrun all processes work on one run after another. report(done, total, result) is called after each
-    run, look(finished, shares) twice a second (under torchrun after each step). The first failure is raised; finished
-    runs stay stored. Raises ValueError before any work if the views of a run cannot be made.
+    GPU), or for very little work a thread of this one. Under torchrun all processes work on one run after another.
+    report(done, total, result) is called after each run, look(finished, shares) twice a second (under torchrun after
+    each step). The first failure is raised; finished runs stay stored. Raises ValueError before any work if the views
+    of a run cannot be made.
     """
     specs = list(specs)
     if specs and distributed.launched():
@@ -213,7 +216,12 @@ def check(specs: Iterable[Spec]) -> None:
 
 
 def default_executor(specs: list[Spec]) -> Executor:
-    """Processes started afresh (spawn): a forked torch may hang, and each needs its own number of threads."""
+    """Processes started afresh (spawn): a forked torch may hang, and each needs its own number of threads.
+
+    For very little work on a CPU it is one thread of this process: starting others would take longer than the runs.
+    """
+    if specs[0].machine.device == "cpu" and sum(work(spec) for spec in specs) < LITTLE:
+        return ThreadPoolExecutor(1)
     threads = min(spec.machine.threads for spec in specs)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = 1 if specs[0].machine.device == "cuda" else max(1, cores // threads)

@@ -110,11 +110,22 @@ def test_the_default_executor_is_closed(students, teacher, immediate, monkeypatc
 
 def test_the_default_executor_has_no_more_processes_than_cores_or_runs(students, monkeypatch):
     monkeypatch.setattr(runs.os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(runs, "work", lambda spec: runs.LITTLE)
     for count, threads, workers in ((3, 1, 3), (1, 1, 1), (3, 2, 2), (3, 8, 1)):
         specs = [s.model_copy(update={"machine": s.machine.model_copy(update={"threads": threads})}) for s in students]
         with runs.default_executor(specs[:count]) as pool:
             assert pool._max_workers == workers
             assert pool._mp_context.get_start_method() == "spawn"
+
+
+def test_very_little_work_starts_no_process(students, monkeypatch):
+    monkeypatch.setattr(runs, "work", lambda spec: runs.LITTLE / 4)
+    with runs.default_executor(students[:3]) as pool:
+        assert isinstance(pool, ThreadPoolExecutor) and pool._max_workers == 1
+    on_gpu = [s.model_copy(update={"machine": s.machine.model_copy(update={"device": "cuda"})}) for s in students]
+    for specs in ([*students, *students], on_gpu[:1]):  # more work, or a device that one process must own
+        with runs.default_executor(specs[:4]) as pool:
+            assert not isinstance(pool, ThreadPoolExecutor)
 
 
 def test_a_run_starts_as_soon_as_its_teacher_is_there(make_spec, monkeypatch):
