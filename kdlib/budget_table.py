@@ -9,13 +9,13 @@ import pandas as pd
 
 from kdlib.equivalence import equivalence
 from kdlib.findings import demonstration
-from kdlib.judging import above_floor, verdict_text
+from kdlib.judging import verdict_text
 from kdlib.series import gains, points
 from kdlib.stats import Interval, Verdict
 from kdlib.store import Store
 from kdlib.studies import Contrast, Study
 from kdlib.studies.budget import CCD, CHOSEN, FAMILIES, HSAKD, NO_TEACHER, RATES, WAYS, rates_of
-from kdlib.tables import by_seed, contrast_values, head_run, in_words, run_cost, span
+from kdlib.tables import above_floor, by_seed, contrast_values, head_run, in_words, run_cost, span, untrained
 
 GAP = "not measured"
 VIEWS, WORK = "views of an image", "TMACs of a run"
@@ -152,11 +152,12 @@ def finding(study: Study, frame: pd.DataFrame) -> str:
 def trained(study: Study, frame: pd.DataFrame, contrasts: Sequence[Contrast]) -> str:
     """Which arms of some contrasts are below the same student without a teacher at the budget that decides."""
     views = study.setting.profile.recipe.views_per_image
-    floors = {arm: i for contrast in contrasts for arm, i in above_floor(study, contrast, frame).items()}
-    here = {arm: i for arm, i in floors.items() if study.arms[arm].recipe["views_per_image"] == views}
+    arms = dict.fromkeys(arm for contrast in contrasts for arm in contrast.weights)
+    decided = [arm for arm in arms if study.arms[arm].recipe["views_per_image"] == views]
+    here = above_floor(study, frame, decided)
     if not here or any(i.n < study.planned_above_floor(arm) for arm, i in here.items()):
         return f"Whether every rival trains at {views} views of an image is {GAP}."
-    below = [f"{arm} ({in_words(i)})" for arm, i in here.items() if i.high < 0]
+    below = [f"{arm} ({in_words(i)})" for arm, i in untrained(here).items()]
     if not below:
         return f"At {views} views of an image every rival trains: none is below the same student without a teacher."
     return f"Not every rival trains; below the same student without a teacher: {', '.join(below)}."

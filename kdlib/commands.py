@@ -72,14 +72,15 @@ def plan(arguments: argparse.Namespace) -> None:
     studies = named_studies(arguments)
     scale, planned = by_tier(studies, arguments)
     groups = {tier: [s for s in specs if isinstance(s, RunSpec)] for tier, specs in planned.items()}
-    found = listing.records(studies, groups, Store(scale.name))
+    store = Store(scale.name)
+    found = listing.records(studies, groups, store)
     if arguments.json:
         print(json.dumps(found, indent=1))
         return
     for line in _long(groups) if arguments.long else listing.lines(found):
         print(line)
     _totals(scale, groups, arguments.tflops)
-    for line in _needs(studies, scale):
+    for line in _needs(studies, store):
         print(line)
 
 
@@ -98,11 +99,11 @@ def _totals(scale: Profile, groups: Mapping[int, list[RunSpec]], tflops: float |
     print(f"{len(specs)} runs of {scale.name}, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
 
 
-def _needs(studies: list[Study], scale: Profile) -> list[str]:
+def _needs(studies: list[Study], store: Store) -> list[str]:
     """How many seeds the primary contrasts need, a line for each."""
     from kdlib import power_plan  # with statistics, which the other commands do without
 
-    return power_plan.lines(studies, Store(scale.name))
+    return power_plan.lines(studies, store)
 
 
 def _long(groups: Mapping[int, list[RunSpec]]) -> Iterator[str]:
@@ -128,7 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
         def report(done: int, total: int, result: RunResult) -> None:
             top1 = result.metrics.get("top1")
             scores = f": {top1:.2f} %, {result.provenance['seconds']:.0f} s" if top1 else ""
-            watch.say(names.get(result.key, describe(result.spec)) + scores)
+            watch.say(names[result.key] + scores)
 
         run_all(specs, scale.name, report=report, look=watch.look)
     print(f"Runs: {time.monotonic() - started:.1f} s.")
@@ -138,15 +139,15 @@ def status(arguments: argparse.Namespace) -> None:
     """What is there and what is not, with the forecast of what is missing."""
     studies = named_studies(arguments)
     scale, planned = by_tier(studies, arguments)
-    store = Store(scale.name)
-    found = listing.records(studies, planned, store)
+    found = listing.records(studies, planned, Store(scale.name))
     if arguments.json:
         print(json.dumps(found, indent=1))
         return
     for line in [] if arguments.long else listing.lines(found):
         print(line)
+    missing_keys = {record["key"] for record in found if not record["there"]}
     for tier, specs in planned.items():
-        lacking = [spec for spec in specs if store.get(spec) is None]
+        lacking = [spec for spec in specs if spec.key in missing_keys]
         for spec in lacking if arguments.long else ():
             print(f"missing  {spec.key}  {describe(spec)}")
         runs = [spec for spec in lacking if isinstance(spec, RunSpec)]

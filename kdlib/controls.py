@@ -4,16 +4,15 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from kdlib.judging import above_floor
 from kdlib.stats import Verdict
 from kdlib.store import Store
 from kdlib.studies import Contrast, Setting, Study, create_study
-from kdlib.studies.blind_teacher import OURS
 from kdlib.studies.ccd_versus_hsakd import LONGER
 from kdlib.studies.few_shot import percent
 from kdlib.studies.floors import NO_TEACHER
+from kdlib.studies.our_teacher import GAIN
 from kdlib.studies.rates import RATES
-from kdlib.tables import contrast_interval, runs_frame, signed, span
+from kdlib.tables import above_floor, contrast_interval, runs_frame, signed, span, untrained
 
 #: Claim -> (what is asked, the chapter that measures it, the contrast there). {few} is the few-shot fraction.
 CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
@@ -38,7 +37,7 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "d": (
         ("Does it help at equally many passes too?", "06_few_shot", "{few}, equal epochs: JDA - weak2"),
-        ("Does it help students of a teacher of our own?", "06_few_shot", f"gain: {OURS}"),
+        ("Does it help students of a teacher of our own?", "06_few_shot", GAIN),
     ),
     "e": (
         ("Is the mean one of all, or HSAKD's?", "07_compatibility", "e without turned views"),
@@ -96,5 +95,5 @@ def controls_frame(store: Store, setting: Setting) -> pd.DataFrame:
 
 def _tested(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:
     """Whether a comparison rests on an arm that did not train, see `kdlib.judging`."""
-    below = [arm for arm, interval in above_floor(study, contrast, frame).items() if interval.high < 0]
+    below = untrained(above_floor(study, frame, contrast.weights))
     return f"{Verdict.NOT_TESTED}: {', '.join(below)}" if below else ""

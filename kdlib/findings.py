@@ -10,13 +10,13 @@ from kdlib.judging import teacher_in_words
 from kdlib.stats import Interval
 from kdlib.store import Store
 from kdlib.studies import Contrast, Setting, Study, create_study
-from kdlib.studies.blind_teacher import OURS
 from kdlib.studies.ccd_versus_hsakd import LONGER
 from kdlib.studies.cosine_confidence import WEIGHT_NAMES
 from kdlib.studies.few_shot import EQUAL_EPOCHS, percent
 from kdlib.studies.floors import NO_TEACHER
+from kdlib.studies.our_teacher import GAIN
 from kdlib.studies.rates import SLOWLY
-from kdlib.tables import contrast_interval, in_words, joined, runs_frame
+from kdlib.tables import above_floor, contrast_interval, in_words, joined, runs_frame, shown_contrasts, untrained
 
 OPEN = "is not measured at this profile"
 HSAKD = "HSAKD, frozen teacher"
@@ -41,8 +41,8 @@ class Found:
 
     def untrained(self, *arms: str) -> dict[str, Interval]:
         """Those of the arms that are below their floor."""
-        floors = {arm: self(arm, floor) for arm in arms if (floor := self.study.arms[arm].floor)}
-        return {arm: interval for arm, interval in floors.items() if interval and interval.high < 0}
+        below = untrained(above_floor(self.study, self.frame, arms))
+        return {arm: interval for arm, interval in below.items() if interval.shown}
 
     def _shown(self, contrast: Contrast) -> Interval | None:
         interval = contrast_interval(contrast, self.frame)
@@ -71,8 +71,8 @@ def finding(study: Study, frame: pd.DataFrame) -> str:
 
 def demonstration(study: Study, frame: pd.DataFrame) -> str:
     """The first two contrasts of a study that are measured, without a word on what they mean."""
-    measured = {contrast.title: contrast_interval(contrast, frame) for contrast in study.contrasts}
-    first = [f"{title} {in_words(interval)}" for title, interval in measured.items() if interval.n][:2]
+    shown = shown_contrasts(study, frame)
+    first = [f"{contrast.title} {in_words(interval)}" for contrast, interval in shown if interval.n][:2]
     return f"*A demonstration, from which nothing follows: {'; '.join(first) or 'nothing measured'}.*"
 
 
@@ -89,7 +89,7 @@ def blind_teacher(found: Found) -> str:
     gain = found.contrast("a1")
     if not gain:
         return ""
-    teacher, ours = teacher_in_words(found.study), found.contrast(f"gain: {OURS}")
+    teacher, ours = teacher_in_words(found.study), found.contrast(GAIN)
     helps = direction(gain, "helps", "harms", "neither helps nor harms, as far as can be told,")
     if not ours:
         return f"**JDA {helps} with {teacher}**: {points(gain)} against two plain crops." + _turns(found)

@@ -9,12 +9,20 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kdlib import tables
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.specs import Public
 from kdlib.stats import Interval, Verdict, verdict
 from kdlib.studies import Contrast, Study
-from kdlib.tables import NO_VERDICT, cheaper, contrast_interval, signed, span
+from kdlib.tables import (
+    NO_VERDICT,
+    above_floor,
+    cheaper,
+    contrast_interval,
+    shown_contrasts,
+    signed,
+    span,
+    untrained,
+)
 
 #: When the floor and the carry were added to the rule.
 AMENDED = "2026-11-28"
@@ -54,11 +62,10 @@ def judge(study: Study, contrast: Contrast, frame: pd.DataFrame) -> Judged:
     rule = by_rule(study, contrast, contrast_interval(contrast, frame))
     if rule not in _JUDGED:
         return Judged(rule, rule)
-    floors = above_floor(study, contrast, frame)
+    floors = above_floor(study, frame, contrast.weights)
     if any(interval.n < study.planned_above_floor(arm) for arm, interval in floors.items()):
         return Judged(rule, Verdict.NOT_MEASURED)
-    below = {arm: interval for arm, interval in floors.items() if interval.high < 0}
-    if below:
+    if below := untrained(floors):
         return Judged(rule, Verdict.NOT_TESTED, below)
     return Judged(rule, rule, teacher=_carry(study, contrast, frame) if rule is Verdict.SUPPORTED else "")
 
@@ -68,12 +75,6 @@ def by_rule(study: Study, contrast: Contrast, interval: Interval) -> Verdict:
     word = verdict(interval, study.planned(contrast), contrast.says, contrast.level)
     measured = word in (Verdict.SUPPORTED, Verdict.INCONCLUSIVE)
     return Verdict.CONTRADICTED if measured and not cheaper(study, contrast) else word
-
-
-def above_floor(study: Study, contrast: Contrast, frame: pd.DataFrame) -> dict[str, Interval]:
-    """Arm -> the paired 95 % interval of the arm minus its floor, for the arms of a contrast that have one."""
-    found = {arm: tables.above_floor(study, frame, arm) for arm in contrast.weights}
-    return {arm: interval for arm, interval in found.items() if interval}
 
 
 def _carry(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:
@@ -94,10 +95,7 @@ def teacher_in_words(study: Study) -> str:
 def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """One row per contrast that is measured or primary: difference in points, interval, n, verdict of primary ones."""
     rows = []
-    for contrast in study.contrasts:
-        interval = contrast_interval(contrast, frame)
-        if not (contrast.primary or interval.n):
-            continue
+    for contrast, interval in shown_contrasts(study, frame):
         rows.append(
             {
                 "contrast": contrast.title,
@@ -120,7 +118,7 @@ def verdict_text(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:
     if not study.setting.verdicts:
         return NO_VERDICT if contrast.primary else "exploratory"
     if not contrast.primary:
-        below = any(interval.high < 0 for interval in above_floor(study, contrast, frame).values())
+        below = untrained(above_floor(study, frame, contrast.weights))
         return f"exploratory; {Verdict.NOT_TESTED}" if below else "exploratory"
     return in_words(judge(study, contrast, frame))
 

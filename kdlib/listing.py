@@ -20,15 +20,14 @@ def records(studies: Sequence[Study], planned: Mapping[int, Sequence[Spec]], sto
     known = places(studies)
     return [
         {"key": spec.key, "tier": tier, "kind": spec.kind, "there": store.get(spec) is not None}
-        | _placed(spec, known.get(spec.key))
+        | _placed(known[spec.key])
         | _costs(spec)
         for tier, specs in planned.items()
         for spec in specs
     ]
 
 
-def _placed(spec: Spec, place: Place | None) -> dict[str, Any]:
-    place = place or Place("", spec.kind, getattr(spec, "seed", None))
+def _placed(place: Place) -> dict[str, Any]:
     return {"chapter": place.chapter, "arm": place.what, "seed": place.seed}
 
 

@@ -162,9 +162,7 @@ class Session:
 
     def intervals(self) -> dict[str, Interval]:
         """The paired interval of each contrast that is measured or primary."""
-        frame = self.frame
-        found = {c.title: (c, tables.contrast_interval(c, frame)) for c in self.study.contrasts}
-        return {title: interval for title, (c, interval) in found.items() if c.primary or interval.n}
+        return {contrast.title: interval for contrast, interval in tables.shown_contrasts(self.study, self.frame)}
 
     def judge(self) -> list[claims.Judgement]:
         """All primary contrasts at this setting."""

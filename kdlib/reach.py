@@ -6,11 +6,11 @@ import pandas as pd
 
 from kdlib.claims import CONTRASTS, WITH_HSAKD
 from kdlib.equivalence import equivalence
-from kdlib.power_plan import MOST_SEEDS, Need, required
-from kdlib.stats import MARGIN
+from kdlib.power_plan import MOST_SEEDS, Need, required, typical_spread
+from kdlib.stats import MARGIN, mean_interval
 from kdlib.store import Store
 from kdlib.studies import Contrast, Setting, Study, create_study
-from kdlib.tables import contrast_interval, contrast_values, runs_frame, span
+from kdlib.tables import contrast_values, runs_frame, span
 from kdlib.two_way import contrast_matrix, two_way_interval
 
 
@@ -21,20 +21,20 @@ def reach_frame(store: Store, setting: Setting) -> pd.DataFrame:
     would find a difference of the margin with a power of 80 %. Those with HSAKD have no row where the setting's
     networks do not go with it.
     """
-    rows = {}
-    for name, (text, chapter) in CONTRASTS.items():
-        if name in WITH_HSAKD and not setting.fits("hsakd"):
-            continue
-        study = create_study(chapter, setting)
-        contrast = study.contrast(name)
-        needs = {need.contrast: need for need in required(study, store)}
-        rows[f"{name}: {text}"] = _row(study, store, contrast, needs.get(name))
+    asked = {name: fields for name, fields in CONTRASTS.items() if setting.fits("hsakd") or name not in WITH_HSAKD}
+    studies = {chapter: create_study(chapter, setting) for _, chapter in asked.values()}
+    typical = typical_spread(setting, store) if setting.verdicts else None
+    needs = {need.contrast: need for study in studies.values() for need in required(study, store, typical)}
+    rows = {
+        f"{name}: {text}": _row(studies[chapter], store, studies[chapter].contrast(name), needs.get(name))
+        for name, (text, chapter) in asked.items()
+    }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _row(study: Study, store: Store, contrast: Contrast, need: Need | None) -> dict[str, str]:
-    frame = runs_frame(study, store)
-    seeds, values = contrast_interval(contrast, frame), list(contrast_values(contrast, frame).values())
+    values = list(contrast_values(contrast, runs_frame(study, store)).values())
+    seeds = mean_interval(values, contrast.level)
     both = two_way_interval(contrast_matrix(study, store, contrast), contrast.level)
     same = str(equivalence(values)) if contrast.says == "no better" else "–"
     return {

@@ -148,17 +148,26 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("arm").rename_axis(None) if rows else pd.DataFrame()
 
 
-def above_floor(study: Study, frame: pd.DataFrame, arm: str) -> Interval | None:
-    """The paired 95 % interval of an arm minus the same student without a teacher; None where it has no floor."""
-    floor = study.arms[arm].floor
-    return contrast_interval(Contrast.of("above the floor", arm, floor), frame) if floor else None
+def above_floor(study: Study, frame: pd.DataFrame, arms: Iterable[str]) -> dict[str, Interval]:
+    """Arm -> the paired 95 % interval of the arm minus the same student without a teacher, for arms with a floor."""
+    floors = {arm: floor for arm in arms if (floor := study.arms[arm].floor)}
+    return {arm: contrast_interval(Contrast.of("above the floor", arm, floors[arm]), frame) for arm in floors}
+
+
+def untrained(floors: Mapping[str, Interval]) -> dict[str, Interval]:
+    """Of what `above_floor` gives, the arms that did not train: their whole interval lies below zero."""
+    return {arm: interval for arm, interval in floors.items() if interval.high < 0}
 
 
 def _above_floor(study: Study, frame: pd.DataFrame, arm: str) -> str:
-    interval = above_floor(study, frame, arm)
-    if interval is None:
-        return ""
-    return f"{signed(interval)}{', did not train' if interval.high < 0 else ''}"
+    found = above_floor(study, frame, [arm])
+    return "".join(f"{signed(i)}{', did not train' if untrained(found) else ''}" for i in found.values())
+
+
+def shown_contrasts(study: Study, frame: pd.DataFrame) -> list[tuple[Contrast, Interval]]:
+    """The contrasts of a study that are measured or primary, each with its interval."""
+    found = [(contrast, contrast_interval(contrast, frame)) for contrast in study.contrasts]
+    return [(contrast, interval) for contrast, interval in found if contrast.primary or interval.n]
 
 
 def not_run(study: Study, frame: pd.DataFrame) -> str:

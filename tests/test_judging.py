@@ -12,7 +12,7 @@ from kdlib.judging import Judged
 from kdlib.stats import Verdict
 from kdlib.store import Store
 from kdlib.studies import STUDIES, Setting, Study, create_study
-from kdlib.studies.blind_teacher import OURS
+from kdlib.studies.our_teacher import OURS
 
 pytestmark = pytest.mark.usefixtures("isolated")
 NOISE = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])

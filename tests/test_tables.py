@@ -123,10 +123,10 @@ def test_arms_below_the_student_without_a_teacher_did_not_train(study, filled):
     assert column.to_dict() == {
         "no teacher": "", "JDA": "+5.10", "rot4": "-9.83, did not train", "weak2": "+0.00",
     }  # fmt: skip
-    interval = tables.above_floor(study, frame, "rot4")
+    interval = tables.above_floor(study, frame, ["rot4"])["rot4"]
     expected = scipy_stats.ttest_rel([40, 41, 42.5], [50, 51, 52]).confidence_interval(0.95)
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
-    assert tables.above_floor(study, frame, "no teacher") is None
+    assert tables.above_floor(study, frame, ["no teacher"]) == {}
 
 
 def test_runs_of_two_precisions_are_never_mixed(study, filled):

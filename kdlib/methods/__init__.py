@@ -5,7 +5,7 @@ training, and its entry. Views come from the run's view policy: any policy that 
 method.
 """
 
-from kdlib.methods.base import Batch, Definition, Loss, NoOptions, Step, Term, soft_term
+from kdlib.methods.base import Batch, Definition, Loss, NoOptions, Step, Term, soft_term, total
 from kdlib.methods.kd import KDOptions
 from kdlib.methods.method import (
     METHODS,
@@ -17,7 +17,6 @@ from kdlib.methods.method import (
     new_head,
     new_memory,
     policies_of,
-    total,
 )
 
 __all__ = [

@@ -1,6 +1,6 @@
 """What a method is made of: the batch that its loss sees, the terms it returns, and its definition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -119,6 +119,11 @@ def soft_term(value: Tensor, weight: float, temperature: float) -> Term:
     """A term of divergences at a temperature: its weight has the factor T^2 of Hinton et al. (2015), which keeps
     gradients comparable across temperatures."""
     return Term(value, weight * temperature**2)
+
+
+def total(terms: Mapping[str, Term]) -> Tensor:
+    """The loss: the weighted sum of its terms."""
+    return sum(term.value * term.weight for term in terms.values())
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term
+from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, total
 from kdlib.methods.kd import KDOptions, kl_divergence
 
 CCD_WEIGHTS = ("cosine", "one", "mean", "shuffled", "normalised", "centred", "softmax", "confidence")
@@ -109,8 +109,7 @@ class CCDLoss(nn.Module):
         keys = torch.rand(len(its), device=its.device) if self.options.weight == "shuffled" else None
         w = ccd_weights(its, its_augmented, self.options.weight, keys)
         value = ccd_loss((own, own_augmented), (its, its_augmented), w, self.options.temperature)
-        term = soft_term(value, 1.0, self.options.temperature)
-        return term.value * term.weight
+        return total({"ccd": soft_term(value, 1.0, self.options.temperature)})
 
 
 CCD = Definition(

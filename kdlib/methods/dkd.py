@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term
+from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, total
 from kdlib.methods.kd import kd_loss
 from kdlib.records import Number, Record
 
@@ -76,10 +76,12 @@ class DKDLoss(nn.Module):
             raise ValueError(f"labels are {labels.dtype} {list(labels.shape)}; allowed is int64 [{len(student)}]")
         options = self.options
         target, others = dkd_losses(student, teacher.detach(), labels, options.temperature)
-        terms = (
-            soft_term(target, options.alpha, options.temperature), soft_term(others, options.beta, options.temperature)
-        )  # fmt: skip
-        return sum(term.value * term.weight for term in terms)
+        return total(
+            {
+                "tckd": soft_term(target, options.alpha, options.temperature),
+                "nckd": soft_term(others, options.beta, options.temperature),
+            }
+        )
 
 
 DKD = Definition(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term
+from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, total
 from kdlib.records import Number, Record
 
 
@@ -67,8 +67,8 @@ class KDLoss(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """A scalar from logits [B, N] of one batch; no gradient reaches the teacher's."""
         check_logits(student=student, teacher=teacher)
-        term = soft_term(kd_loss(student, teacher.detach(), self.options.temperature), 1.0, self.options.temperature)
-        return term.value * term.weight
+        temperature = self.options.temperature
+        return total({"kl": soft_term(kd_loss(student, teacher.detach(), temperature), 1.0, temperature)})
 
 
 KD = Definition(

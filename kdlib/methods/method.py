@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Step, Term
+from kdlib.methods.base import Batch, Definition, Loss, Step
 from kdlib.methods.ccd import CCD
 from kdlib.methods.ce import CE
 from kdlib.methods.crd import CRD
@@ -185,8 +185,3 @@ def create_method(
         student.attach(definition.head(student.backbone, checked))
     memory = definition.memory(student.backbone, teacher.backbone, labels, checked) if definition.memory else None
     return Method(definition, student, teacher, checked, memory)
-
-
-def total(terms: Mapping[str, Term]) -> Tensor:
-    """The loss: the weighted sum of its terms."""
-    return sum(term.value * term.weight for term in terms.values())

@@ -4,9 +4,9 @@ from kdlib.models.checkpoints import PUBLIC
 from kdlib.specs import Policy, Public
 from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
 from kdlib.studies.floors import NO_TEACHER, with_floor
+from kdlib.studies.our_teacher import GAIN, OURS, our_teacher
 
 SEEN, UNSEEN = "seen", "unseen"
-OURS = "our teacher"  # in place of a public one
 LADDER = ("cifar100_resnet20", "cifar100_resnet32", "cifar100_resnet44")  # below the ResNet-56 of profile reference
 TEMPERATURES = (1, 2, 8)  # beside the usual 4
 GAIN_WITHOUT = (f"{NO_TEACHER}, JDA", NO_TEACHER)
@@ -44,7 +44,7 @@ def _contrasts(fixed: bool, others: list[str]) -> tuple[Contrast, ...]:
     """others: the labels of the arms with another teacher or temperature, those with JDA after those without."""
     gains = {part: (f"{part}: JDA", f"{part}: weak2") for part in (SEEN, UNSEEN)}
     pairs = [(label, f"{label.removesuffix('JDA')}weak2") for label in others if label.endswith(": JDA")]
-    control = {"control": f"gain: {OURS}"} if f"{OURS}: JDA" in others else {}
+    control = {"control": GAIN} if f"{OURS}: JDA" in others else {}
     return (
         Contrast.of("a1", "JDA", "weak2", primary=fixed, **control),
         Contrast.of("a2", "JDA", "rot4", primary=fixed),
@@ -62,12 +62,12 @@ def _contrasts(fixed: bool, others: list[str]) -> tuple[Contrast, ...]:
 
 def _other_teachers(setting: Setting, views: dict[str, Policy]) -> list[Arm]:
     """Students of a teacher of ours, and of smaller public ones, where the setting's own is a public checkpoint."""
-    own = setting.teacher()
-    if not isinstance(own, Public):
+    own, ours = setting.teacher(), our_teacher(setting)
+    if ours is None:
         return []
     ladder = {f"public {PUBLIC[name].model}": Public(checkpoint=name) for name in LADDER if name != own.checkpoint}
     return [
-        *(Arm(f"{OURS}: {n}", policy, teacher=OwnTeacher(Policy(name="weak2"))) for n, policy in views.items()),
+        *(Arm(f"{OURS}: {n}", policy, teacher=ours) for n, policy in views.items()),
         *(Arm(f"{t}: {n}", policy, teacher=teacher) for t, teacher in ladder.items() for n, policy in views.items()),
     ]
 

@@ -1,9 +1,9 @@
 """Claim (d): augmentation helps distillation from few images."""
 
-from kdlib.specs import Policy, Public
-from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
-from kdlib.studies.blind_teacher import OURS
+from kdlib.specs import Policy
+from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
 from kdlib.studies.floors import NO_TEACHER, with_floor
+from kdlib.studies.our_teacher import GAIN, OURS, our_teacher
 
 WAYS = {
     "weak2": (Policy(name="weak2"), "kd"),
@@ -52,10 +52,10 @@ def _contrasts(setting: Setting, labels: dict[str, Arm]) -> list[Contrast]:
     for label in labels:
         group, way = label.rsplit(": ", 1)
         if label == decides:
-            known = {"control": f"gain: {OURS}"} if control in labels else {}
+            known = {"control": GAIN} if control in labels else {}
             found.append(Contrast.of("d", label, f"{group}: weak2", primary=True, **known))
         elif label == control:
-            found.append(Contrast.of(f"gain: {OURS}", label, f"{group}: {OURS}, weak2"))
+            found.append(Contrast.of(GAIN, label, f"{group}: {OURS}, weak2"))
         elif way in WAYS and way != "weak2":
             found.append(Contrast.of(f"{label} - weak2", label, f"{group}: weak2"))
     return found
@@ -73,10 +73,9 @@ def _arms(setting: Setting, ways: list[str], fraction: float, recipe: dict, note
         for name, (policy, method) in WAYS.items()
         if name in ways
     ]  # fmt: skip
-    if decides and isinstance(setting.teacher(), Public):
-        teacher = OwnTeacher(Policy(name="weak2"))
+    if decides and (ours := our_teacher(setting)):
         arms += [
-            Arm(f"{group}{OURS}, {name}", WAYS[name][0], teacher=teacher, fraction=fraction, recipe=recipe)
+            Arm(f"{group}{OURS}, {name}", WAYS[name][0], teacher=ours, fraction=fraction, recipe=recipe)
             for name in ("weak2", "JDA")
         ]
     return with_floor(arms, f"{group}{NO_TEACHER}")

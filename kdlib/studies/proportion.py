@@ -1,9 +1,9 @@
 """Claim (c): the share of augmented samples has a suitable range. Read as p; the share of augmented views apart."""
 
-from kdlib.specs import Policy, Public
-from kdlib.studies.base import Arm, Contrast, OwnTeacher, Setting, Study, by_label
-from kdlib.studies.blind_teacher import OURS
+from kdlib.specs import Policy
+from kdlib.studies.base import Arm, Contrast, Setting, Study, by_label
 from kdlib.studies.floors import with_floor
+from kdlib.studies.our_teacher import GAIN, OURS, our_teacher
 
 SEEDS = {0.0: "many", 0.3: "many", 1.0: "usual"}  # of the values of p that decide the claim
 FIRST = (0.1, 0.5, 0.6, 1.0)  # of the others, and of the shares: on both sides of what decides
@@ -28,15 +28,14 @@ def create(setting: Setting, probabilities: list[float] | None = None, shares: l
     ]
     zero, default, full = "p = 0", "p = 0.3", "p = 1"
     others = [arm.label for arm in swept if arm.label not in (zero, default, full)]
-    teacher = OwnTeacher(Policy(name="weak2"))
-    public = isinstance(setting.teacher(), Public)
-    control = [Arm(f"{OURS}: p = {p:g}", _jda(p), teacher=teacher) for p in (0.0, 0.3) if public]
-    arms, gain = by_label(*with_floor([*swept, *control])), f"gain: {OURS}"
+    ours = our_teacher(setting)
+    control = [Arm(f"{OURS}: p = {p:g}", _jda(p), teacher=ours) for p in (0.0, 0.3) if ours]
+    arms = by_label(*with_floor([*swept, *control]))
     contrasts = (
-        Contrast.of("c1", default, zero, primary=True, control=gain if control else None),
+        Contrast.of("c1", default, zero, primary=True, control=GAIN if control else None),
         Contrast.of("c2", default, full, primary=True),
         *(Contrast.of(f"{label} - {zero}", label, zero) for label in others),
-        *([Contrast.of(gain, *(arm.label for arm in reversed(control)))] if control else ()),
+        *([Contrast.of(GAIN, *(arm.label for arm in reversed(control)))] if control else ()),
     )
     return Study("05_proportion", setting, arms, contrasts, series={"p": by_p, "share": by_share})
 

@@ -14,14 +14,26 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kdlib.views import crops, functional
-from kdlib.views.jda import jda
+from kdlib.views import jda as jda_ops
+from kdlib.views import randaugment as randaugment_ops
 from kdlib.views.policies import ViewPolicy, create_policy
-from kdlib.views.randaugment import randaugment
 
 Picture = Image.Image | Tensor
 
 
-class JDA(nn.Module):
+class _Ops(nn.Module):
+    """A list of ops, each image drawn for itself."""
+
+    def __init__(self, transform: jda_ops.JDA | randaugment_ops.RandAugment):
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, image: Picture) -> Picture:
+        """The augmented image, or images."""
+        return _of_each(image, lambda batch: self.transform(batch, torch.rand(len(batch), self.transform.draws)))
+
+
+class JDA(_Ops):
     """Joint Data Augmentation (Li et al., ACCV 2022): each op of a list fires with probability p.
 
     ops: "cifar100", "cifar10" or "imagenet", or a list of yours in `kdlib.views.jda.JDA_LISTS`; p: 0..1, None takes the
@@ -34,30 +46,21 @@ class JDA(nn.Module):
     """
 
     def __init__(self, ops: str = "cifar100", p: float | None = None):
-        super().__init__()
-        self.ops, self.transform = ops, jda(ops, p)
-
-    def forward(self, image: Picture) -> Picture:
-        """The augmented image, or images."""
-        return _of_each(image, lambda batch: self.transform(batch, torch.rand(len(batch), self.transform.draws)))
+        super().__init__(jda_ops.jda(ops, p))
+        self.ops = ops
 
     def extra_repr(self) -> str:
         return f"ops={self.ops!r}, p={self.transform.p:g}"
 
 
-class RandAugment(nn.Module):
+class RandAugment(_Ops):
     """RandAugment (Cubuk et al., NeurIPS 2020) with the ops of `kdlib.views.randaugment`.
 
     num_ops: drawn for each image; magnitude: of all of them, 0..10. Raises ValueError for other values.
     """
 
     def __init__(self, num_ops: int = 3, magnitude: int = 5):
-        super().__init__()
-        self.transform = randaugment(num_ops, magnitude)
-
-    def forward(self, image: Picture) -> Picture:
-        """The augmented image, or images."""
-        return _of_each(image, lambda batch: self.transform(batch, torch.rand(len(batch), self.transform.draws)))
+        super().__init__(randaugment_ops.randaugment(num_ops, magnitude))
 
 
 class CropFlip(nn.Module):
