@@ -23,12 +23,13 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+from api_pages import api_pages
+from method_list import methods_page
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from normalise import normalise
 from papermill.exceptions import PapermillExecutionError
 
-from kdlib.catalogue import methods_page
-from kdlib.profiles import PROFILES
+from kdlib.study.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
@@ -111,8 +112,8 @@ def published_banner(notebooks: list[Path]) -> str:
 
 
 def stage(site: Path, banner: str) -> None:
-    """Copy what the pages are made from to `site` (emptied first), with the page of methods as the code has them now,
-    and put the banner in its configuration."""
+    """Copy what the pages are made from to `site` (emptied first), with the pages of methods and of the API as the code
+    has them now, and put the banner in its configuration."""
     shutil.rmtree(site, ignore_errors=True)
     site.mkdir(parents=True)
     for folder in ("book", "notebooks"):
@@ -122,7 +123,8 @@ def stage(site: Path, banner: str) -> None:
             ignore=shutil.ignore_patterns("*.py", "__pycache__", ".ipynb_checkpoints"),
         )
     shutil.copy(ROOT / "_toc.yml", site)
-    (site / "book" / "method_list.md").write_text(methods_page(), encoding="utf-8")
+    for name, page in {"method_list.md": methods_page(), **api_pages()}.items():
+        (site / "book" / name).write_text(page, encoding="utf-8")
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("html", {})["announcement"] = banner
     (site / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

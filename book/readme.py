@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 
-from kdlib import pictures, plots
-from kdlib.claims import judge, readme_table
-from kdlib.data import BUNDLED, load_data
-from kdlib.findings import taken_home
-from kdlib.plots.verdicts import forest
-from kdlib.store import Store
-from kdlib.studies import Setting
+from kdlib.chapters.claims import judge, readme_table
+from kdlib.chapters.findings import taken_home
+from kdlib.chapters.verdicts.drawing import forest
+from kdlib.data.images import BUNDLED, load_data
+from kdlib.lab.store import Store
+from kdlib.show import figures, pictures
+from kdlib.study.setting import Setting
 from kdlib.views.policies import create_policy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def views(path: Path) -> None:
     drawn = [pictures.views_of(policy, images, seed=1) for images in (colour, grey)]
     rows = [colour, drawn[0][:, 0], drawn[0][:, 1], grey, drawn[1][:, 0], drawn[1][:, 1]]
     names = ["image", "original view", "augmented view"] * 2
-    plots.tiles(rows, names).savefig(path)
+    figures.tiles(rows, names).savefig(path)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ trained once more, and its bits compared, by `python -m kdlib repeat KEY --profi
 
 import shutil
 
-from kdlib import paths
-from kdlib.data import BUNDLED
-from kdlib.planning import studies_of
-from kdlib.runs import needed, run_all
-from kdlib.specs import RunSpec
-from kdlib.store import Store
-from kdlib.studies import Setting
+from kdlib.chapters.registry import studies_of
+from kdlib.data import paths
+from kdlib.data.images import BUNDLED
+from kdlib.lab.runs import needed, run_all
+from kdlib.lab.specs import RunSpec
+from kdlib.lab.store import Store
+from kdlib.study.setting import Setting
 
 FILES = ("result.json", "weights.safetensors", "head.safetensors")
 

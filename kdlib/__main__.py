@@ -9,7 +9,9 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from pathlib import Path
 
-from kdlib import choices, paths
+from kdlib import choices
+from kdlib.chapters import CHAPTERS
+from kdlib.data import paths
 
 #: Command -> what it does: the first line of its function in `kdlib.commands`.
 COMMANDS = {
@@ -32,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     for name in ("plan", "run", "status"):
         command = commands[name]
         command.add_argument(
-            "study", nargs="?", default="all", choices=["all", *choices.CHAPTERS], metavar="STUDY",
+            "study", nargs="?", default="all", choices=["all", *CHAPTERS], metavar="STUDY",
             help="the name of a chapter, such as 03_blind_teacher; without it all",
         )  # fmt: skip
         command.add_argument("--pair", default="auto", help="TEACHER-STUDENT; auto takes the profile's first")

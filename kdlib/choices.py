@@ -6,16 +6,9 @@ torch alone takes seconds to import, so these names stand here as well as in the
 import json
 from typing import Any
 
-#: The chapters, in order: the keys of `kdlib.studies.STUDIES`.
-CHAPTERS = (
-    "00_tour", "01_data_and_teachers", "02_joint_data_augmentation", "03_blind_teacher", "04_augmented_teacher",
-    "05_proportion", "06_few_shot", "07_compatibility", "08_cosine_confidence", "09_ccd_versus_hsakd", "10_imagenet",
-    "11_good_views", "12_verdicts", "13_your_own", "14_view_bank", "15_benchmark", "16_sizing", "17_another_student",
-    "18_budget",
-)  # fmt: skip
-#: The keys of `kdlib.profiles.PROFILES`.
+#: The keys of `kdlib.study.profiles.PROFILES`.
 PROFILES = ("smoke", "quick", "reference", "full", "paper", "imagenet")
-#: Data sets that can be downloaded: the keys of `kdlib.data.CIFAR`.
+#: Data sets that can be downloaded: the keys of `kdlib.data.images.CIFAR`.
 CIFAR = ("cifar10", "cifar100")
 #: Public checkpoints: the keys of `kdlib.models.checkpoints.PUBLIC`.
 PUBLIC = (

@@ -5,19 +5,23 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 
-from kdlib import data, forecasts, listing, paths, tiers
+from kdlib.chapters import registry
+from kdlib.chapters.registry import create_study
 from kdlib.choices import fetchable, parse_option, parse_shard
-from kdlib.displays import watching
-from kdlib.hardware import resolve_device
-from kdlib.measurements import TimingSpec
+from kdlib.data import images, paths
+from kdlib.lab import forecasts
+from kdlib.lab.machine import resolve_device
+from kdlib.lab.measurements import TimingSpec
+from kdlib.lab.results import RunResult
+from kdlib.lab.runs import default_executor, missing, run_all
+from kdlib.lab.runs import repeat as repeat_run
+from kdlib.lab.specs import RunSpec, Spec
+from kdlib.lab.store import Store
 from kdlib.models.checkpoints import download_checkpoint
-from kdlib.profiles import Profile
-from kdlib.results import RunResult
-from kdlib.runs import default_executor, missing, run_all
-from kdlib.runs import repeat as repeat_run
-from kdlib.specs import RunSpec, Spec
-from kdlib.store import Store
-from kdlib.studies import Setting, Study, create_study
+from kdlib.show.displays import watching
+from kdlib.study import listing, tiers
+from kdlib.study.profiles import Profile
+from kdlib.study.setting import Setting, Study
 
 
 def describe(spec: Spec) -> str:
@@ -54,8 +58,8 @@ def named_studies(arguments: argparse.Namespace) -> list[Study]:
 
 def all_studies(setting: Setting) -> list[Study]:
     """Every study of a profile, but those that would train on data that is not on this machine."""
-    studies = tiers.studies_of(setting)
-    absent = [s for s in studies if setting.profile.trains and not data.available(s.setting.data)]
+    studies = registry.studies_of(setting)
+    absent = [s for s in studies if setting.profile.trains and not images.available(s.setting.data)]
     for study in absent:
         print(f"{study.name} is left out: data set {study.setting.data} is not on this machine")
     return [study for study in studies if study not in absent]
@@ -101,7 +105,7 @@ def _totals(scale: Profile, groups: Mapping[int, list[RunSpec]], tflops: float |
 
 def _needs(studies: list[Study], store: Store) -> list[str]:
     """How many seeds the primary contrasts need, a line for each."""
-    from kdlib import power_plan  # with statistics, which the other commands do without
+    from kdlib.chapters import power_plan  # with statistics, which the other commands do without
 
     return power_plan.lines(studies, store)
 
@@ -166,7 +170,7 @@ def fetch(arguments: argparse.Namespace) -> None:
             print(f"{name}: in {paths.checkpoint_root()}")
         else:
             try:
-                data.torchvision_cifar(name, train=True, download=True)
+                images.torchvision_cifar(name, train=True, download=True)
             except (RuntimeError, OSError) as error:  # torchvision raises RuntimeError for a damaged file
                 raise ValueError(f"download of {name} failed: {error}") from error
             print(f"{name}: in {paths.data_root()}")
@@ -201,7 +205,7 @@ def repeat(arguments: argparse.Namespace) -> None:
 
 def bench(arguments: argparse.Namespace) -> None:
     """Measures ratios of speed on this machine, prints them and writes JSON and a figure."""
-    from kdlib.bench import report  # with all that is measured, and with figures
+    from kdlib.chapters.benchmark import report  # with all that is measured, and with figures
 
     print("This takes some minutes, on a machine that should do nothing else.", flush=True)
     parts = {name: part for name, part in report.PARTS.items() if arguments.compile or name != "compiled"}

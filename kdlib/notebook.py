@@ -13,21 +13,25 @@ from IPython.core.formatters import format_display_data
 from IPython.display import HTML, Markdown, display
 from torch import Tensor
 
-from kdlib import claims, findings, judging, plots, tables
-from kdlib.data import BUNDLED, Data, available, load_data
-from kdlib.displays import watching
-from kdlib.explorers import Examples, gather_examples
-from kdlib.forecasts import work
-from kdlib.measures.views import draw_views
+from kdlib.chapters import claims, findings
+from kdlib.chapters.registry import command_line, create_study, own_options
+from kdlib.data.images import BUNDLED, Data, available, load_data
+from kdlib.lab.forecasts import work
+from kdlib.lab.measures.views import draw_views
+from kdlib.lab.runs import missing, needed, run_all
+from kdlib.lab.specs import Public, RunSpec, Spec, backbone_source
+from kdlib.lab.store import Store
 from kdlib.methods import find_method
 from kdlib.records import check_values
-from kdlib.runs import missing, needed, run_all
-from kdlib.series import Suitable, gains, points, suitable
-from kdlib.specs import Public, RunSpec, Spec, backbone_source
-from kdlib.stats import Interval, mean_interval
-from kdlib.store import Store
-from kdlib.studies import Contrast, Setting, Study, command_line, create_study, own_options
-from kdlib.tiers import names_of
+from kdlib.show import figures
+from kdlib.show.displays import watching
+from kdlib.show.explorers import Examples, gather_examples
+from kdlib.study import judging, tables
+from kdlib.study.arms import Contrast
+from kdlib.study.series import Suitable, gains, points, suitable
+from kdlib.study.setting import Setting, Study
+from kdlib.study.stats import Interval, mean_interval
+from kdlib.study.tiers import names_of
 
 COMMON = {
     "profile": (str, ...), "pair": (str, "auto"), "seeds": (list[int], []), "device": (str, "auto"),
@@ -194,14 +198,14 @@ class Session:
         views = self._views(name, [e["id"] for e in chosen])
         return gather_examples(chosen, views, load_data(self.setting.data).test.classes)
 
-    def extremes(self, name: str, count: int = 8) -> plots.Figure | None:
+    def extremes(self, name: str, count: int = 8) -> figures.Figure | None:
         """Test images with the lowest and the highest w, both views; None if they are missing."""
         stored = self.metrics(name)
         if stored is None or not available(self.setting.data):
             return None
         low, high = (self._views(name, stored[f"test_{end}"][:count]) for end in ("lowest", "highest"))
         rows = [low[:, 0], low[:, 1], high[:, 0], high[:, 1]]
-        return plots.tiles(rows, ["lowest w", "augmented", "highest w", "augmented"])
+        return figures.tiles(rows, ["lowest w", "augmented", "highest w", "augmented"])
 
     def _views(self, name: str, ids: list[int]) -> Tensor:
         """The measured views [n, 2, 3, H, W] of test images."""
@@ -300,7 +304,7 @@ def open_study(study: Study) -> Session:
 
 
 def run_watched(study: Study, todo: Sequence[Spec], executor: Executor | None = None) -> None:
-    """Runs what a study lacks, with progress where there is something to do. executor: see `kdlib.runs.run_all`."""
+    """Runs what a study lacks, with progress where there is something to do. executor: see `kdlib.lab.runs.run_all`."""
     if todo:
         with watching({spec.key: work(spec) for spec in todo}, names_of([study])) as watch:
             run_all(todo, study.setting.profile.name, executor, look=watch.look)

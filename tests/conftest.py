@@ -1,20 +1,23 @@
 """Shared fixtures: an isolated store, a tiny data set of real images, specs of a few steps, invented results."""
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
-from kdlib.data import BUNDLED, Data, load_data
-from kdlib.networks import Network
-from kdlib.results import RunResult
-from kdlib.specs import Machine, Policy, Recipe, RunSpec, Spec
-from kdlib.task import Task
+from kdlib.data.images import BUNDLED, Data, load_data
+from kdlib.lab.results import RunResult
+from kdlib.lab.specs import Machine, Policy, Recipe, RunSpec, Spec
+from kdlib.lab.task import Task
+from kdlib.models.network import Network
 
 MACHINE = Machine(device="cpu", precision="float32", threads=1)
 TRAIN_PER_CLASS, TEST_PER_CLASS = 16, 6
@@ -154,3 +157,25 @@ def invented() -> Callable[..., RunResult]:
 def generator() -> np.random.Generator:
     """Reproducible random numbers for made-up inputs."""
     return np.random.default_rng(20250102)
+
+
+@pytest.fixture
+def strict_figures():
+    """Warnings are errors, and no figure stays open."""
+    before = plt.get_fignums()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    assert plt.get_fignums() == before
+
+
+def drawn(figure: Figure) -> Figure:
+    """The figure, after a real drawing."""
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    return figure
+
+
+def texts(figure: Figure) -> list[str]:
+    """The words in its panels, after a real drawing."""
+    return [t.get_text() for axis in drawn(figure).axes for t in axis.texts]

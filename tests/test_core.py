@@ -50,7 +50,7 @@ def test_the_extras_are_refused_here(tmp_path):
 def test_the_core_imports_its_own_requirements_alone(tmp_path):
     names = [line.split(">")[0] for line in PROJECT["dependencies"]]
     assert names == ["torch", "torchvision", "numpy", "pydantic", "safetensors", "pillow", "tqdm", "filelock"]
-    program = "import kdlib.methods, kdlib.models, kdlib.networks, kdlib.views.transforms, kdlib.views.policies"
+    program = "import kdlib.methods, kdlib.models, kdlib.models.network, kdlib.views.transforms, kdlib.views.policies"
     done = run(program, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -9,13 +9,16 @@ from contextlib import nullcontext
 import pytest
 
 from kdlib import __main__ as command_line
-from kdlib import commands, power_plan, runs, tables
+from kdlib import commands
 from kdlib.__main__ import main
+from kdlib.chapters import power_plan
+from kdlib.chapters.registry import create_study
 from kdlib.commands import shard
-from kdlib.runs import needed
-from kdlib.specs import RunSpec
-from kdlib.store import Store
-from kdlib.studies import Setting, create_study
+from kdlib.lab import forecasts, runs
+from kdlib.lab.runs import needed
+from kdlib.lab.specs import RunSpec
+from kdlib.lab.store import Store
+from kdlib.study.setting import Setting
 
 pytestmark = pytest.mark.usefixtures("isolated")
 ARGUMENTS = ["--profile", "smoke", "--device", "cpu"]
@@ -41,7 +44,7 @@ def test_a_plan_adds_up(capsys):
     assert main(["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu", "--long"]) == 0
     *lines, total, _, _ = capsys.readouterr().out.strip().split("\n")  # the last two are of a1 and a2
     specs = [s for s in chosen("03_blind_teacher", "reference") if isinstance(s, RunSpec)]
-    costs = [tables.run_cost(s) for s in specs]
+    costs = [forecasts.run_cost(s) for s in specs]
     rows, totals = lines[:-3], lines[-3:]
     assert len(rows) == len(specs) == 124
     counts = {"1": 30, "2": 70, "3": 24}
@@ -51,7 +54,7 @@ def test_a_plan_adds_up(capsys):
     assert {row.split()[0] for row in rows} == {s.key for s in specs}
     views = [int(re.search(r"([\d,]+) views", row)[1].replace(",", "")) for row in rows]
     assert sum(views) == sum(c.views for c in costs)
-    macs, rate = sum(c.run_macs for c in costs), tables.CORE_MACS_PER_SECOND
+    macs, rate = sum(c.run_macs for c in costs), forecasts.CORE_MACS_PER_SECOND
     numbers = (
         r"124 runs of reference, ([\d,]+) views, ([\d.e+]+) TMACs, ([\d,]+) h of one CPU core .* up to ([\d.]+) MB .*"
     )
@@ -127,7 +130,7 @@ def test_a_bad_word_is_named(capsys, arguments, named):
 
 
 def test_data_that_is_not_here_are_said_to_be_missing(capsys, monkeypatch, tmp_path, immediate):
-    from kdlib.data import load_data
+    from kdlib.data.images import load_data
 
     load_data.cache_clear()
     monkeypatch.setenv("KDLIB_DATA", str(tmp_path))

@@ -7,10 +7,9 @@ import sys
 import pytest
 
 from kdlib import choices
-from kdlib.data import CIFAR
+from kdlib.data.images import CIFAR
 from kdlib.models.checkpoints import PUBLIC
-from kdlib.profiles import PROFILES
-from kdlib.studies import STUDIES
+from kdlib.study.profiles import PROFILES
 
 #: torch's compiler, and torchvision, which imports it.
 COMPILER = {"torch._dynamo", "torch._inductor", "sympy", "torchvision"}
@@ -59,7 +58,6 @@ def test_a_command_line_is_read_and_checked_without_torch(words):
 
 
 def test_the_names_of_the_command_line_are_those_of_the_registries():
-    assert tuple(STUDIES) == choices.CHAPTERS
     assert tuple(PROFILES) == choices.PROFILES
     assert tuple(CIFAR) == choices.CIFAR
     assert tuple(PUBLIC) == choices.PUBLIC
@@ -80,7 +78,7 @@ def test_a_plan_needs_torch_and_no_more(command, profile, monkeypatch, tmp_path)
 
 def test_a_process_that_trains_imports_no_tables_and_figures():
     """Where views need it torchvision comes later, and torch's compiler with the optimiser."""
-    assert imported("from kdlib.runs import execute, repeat") == {"numpy", "pydantic", "torch"}
+    assert imported("from kdlib.lab.runs import execute, repeat") == {"numpy", "pydantic", "torch"}
     assert imported("import kdlib.commands") == {"numpy", "pydantic", "torch"}
 
 

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from kdlib.lab.specs import Policy
 from kdlib.methods import METHODS, Definition, KDOptions, Term
 from kdlib.models import MODELS, create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint, own_checkpoint
 from kdlib.notebook import open_study
-from kdlib.specs import Policy
-from kdlib.studies import Arm, Contrast, OwnTeacher, Setting, Study, by_label
+from kdlib.study.arms import Arm, Contrast, OwnTeacher, by_label
+from kdlib.study.setting import Setting, Study
 
 pytestmark = pytest.mark.usefixtures("isolated")
 

@@ -135,13 +135,13 @@ class Definition:
     needs_teacher: whether it learns from a teacher. taught_by: the methods whose runs train the teacher's head, if the
     teacher needs one. trains_student: False trains only a head on the teacher's own frozen backbone.
     views: the numbers of views per image that a policy may make (None: any). spread: what the method makes of each view
-    of the policy, see kdlib.views.spread. mixes: whether views that mix two images make sense. logits_only: whether the
-    teacher's logits are all that the loss reads of it, so that stored ones will do.
+    of the policy, see kdlib.views.orientations. mixes: whether views that mix two images make sense. logits_only:
+    whether the teacher's logits are all that the loss reads of it, so that stored ones will do.
     pairs_stages: whether teacher and student must have equally many stages.
     head: (backbone, options) -> a module from its Output to a tensor, needed only in training.
     memory: (student, teacher, labels of the training images, options) -> a module that is trained with the student and
     needed only in training.
-    revision: raised when a change alters what this method alone does in training, see `kdlib.specs.RunSpec`.
+    revision: raised when a change alters what this method alone does in training, see `kdlib.lab.specs.RunSpec`.
     """
 
     loss: Callable[[Batch, Record], Loss]

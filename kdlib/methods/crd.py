@@ -4,11 +4,11 @@ import math
 from functools import cached_property
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib import distributed
 from kdlib.methods.base import Batch, Definition, Loss, Term
 from kdlib.methods.kd import KDOptions, labels_and_kd
 from kdlib.methods.numerics import widened
@@ -86,7 +86,7 @@ class ContrastiveMemory(nn.Module):
             crd_scores(others, self.student_bank, columns),
         )
         if self.training:
-            first = images * distributed.gather(torch.stack([s.detach().mean() for s in scores])[None]).mean(0)
+            first = images * gather(torch.stack([s.detach().mean() for s in scores])[None]).mean(0)
             self.scales.copy_(torch.where(self.scales > 0, self.scales, first))
             self.pending.append((columns[::views, 0], own.detach()[::views], others.detach()[::views]))
         return sum(crd_loss(s, z, images) for s, z in zip(scores, self.scales, strict=True))
@@ -118,7 +118,7 @@ class ContrastiveMemory(nn.Module):
         Called after the optimiser's step, because the gradient still needs the rows as they were scored.
         """
         for part in self.pending:
-            index, *embeddings = (distributed.gather(rows) for rows in part)
+            index, *embeddings = (gather(rows) for rows in part)
             for bank, embedding in zip((self.student_bank, self.teacher_bank), embeddings, strict=True):
                 moved = self.MOMENTUM * bank[index] + (1 - self.MOMENTUM) * embedding
                 bank[index] = F.normalize(moved)
@@ -163,3 +163,12 @@ CRD = Definition(
     formula=r"\mathrm{CE} + \gamma\, (\mathrm{NCE}_{s \to t} + \mathrm{NCE}_{t \to s})",
     memory=memory,
 )
+
+
+def gather(rows: Tensor) -> Tensor:
+    """The rows of all processes, [world * n, ...], in the order of their ranks; no gradient flows through it."""
+    if not dist.is_initialized():
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)

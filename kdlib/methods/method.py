@@ -20,10 +20,10 @@ from kdlib.methods.kd import KD
 from kdlib.methods.spkd import SPKD
 from kdlib.methods.sskd import SSKD, SSKD_TEACHER
 from kdlib.models import Backbone, Output
-from kdlib.networks import Network
+from kdlib.models.network import Network
 from kdlib.records import Record
+from kdlib.views.orientations import spread
 from kdlib.views.policies import POLICIES, ViewPolicy, create_policy
-from kdlib.views.spread import spread
 
 #: Method name -> its definition.
 METHODS: dict[str, Definition] = {

@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlib.cache import replacing
+from kdlib.files import replacing
 from kdlib.models import Backbone, create_model
 
 _RELEASES = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/resnet"

@@ -56,8 +56,8 @@ class ViewPolicy:
 
     roles: uniforms per image of each role. crops: (source image, role of its crop, draws) -> its crops; after: what is
     done to the crops of all sources, where anything is; kept: for a policy that mixes images, (draws, height, width) ->
-    the share of each view's pixels that are the image's own; spread: see `kdlib.views.spread`; by_batch: whether what
-    an image undergoes depends on the others of its batch.
+    the share of each view's pixels that are the image's own; spread: see `kdlib.views.orientations`; by_batch: whether
+    what an image undergoes depends on the others of its batch.
     """
 
     name: str

@@ -10,7 +10,7 @@ import pytest
 from kdlib.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
-LOSSES, JDA, STATS = "tests/methods/test_losses.py", "tests/views/test_jda.py", "tests/test_stats.py"
+LOSSES, JDA, STATS = "tests/methods/test_losses.py", "tests/views/test_jda.py", "tests/study/test_stats.py"
 
 # A piece of a formula that no other has -> the test that compares kdlib with a slow version of it.
 TESTED = {
@@ -27,12 +27,12 @@ TESTED = {
     r"T^2\,\tfrac12\Big[": f"{LOSSES}::test_ccd_is_the_slow_sum",
     r"w_0 \mathrm{CE}_x": "tests/methods/test_logits.py::test_four_terms_are_those_of_each_view",
     r"L_{\mathrm{HSAKD}}": "tests/methods/test_rotations.py::test_hsakd_terms",
-    r"\mathrm{ECE} =": f"{STATS}::test_ece_is_the_slow_one",
-    r"\rho_1 \ge": "tests/measures/test_twins.py::test_near_twins_are_those_of_the_rule",
-    r"b = V\,v\,(3 H W": "tests/test_bank.py::test_its_files_are_what_is_said_of_them_and_are_not_written_to",
-    r"u_r = ": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
-    r"\text{T.stddev} =": "tests/measures/test_spread.py::test_every_number_equals_a_slow_reference",
-    r"x_b = \log_2 b": "tests/studies/test_budget.py::test_the_slope_is_that_of_least_squares",
+    r"\mathrm{ECE} =": "tests/lab/test_metrics.py::test_ece_is_the_slow_one",
+    r"\rho_1 \ge": "tests/lab/measures/test_twins.py::test_near_twins_are_those_of_the_rule",
+    r"b = V\,v\,(3 H W": "tests/lab/test_bank.py::test_its_files_are_what_is_said_of_them_and_are_not_written_to",
+    r"u_r = ": "tests/lab/measures/test_t_stddev.py::test_every_number_equals_a_slow_reference",
+    r"\text{T.stddev} =": "tests/lab/measures/test_t_stddev.py::test_every_number_equals_a_slow_reference",
+    r"x_b = \log_2 b": "tests/chapters/budget/test_budget.py::test_the_slope_is_that_of_least_squares",
     r"\mathrm{KL}_T(s\,\|\,t)": f"{LOSSES}::test_direction_is_from_the_teacher_to_the_student",
 }
 # The formulas of the page of methods are those of the definitions: method -> its test.

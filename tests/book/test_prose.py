@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from kdlib.claims import CLAIMS, CONTRASTS, judge
-from kdlib.findings import TAKEN_HOME, taken_home
+from kdlib.chapters.claims import CLAIMS, CONTRASTS, judge
+from kdlib.chapters.findings import TAKEN_HOME, taken_home
 from kdlib.methods.ccd import CCD_WEIGHTS
-from kdlib.profiles import PROFILES
-from kdlib.stats import MARGIN, PRIMARY_LEVEL
-from kdlib.studies import Setting
+from kdlib.study.profiles import PROFILES
+from kdlib.study.setting import Setting
+from kdlib.study.stats import MARGIN, PRIMARY_LEVEL
 from kdlib.views.policies import JDA_LISTS, POLICIES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdlib.methods import METHODS, Batch, Loss, Method, Step, create_method, method_options, new_head
 from kdlib.models import Output, create_model
-from kdlib.networks import Network
+from kdlib.models.network import Network
 from kdlib.randomness import seeded
 
 IMAGES, CLASSES = 6, 5

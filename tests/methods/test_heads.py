@@ -17,7 +17,7 @@ from kdlib.methods.crd import ContrastiveMemory
 from kdlib.methods.hsakd import AuxiliaryBranches
 from kdlib.methods.sskd import ContrastHead
 from kdlib.models import create_model, model_names
-from kdlib.networks import Network
+from kdlib.models.network import Network
 from kdlib.randomness import seeded
 
 ALPHA = 1e-4

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from kdlib.data import BUNDLED, load_data
-from kdlib.evaluate import with_batch_norm_from
+from kdlib.data.images import BUNDLED, load_data
+from kdlib.lab.evaluate import with_batch_norm_from
 from kdlib.methods import METHODS, Step, check_method, create_method, new_head, policies_of, total
 from kdlib.models import create_model
-from kdlib.networks import Network
+from kdlib.models.network import Network
 from kdlib.randomness import seeded
 from kdlib.views.policies import ViewPolicy, create_policy
 

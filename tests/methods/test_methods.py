@@ -21,7 +21,7 @@ from kdlib.methods import (
 from kdlib.methods.ccd import CCD_WEIGHTS, ccd_loss, ccd_weights
 from kdlib.methods.kd import kl_divergence
 from kdlib.models import create_model
-from kdlib.networks import Network
+from kdlib.models.network import Network
 from kdlib.views.policies import POLICIES, create_policy
 
 IMAGES, CLASSES = 6, 5

@@ -17,7 +17,7 @@ import torchvision
 from torch import nn
 from torchvision import datasets
 
-from kdlib.cost import macs, parameters
+from kdlib.lab.cost import macs, parameters
 from kdlib.models import MODELS, checkpoints, create_model
 from kdlib.models.checkpoints import PUBLIC, contents_hash, download_checkpoint, load_checkpoint
 

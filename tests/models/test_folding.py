@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.cost import macs
+from kdlib.lab.cost import macs
 from kdlib.models import MODELS, Backbone, Output, create_model
 from kdlib.models.base import conv3x3
 from kdlib.models.folding import folded

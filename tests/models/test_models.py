@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from kdlib.cost import macs, parameters
+from kdlib.lab.cost import macs, parameters
 from kdlib.models import MODELS, Output, create_model, model_names
 
 # Published for 100 classes (RepDistiller, HSAKD): parameters; MACs at 32x32 in millions, as printed.

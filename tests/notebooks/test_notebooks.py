@@ -14,8 +14,10 @@ import pytest
 from papermill.cli import papermill as papermill_line
 
 import kdlib
-from kdlib.runs import run_all
-from kdlib.studies import STUDIES, Setting, create_study
+from kdlib.chapters import CHAPTERS
+from kdlib.chapters.registry import create_study
+from kdlib.lab.runs import run_all
+from kdlib.study.setting import Setting
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -69,11 +71,11 @@ def train(path: Path, executor: Executor) -> None:
     run_all(study.specs, "smoke", executor)
 
 
-CHAPTERS = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+EACH = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @pytest.mark.book
-@CHAPTERS
+@EACH
 def test_smoke_lane_every_cell_of_the_chapter_runs(
     notebook: Path, tmp_path: Path, smoke_runs: Path, immediate: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +101,7 @@ def test_smoke_lane_every_cell_of_the_chapter_runs(
 
 
 @pytest.mark.book
-@CHAPTERS
+@EACH
 def test_published_lane_the_tables_follow_from_the_results(notebook: Path, tmp_path: Path) -> None:
     """In place, without data sets, checkpoints or runs of this machine: tables come from results/ alone.
 
@@ -141,7 +143,7 @@ def test_notebook_is_as_make_notebooks_leaves_it(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_prose_names_contrasts_that_are_there(path: Path) -> None:
     """A name that a study lacks would be printed as not measured."""
-    if path.stem in STUDIES:
+    if path.stem in CHAPTERS:
         code = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
         study = create_study(path.stem, Setting.of("reference", device="cpu"))
         for name in re.findall(r"study\.contrast\(\"(.*?)\"\)", code):

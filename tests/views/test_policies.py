@@ -13,9 +13,9 @@ from torch import Tensor
 from kdlib.randomness import uniforms, uniforms_of
 from kdlib.views.crops import crop_flip
 from kdlib.views.jda import JDA_LISTS, jda
+from kdlib.views.orientations import spread
 from kdlib.views.policies import POLICIES, ViewPolicy, create_policy, policy_options, smallest
 from kdlib.views.randaugment import randaugment
-from kdlib.views.spread import spread
 
 RATE = 1e-6  # of false alarms, of each statistical test as a whole
 VIEWS = {

@@ -1,0 +1,155 @@
+"""The benchmark as a whole: what is compared with what, the targets, and what is written for machines and readers."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from kdlib.chapters.benchmark.augmentation import augmentation
+from kdlib.chapters.benchmark.breakdown import breakdown
+from kdlib.chapters.benchmark.compiled import compiled_steps
+from kdlib.chapters.benchmark.drawing import overview
+from kdlib.chapters.benchmark.memory import memory
+from kdlib.chapters.benchmark.parallel import parallel_runs
+from kdlib.chapters.benchmark.rates import Rates, threads
+from kdlib.chapters.benchmark.records import Benchmark, Comparison, Spread
+from kdlib.chapters.benchmark.runs import run_of
+from kdlib.chapters.benchmark.scaling import growths
+from kdlib.chapters.benchmark.steps import small_steps, wide_steps
+from kdlib.data import paths
+from kdlib.files import replacing
+from kdlib.lab.progress import Look
+from kdlib.lab.runs import provenance
+from kdlib.study.tables import digits
+
+THREADS = 2  # of a run that has the machine to itself
+
+#: (name, title, target) and the unit and the arms that are compared, by the measurement that they come from.
+COMPARED: Mapping[str, tuple[tuple, ...]] = {
+    "views": (("views", "JDA views on one core, against PIL", 8.0, "views/s", "kdlib", "PIL"),),
+    "wide": (
+        ("plain", "WRN step, against the plain program", 2.6, "pairs/s", "kdlib", "plain program"),
+        ("bank", "WRN step from a view bank, against the plain program", 4.6, "pairs/s", "view bank", "plain program"),
+        ("bare", "WRN step, against one on fixed tensors", 0.92, "pairs/s", "kdlib", "fixed tensors"),
+        ("floor", "WRN-16-2 alone, against the plain program", None, "pairs/s", "student alone", "plain program"),
+        ("products", "WRN step, against matrix products", 0.78, "GFLOP/s", "whole step", "products"),
+        ("exact", "WRN step, against matrix products, float32", None, "GFLOP/s", "float32 step", "float32 products"),
+    ),
+    "small": (
+        ("stored", "ResNet step from a view bank, against fresh views", 3.0, "pairs/s", "view bank", "kdlib"),
+        ("small floor", "ResNet-8 alone, against the whole step", None, "pairs/s", "student alone", "kdlib"),
+    ),
+    "parallel": (
+        ("parallel", "two ResNet runs side by side, against in turn", 1.2, "pairs/s", "side by side", "in turn"),
+        ("threads", "ResNet run with two threads, against one", None, "pairs/s", "in turn", "one thread"),
+        ("beside", "two ResNet runs side by side, against one alone", None, "pairs/s", "side by side", "one thread"),
+    ),
+    "compiled": (("compiled", "WRN-16-2 alone, compiled", None, "pairs/s", "compiled", "not compiled"),),
+    "memory": (("memory", "memory of a WRN run above import", 1.5, "GB", "most"),),
+}
+LOWER = ("memory",)  # is better
+
+
+#: Part of the benchmark -> how it is called, and its weight in the progress: seconds, estimated and not measured.
+PARTS: Mapping[str, tuple[str, float]] = {
+    "views": ("JDA views on one core", 10.0),
+    "growths": ("cost against work", 300.0),
+    "wide": ("steps of a WRN", 400.0),
+    "small": ("steps of a ResNet", 60.0),
+    "compiled": ("compiled steps", 40.0),
+    "shares": ("where the time goes", 40.0),
+    "parallel": ("two runs side by side", 200.0),
+    "memory": ("memory of a run", 30.0),
+}
+
+
+def measure(rounds: int, compiled: bool = False, look: Look = lambda finished, shares: None) -> Benchmark:
+    """Everything, measured now, in some minutes. rounds: of each comparison, after one that is not counted.
+
+    compiled: also what torch.compile makes of a step, which takes half a minute more. look: is told which of `PARTS`
+    are finished, and the share of the one that is measured.
+    """
+    ways = {
+        "views": (1, partial(augmentation, rounds)),
+        "growths": (1, partial(growths, rounds)),
+        "wide": (THREADS, partial(wide_steps, rounds)),
+        "small": (THREADS, partial(small_steps, rounds)),
+        **({"compiled": (THREADS, partial(compiled_steps, rounds))} if compiled else {}),
+        "shares": (THREADS, lambda tell: breakdown()),
+        "parallel": (THREADS, partial(parallel_runs, rounds)),
+        "memory": (THREADS, lambda tell: memory()),
+    }
+    measured: dict[str, Any] = {}
+    for part, (count, way) in ways.items():
+        look(tuple(measured), {part: 0.0})
+        with threads(count):
+            measured[part] = way(lambda share, part=part: look(tuple(measured), {part: share}))
+    run = run_of("wrn")
+    facts = provenance(run, None) | {"precision": run.machine.precision, "data": run.data}
+    grown, shares = measured.pop("growths"), measured.pop("shares")
+    return Benchmark(
+        rounds=rounds, threads=THREADS, comparisons=compared(measured), growths=grown, shares=shares, provenance=facts
+    )
+
+
+def compared(measured: Mapping[str, Rates]) -> list[Comparison]:
+    """The comparisons of which all arms were measured."""
+    return [
+        Comparison.of(name, title, unit, {arm: rates[arm] for arm in arms}, target=target, higher=name not in LOWER)
+        for kind, rates in measured.items()
+        for name, title, target, unit, *arms in COMPARED[kind]
+        if set(arms) <= set(rates)
+    ]
+
+
+def write(found: Benchmark, path: Path) -> None:
+    """The measurements as JSON, and beside it the figure, as PNG."""
+    with replacing(path) as temporary:
+        temporary.write_text(found.model_dump_json(indent=1) + "\n")
+    with replacing(path.with_suffix(".png")) as temporary:
+        overview(found).savefig(temporary, format="png")
+
+
+def read(path: Path) -> Benchmark:
+    """A stored benchmark. Raises ValueError if the file is none."""
+    try:
+        return Benchmark.model_validate_json(path.read_text())
+    except ValidationError as error:
+        raise ValueError(f"{path} holds no benchmark; `python -m kdlib bench` writes one") from error
+
+
+def published() -> Benchmark | None:
+    """The one whose numbers the book shows, or None where there is none."""
+    path = paths.results_root() / "benchmark" / "benchmark.json"
+    return read(path) if path.exists() else None
+
+
+def chosen(file: str) -> Benchmark | None:
+    """The published one for "auto", else the one in a file. Raises ValueError if there is no such file."""
+    if file == "auto":
+        return published()
+    if not Path(file).is_file():
+        raise ValueError(f"file = {file!r} does not exist; allowed are auto, and what `python -m kdlib bench` wrote")
+    return read(Path(file))
+
+
+def table(found: Benchmark | None, targets: bool = True) -> pd.DataFrame:
+    """One row per comparison that has a target (or that has none): the median with its quartiles, and the rates."""
+    rows = {}
+    for c in (c for c in (found.comparisons if found else ()) if (c.target is not None) == targets):
+        rows[c.title] = {"measured": in_words(c.value)}
+        if targets:
+            aim = "at least" if c.higher else "at most"
+            rows[c.title] |= {"target": f"{aim} {c.target:g}", "met": "yes" if c.met else "no"}
+        rates = [f"{arm} {digits(Spread.of(values).median)}" for arm, values in c.rates.items()]
+        rows[c.title]["medians"] = f"{', '.join(rates)} {c.unit}"
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def in_words(value: Spread) -> str:
+    """A median with its quartiles, if there was more than one round."""
+    spread = f" ({value.first_quartile:.2f} to {value.third_quartile:.2f})"
+    return f"{value.median:.2f}" + (spread if value.first_quartile < value.third_quartile else "")

@@ -1,0 +1,243 @@
+"""What each chapter found, in one or two sentences that are computed from its runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from kdlib.chapters.ccd_versus_hsakd import LONGER
+from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
+from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
+from kdlib.chapters.registry import create_study
+from kdlib.lab.forecasts import run_cost
+from kdlib.lab.store import Store
+from kdlib.study.arms import Contrast
+from kdlib.study.floors import NO_TEACHER
+from kdlib.study.judging import demonstration, teacher_in_words
+from kdlib.study.our_teacher import GAIN
+from kdlib.study.rates import SLOWLY
+from kdlib.study.setting import Setting, Study
+from kdlib.study.stats import Interval
+from kdlib.study.tables import above_floor, contrast_interval, joined, runs_frame, untrained
+
+OPEN = "is not measured at this profile"
+HSAKD = "HSAKD, frozen teacher"
+
+
+class Found:
+    """The differences of a study, for the sentences."""
+
+    def __init__(self, study: Study, frame: pd.DataFrame):
+        self.study, self.frame = study, frame
+
+    def __call__(self, arm: str, than: str) -> Interval | None:
+        """The paired 95 % interval of two arms; None if it is not shown (see `Interval.shown`), or one is not there."""
+        if not {arm, than} <= set(self.study.arms):
+            return None
+        return self._shown(Contrast.of("", arm, than))
+
+    def contrast(self, name: str, strictly: bool = False) -> Interval | None:
+        """The interval of a contrast of the study, at its level, or strictly: at that of primary ones."""
+        found = self.study.contrast(name)
+        return self._shown(replace(found, primary=found.primary or strictly)) if found else None
+
+    def untrained(self, *arms: str) -> dict[str, Interval]:
+        """Those of the arms that are below their floor."""
+        below = untrained(above_floor(self.study, self.frame, arms))
+        return {arm: interval for arm, interval in below.items() if interval.shown}
+
+    def _shown(self, contrast: Contrast) -> Interval | None:
+        interval = contrast_interval(contrast, self.frame)
+        return interval if interval.shown else None
+
+
+def points(interval: Interval) -> str:
+    """ "+2.78 points [+1.89, +3.67]" """
+    return f"{interval.mean:+.2f} points [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def direction(interval: Interval, more: str, less: str, neither: str) -> str:
+    """One of three texts: the interval lies above zero, below it, or holds it."""
+    return more if interval.low > 0 else less if interval.high < 0 else neither
+
+
+def finding(study: Study, frame: pd.DataFrame) -> str:
+    """What a chapter found, in Markdown. Where no verdicts are given its first differences stand there, and no words.
+
+    Intervals are those of paired differences over seeds: of primary contrasts at their own level, else at 95 %.
+    """
+    if not study.setting.verdicts:
+        return demonstration(study, frame)
+    return FINDINGS[study.name](Found(study, frame)) or f"The question of this chapter {OPEN}."
+
+
+def tour(found: Found) -> str:
+    """Distillation, and augmentation on top."""
+    taught, more = found("distilled", NO_TEACHER), found("distilled, augmented", "distilled")
+    if not taught or not more:
+        return ""
+    return f"Learning from the teacher too changes top-1 by {points(taught)}, augmented views on top by {points(more)}."
+
+
+def blind_teacher(found: Found) -> str:
+    """Whom JDA helps: students of the public teacher, of ours, or both."""
+    gain = found.contrast("a1")
+    if not gain:
+        return ""
+    teacher, ours = teacher_in_words(found.study), found.contrast(GAIN)
+    helps = direction(gain, "helps", "harms", "neither helps nor harms, as far as can be told,")
+    if not ours:
+        return f"**JDA {helps} with {teacher}**: {points(gain)} against two plain crops." + _turns(found)
+    both = (gain.low > 0) == (ours.low > 0)
+    head = f"**JDA {helps} with {teacher}{' and' if both else ', not'} with ours**"
+    apart = f"{points(gain)} against two plain crops with the one, {points(ours)} with the others"
+    return f"{head}: {apart}.{_turns(found)}"
+
+
+def _turns(found: Found) -> str:
+    below = found.untrained("rot4").get("rot4")
+    if not below:
+        return ""
+    return (
+        f" Students of four quarter turns did not train at this budget: {points(below)} against the same student "
+        "without a teacher. JDA against rotation is therefore not tested here."
+    )
+
+
+def augmented_teacher(found: Found) -> str:
+    """What JDA does to a teacher and to its students, and whose students are best."""
+    teacher, students = found.contrast("b1"), found.contrast("b2")
+    if not teacher or not students:
+        return ""
+    better = direction(teacher, "a better teacher", "a worse teacher", "no teacher that is shown better")
+    taught = direction(students, "better students", "worse students", "students that are neither better nor worse")
+    text = (
+        f"**JDA makes {better}, and {taught}**: {points(teacher)} for the teacher, {points(students)} for its students."
+    )
+    ahead = found("KD + weak2, plain teacher", "KD + weak2, public teacher")
+    if not ahead:
+        return text
+    own = direction(ahead, "far better than", "worse than", "not told apart from")
+    return f"{text} Students of our plain teacher are {own} those of {teacher_in_words(found.study)}: {points(ahead)}."
+
+
+def proportion(found: Found) -> str:
+    """The published p against none and against all."""
+    none, always = found.contrast("c1"), found.contrast("c2")
+    if not none or not always:
+        return ""
+    inside = none.low > 0 and always.low > 0
+    head = "**Some augmentation is better than none and than all**" if inside else "**No inner optimum is shown**"
+    return f"{head}: p = 0.3 against none {points(none)}, against p = 1 {points(always)}."
+
+
+def few_shot(found: Found) -> str:
+    """The gain at the named fraction, and at equal epochs."""
+    gain, share = found.contrast("d"), percent(found.study.setting.profile.few_shot_fraction)
+    if not gain:
+        return ""
+    helps = direction(gain, "helps", "harms", "is not shown to help")
+    text = f"**JDA {helps} where images are few**: {points(gain)} against two plain crops at {share} of the images."
+    fewest = next((label for label in found.study.arms if label.endswith(f"{EQUAL_EPOCHS}: JDA")), None)
+    epochs = found(fewest, fewest.replace("JDA", "weak2")) if fewest else None
+    if not epochs:
+        return text
+    does = direction(epochs, "still helps", "harms", "brings nothing that can be told from zero")
+    return f"{text} In the few steps that equal epochs leave it {does}: {points(epochs)} at {fewest.split(',')[0]}."
+
+
+def compatibility(found: Found) -> str:
+    """The mean gain that was to decide, and the mean without the method that did not train."""
+    mean, unturned = found.contrast("e"), found.contrast("e without turned views", strictly=True)
+    if not mean:
+        return ""
+    below = found.untrained(*found.study.contrast("e").weights)
+    if not below or not unturned:
+        return f"**What JDA adds to other methods**: {points(mean)} on average."
+    adds = direction(unturned, "helps", "harms", "is not shown to help")
+    return (
+        f"**JDA {adds} the methods that trained**: {points(unturned)} on average. The mean that was to decide, "
+        f"{points(mean)}, rests on {joined(below)}, which did not train at this budget (below the same student "
+        "without a teacher)."
+    )
+
+
+def cosine_confidence(found: Found) -> str:
+    """Whether the extra weight helps, and whether the cosine does."""
+    ccd, mean, one = (WEIGHT_NAMES[name] for name in ("cosine", "mean", "one"))
+    extra, cosine, rival = found(mean, one), found(ccd, mean), found("DKD + JDA", ccd)
+    if not extra or not cosine:
+        return ""
+    weight = f"The extra weight {direction(extra, 'helps', 'harms', 'is not shown to help')}"
+    also = "and so does the cosine" if extra.low > 0 else "the cosine does"
+    does = direction(cosine, also, "the cosine does not", "the cosine does not")
+    text = (
+        f"**{weight}; {does}**: one constant weight of the same total brings {points(extra)}, CCD against it "
+        f"{points(cosine)}."
+    )
+    if not rival:
+        return text
+    ahead = direction(rival, "ahead of", "behind", "not told apart from")
+    return f"{text} DKD on the same views, which needs no more storage, is {ahead} CCD: {points(rival)}."
+
+
+def ccd_versus_hsakd(found: Found) -> str:
+    """What HSAKD did, before anything is said of CCD."""
+    lead = found.contrast("f")
+    if not lead:
+        return ""
+    ccd, hsakd = (run_cost(found.study.specs(arm)[0]).training_bytes / 1e6 for arm in ("CCD", HSAKD))
+    storage = f"In training CCD keeps {ccd:.2f} MB, HSAKD {hsakd:.2f} MB."
+    below = found.untrained(HSAKD).get(HSAKD)
+    if below:
+        return (
+            f"**HSAKD did not train here**: {points(below)} against the same student without a teacher. So this says "
+            f"nothing about CCD, which is ahead of it by {points(lead)}. {storage}"
+        )
+    is_ahead = direction(lead, "is ahead of HSAKD", "is behind HSAKD", "and HSAKD are not told apart")
+    return f"**CCD {is_ahead}**: {points(lead)}. {storage}{_elsewhere(found)}"
+
+
+def _elsewhere(found: Found) -> str:
+    others = {words: found(f"CCD, {words}", f"{HSAKD}, {words}") for words in (SLOWLY, LONGER)}
+    return "".join(f" At {words}: {points(interval)}." for words, interval in others.items() if interval)
+
+
+def another_student(found: Found) -> str:
+    """Whether the gain depends on the student."""
+    pairs = [contrast for contrast in found.study.contrasts if contrast.name.startswith("interaction")]
+    shown = {contrast.text: interval for contrast in pairs if (interval := found.contrast(contrast.name))}
+    return "; ".join(f"{text}: {points(interval)}" for text, interval in shown.items()) + "." if shown else ""
+
+
+def view_bank(found: Found) -> str:
+    """Stored views against fresh ones."""
+    arms = [label for label in found.study.arms if label.startswith("V = ")]
+    shown = {arm: interval for arm in arms if (interval := found(arm, "fresh views"))}
+    if not shown:
+        return ""
+    lines = [f"{arm} {points(interval)}" for arm, interval in shown.items()]
+    return f"Students of V stored sets of views against students of fresh ones: {'; '.join(lines)}."
+
+
+#: Chapter -> its sentences. The others compare nothing.
+FINDINGS: Mapping[str, Callable[[Found], str]] = {
+    "00_tour": tour,
+    "03_blind_teacher": blind_teacher,
+    "04_augmented_teacher": augmented_teacher,
+    "05_proportion": proportion,
+    "06_few_shot": few_shot,
+    "07_compatibility": compatibility,
+    "08_cosine_confidence": cosine_confidence,
+    "09_ccd_versus_hsakd": ccd_versus_hsakd,
+    "14_view_bank": view_bank,
+    "17_another_student": another_student,
+}
+#: The chapters whose findings a reader should take home.
+TAKEN_HOME = ("03_blind_teacher", "08_cosine_confidence", "09_ccd_versus_hsakd")
+
+
+def taken_home(store: Store, setting: Setting) -> str:
+    """The sentences that a reader should take home at a setting, as a numbered list in Markdown."""
+    studies = [create_study(name, setting) for name in TAKEN_HOME]
+    return "\n".join(f"{i}. {finding(study, runs_frame(study, store))}" for i, study in enumerate(studies, 1))

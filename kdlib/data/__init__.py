@@ -1,0 +1,1 @@
+"""Images: what is learned from, and where it lies."""

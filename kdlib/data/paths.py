@@ -1,0 +1,47 @@
+"""Where data, checkpoints, results and runs live. Environment variables override; nothing is created here."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLED = ROOT / "data" / "fashion_mnist_8k.npz"
+TEACHERS = ROOT / "data" / "teachers"  # runs that come with the project: those whose students learn at profile quick
+
+
+def _folder(variable: str, default: Path) -> Path:
+    return Path(os.environ.get(variable) or default).expanduser().resolve()
+
+
+def data_root() -> Path:
+    """Data sets: $KDLIB_DATA, else data/ of the project."""
+    return _folder("KDLIB_DATA", ROOT / "data")
+
+
+def checkpoint_root() -> Path:
+    """Public teachers: $KDLIB_CHECKPOINTS, else checkpoints/ in the data root of the project."""
+    return _folder("KDLIB_CHECKPOINTS", ROOT / "data" / "checkpoints")
+
+
+def cache_root() -> Path:
+    """Decoded image folders: $KDLIB_CACHE, else data/cache of the project (a data root may be read-only)."""
+    return _folder("KDLIB_CACHE", ROOT / "data" / "cache")
+
+
+def bank_root() -> Path:
+    """View banks: $KDLIB_BANKS, else banks/ in the cache."""
+    return _folder("KDLIB_BANKS", cache_root() / "banks")
+
+
+def answers_root() -> Path | None:
+    """Answers of teachers to fresh views, kept for other runs (see kdlib.lab.answers): $KDLIB_ANSWERS, else nowhere."""
+    return _folder("KDLIB_ANSWERS", ROOT) if os.environ.get("KDLIB_ANSWERS") else None
+
+
+def results_root() -> Path:
+    """Published results, one small JSON file per run: $KDLIB_RESULTS, else results/ of the project."""
+    return _folder("KDLIB_RESULTS", ROOT / "results")
+
+
+def runs_root() -> Path:
+    """Everything this machine has run: $KDLIB_RUNS, else runs/ of the project."""
+    return _folder("KDLIB_RUNS", ROOT / "runs")

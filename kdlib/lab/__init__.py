@@ -1,0 +1,1 @@
+"""How a run is said, made, measured and kept."""

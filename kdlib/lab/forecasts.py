@@ -1,0 +1,104 @@
+"""What a run costs, and how long runs will take: known before any of them runs."""
+
+import json
+from dataclasses import replace
+from functools import cache
+
+from kdlib.data.images import facts
+from kdlib.data.sampling import training_count
+from kdlib.lab.answers import question
+from kdlib.lab.bank import bytes_per_image
+from kdlib.lab.cost import Cost, Extras, arm_cost, method_extras, model_size
+from kdlib.lab.measurements import SpreadSpec, TimingSpec, ViewsSpec
+from kdlib.lab.specs import RunSpec, Spec, teacher_model
+from kdlib.methods import find_method
+
+# The same on every machine: multiply-accumulates per second that one CPU core with bfloat16 sustains in
+# training small networks (measured; in float32 without AVX-512 it was a fifth).
+CORE_MACS_PER_SECOND = 130e9
+# Those that a core could do while it makes a view and goes through the layers of a network, however small (measured on
+# the networks of profile quick in float32: 6,000 views take 2.8 s more than their arithmetic).
+BESIDE = 3.5e6
+
+
+def run_cost(spec: RunSpec) -> Cost:
+    """What a run costs, known before it runs."""
+    steps = training_images(spec) * spec.recipe.views_per_image // spec.recipe.views_per_step
+    return arm_cost(*_networks(spec), spec.recipe.views_per_step, steps, run_extras(spec))
+
+
+def training_images(spec: RunSpec) -> int:
+    """How many images a run trains on."""
+    return _count(facts(spec.data).class_sizes, spec.fraction, spec.pool, spec.validation, spec.part)
+
+
+@cache
+def _count(class_sizes: tuple[int, ...], *rest) -> int:
+    return training_count(class_sizes, *rest)
+
+
+def run_extras(spec: RunSpec) -> Extras:
+    """What the run's method, and its view bank, add to its networks."""
+    options = json.dumps(spec.options, sort_keys=True)  # a dict cannot be a key of a cache
+    extras = _cached_extras(spec.method, options, *_networks(spec), training_images(spec))
+    if spec.bank is None:
+        return extras
+    views, known = spec.view_policy().views, facts(spec.data)
+    images = _count(known.class_sizes, 1.0, spec.pool, spec.validation, spec.part)
+    stored = images * bytes_per_image(spec.bank, views, known.size, len(known.class_sizes))
+    return replace(extras, stored_views=images * spec.bank * views, stored_bytes=stored)
+
+
+def _networks(spec: RunSpec) -> tuple[str, str | None, int, int]:
+    """Student, the teacher beside it, classes, pixels of a side. A head is trained on the teacher: then it is the
+    student, and there is none beside it."""
+    known = facts(spec.data)
+    teacher = spec.teacher_model if find_method(spec.method).trains_student else None
+    return spec.student, teacher, len(known.class_sizes), known.size
+
+
+@cache
+def _cached_extras(method: str, options: str, *rest) -> Extras:
+    return method_extras(method, json.loads(options), *rest)
+
+
+def forecast(specs: list[RunSpec], kept: bool = False) -> float:
+    """Hours of one CPU core that runs need, from their MACs. A view bank counts for each run that reads it.
+
+    kept: teachers' answers are kept, so runs that ask the same ask once (see `kdlib.lab.answers`).
+    """
+    macs, asked = 0, set()
+    for spec in specs:
+        cost, same = run_cost(spec), question(spec) if kept else None
+        macs += cost.run_macs - (cost.teacher_macs * cost.views if same in asked else 0)
+        asked |= {same} - {None}
+    return macs / CORE_MACS_PER_SECOND / 3600
+
+
+def work(spec: Spec) -> float:
+    """Multiply-accumulates that weigh a spec among others: of a run its training, of a measurement what its teacher is
+    asked, or the steps that are timed. A view of a run has `BESIDE` more, which only counts for very small networks."""
+    if isinstance(spec, RunSpec):
+        cost = run_cost(spec)
+        return cost.run_macs + BESIDE * cost.views
+    if isinstance(spec, TimingSpec):
+        return spec.steps * sum(run_cost(run).step_macs for run in spec.runs.values())
+    known = facts(spec.data)
+    macs = model_size(teacher_model(spec.teacher), len(known.class_sizes), known.size)[1]
+    return macs * _asked_views(spec, sum(known.class_sizes))
+
+
+def _asked_views(spec: Spec, images: int) -> int:
+    """How many views a measurement shows to its teacher; images: of the training set."""
+    if isinstance(spec, ViewsSpec):
+        return 6 * spec.images  # of two splits: both views, and another crop
+    if isinstance(spec, SpreadSpec):
+        return 2 * spec.passes * (spec.pool or images)
+    return images // 5  # about as many as there are test images
+
+
+def hours(value: float) -> str:
+    """A duration in words: minutes below two hours, years from five years on."""
+    if value >= 5 * 8766:
+        return f"{value / 8766:,.0f} years"
+    return f"{max(1, round(value * 60))} min" if value < 2 else f"{value:,.0f} h"

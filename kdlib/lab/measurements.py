@@ -1,0 +1,102 @@
+"""Measurements as records, hashed and stored like runs: what a teacher says, and how long a step takes."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from kdlib.lab.specs import Machine, Policy, Public, RunSpec, Spec, Teacher
+from kdlib.records import Whole
+
+
+class MeasurementSpec(Spec):
+    """What all measurements of a teacher have: a data set and the teacher. Nothing is trained."""
+
+    data: str
+    teacher: Teacher
+    machine: Machine
+
+
+class ViewsSpec(MeasurementSpec):
+    """What a teacher says on the original and on the augmented view.
+
+    images: how many images of each split are looked at (a stratified draw by the seed; all if there are fewer). The
+    training images are those that the teacher was trained on.
+    """
+
+    kind: Literal["views"] = "views"
+    policy: Policy
+    images: Whole = Field(ge=1)
+    seed: Whole = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _two_views(self) -> "ViewsSpec":
+        policy = self.policy.create()
+        if policy.views != 2:
+            raise ValueError(f"policy {self.policy.name!r} makes {policy.views} views; this measurement needs 2")
+        if policy.mixes:
+            raise ValueError(f"policy {self.policy.name!r} mixes two images; this measurement needs views of one")
+        return self
+
+
+class ScoresSpec(MeasurementSpec):
+    """How good, and how well calibrated, a teacher is on all test images of a data set."""
+
+    kind: Literal["scores"] = "scores"
+
+
+class SpreadSpec(MeasurementSpec):
+    """T.stddev (Wang et al., NeurIPS 2022): how far a teacher's mean answer varies between draws of images.
+
+    pool: a fixed number of the training images (see kdlib.data.sampling), or null for all; images: of one draw; passes:
+    how often all of them are drawn.
+    """
+
+    kind: Literal["spread"] = "spread"
+    policy: Policy
+    pool: Whole | None = Field(None, ge=1)
+    images: Whole = Field(320, ge=1)
+    passes: Whole = Field(10, ge=1)
+    seed: Whole = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _clean_and_one_other(self) -> "SpreadSpec":
+        """The share of clean views must be the same for all policies."""
+        policy = self.policy.create()
+        if policy.views != 2 or policy.sources[0].ops is not None:
+            raise ValueError(
+                f"policy {policy.name!r} does not make a clean view and one other, which this measurement needs"
+            )
+        return self
+
+
+class TimingSpec(Spec):
+    """How long an optimiser step of each of several runs takes, measured in turn on one machine. Nothing is kept.
+
+    runs: by what they are called; steps: timed steps of each, after a few that are not.
+    """
+
+    kind: Literal["timing"] = "timing"
+    data: str
+    runs: dict[str, RunSpec] = Field(min_length=1)
+    steps: Whole = Field(ge=1)
+    machine: Machine
+
+    @property
+    def taught(self) -> tuple[Spec, ...]:
+        return tuple(self.runs.values())
+
+    @model_validator(mode="after")
+    def _one_machine(self) -> "TimingSpec":
+        for name, run in self.runs.items():
+            if (run.data, run.machine) != (self.data, self.machine):
+                raise ValueError(f"runs: {name!r} is of another data set or machine; all must have those of the timing")
+        return self
+
+
+def seen_ids(teacher: RunSpec | Public, labels: Tensor) -> Tensor:
+    """Ascending int64 ids among the training images, whose labels are int64 [N]; a public teacher saw all of them."""
+    if isinstance(teacher, Public):
+        return torch.arange(len(labels))
+    return teacher.training_ids(labels)

@@ -1,0 +1,37 @@
+"""What the store holds: the result of a run or of a measurement."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from kdlib.lab.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
+from kdlib.lab.specs import RunSpec
+from kdlib.records import Record
+
+AnySpec = Annotated[RunSpec | ViewsSpec | ScoresSpec | SpreadSpec | TimingSpec, Field(discriminator="kind")]
+
+
+class RunResult(Record):
+    """A finished spec: what was measured, with which versions, where and how long.
+
+    metrics: numbers and strings (see kdlib.lab.train and kdlib.lab.measures); evaluations: one record per evaluation of
+    the test set, the last is the headline; bits: SHA-256 over weights and metrics, equal when a run is repeated.
+    """
+
+    spec: AnySpec
+    key: str
+    profile: str
+    fingerprint: str
+    metrics: dict[str, Any]
+    evaluations: list[dict[str, float]] = []
+    bits: str
+    provenance: dict[str, Any]
+
+
+def of_one_precision(used: Mapping[int, Iterable[str]]) -> list[int]:
+    """The seeds whose runs have one precision, that of most seeds; used: seed -> the precisions of its runs."""
+    kinds = {seed: tuple(sorted(set(precisions))) for seed, precisions in used.items()}
+    pure = [precisions for precisions in kinds.values() if len(precisions) < 2]
+    most = max(sorted(set(pure)), key=pure.count, default=None)
+    return [seed for seed, precisions in kinds.items() if precisions == most]

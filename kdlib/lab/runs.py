@@ -1,0 +1,256 @@
+"""Executing specs: one after another, in parallel, on a cluster. The unit of parallelism is one run."""
+
+import datetime
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock, Timeout
+
+from kdlib.data import paths
+from kdlib.lab import distributed, machine
+from kdlib.lab.forecasts import work
+from kdlib.lab.measurements import TimingSpec
+from kdlib.lab.measures import measure
+from kdlib.lab.progress import Look, Progress, noted, noting
+from kdlib.lab.results import RunResult
+from kdlib.lab.specs import RunSpec, Spec
+from kdlib.lab.store import Store
+from kdlib.lab.task import check_views
+from kdlib.lab.train import train
+from kdlib.methods import find_method
+from kdlib.models.network import Network
+
+Report = Callable[[int, int, RunResult], None]  #: runs done, runs in all, the newest result
+LOOKED = 0.5  # seconds between two looks at the runs in flight
+LITTLE = 1e11  # multiply-accumulates: about as long as it takes to start a process
+
+
+def needed(specs: Iterable[Spec]) -> list[Spec]:
+    """The specs and the runs of their teachers, each once, teachers before students."""
+    ordered: dict[str, Spec] = {}
+    for spec in specs:
+        ordered |= {s.key: s for s in needed(spec.prerequisites)}
+        ordered[spec.key] = spec
+    return list(ordered.values())
+
+
+def missing(specs: Iterable[Spec], store: Store) -> list[Spec]:
+    """What must run before every spec has a result, teachers first.
+
+    A published teacher whose weights a run needs is trained again, since results/ holds no weights; what has all that
+    is needed of it asks for nothing below it.
+    """
+    todo: dict[str, Spec] = {}
+
+    def visit(spec: Spec, weights: bool) -> None:
+        there = store.get(spec) is not None
+        if spec.key in todo or there and not (weights and store.weights(spec) is None):
+            return
+        for run in spec.prerequisites:
+            visit(run, weights=True)
+        todo[spec.key] = spec
+
+    for spec in specs:
+        visit(spec, weights=False)
+    return list(todo.values())
+
+
+def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunResult:
+    """Runs one spec to its end in this process, or on from its checkpoint, and stores the result.
+
+    A second process asked for the same spec waits and then reads what the first one stored. Under torchrun the first
+    process decides for all; it raises BlockingIOError instead of waiting, since the others would wait with it.
+    """
+    store = Store(profile)
+    with distributed.process_group(spec.machine.device), claimed(spec, store):
+        if distributed.agreed(complete(spec, store)):
+            return store.get(spec)
+        machine.prepare(spec.machine.threads)
+        teachers = [load_teacher(taught, store) for taught in spec.taught]
+        if isinstance(spec, RunSpec):
+            with _noted_by_the_first(spec, store) as note:
+                outcome = train(spec, store.folder(spec), *teachers, progress or note)
+        else:
+            outcome = measure(spec, *teachers)
+        if distributed.rank() == 0:
+            facts = provenance(spec, outcome.pop("seconds", None))
+            store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
+        distributed.barrier()
+    return store.get(spec)
+
+
+def _noted_by_the_first(spec: Spec, store: Store) -> AbstractContextManager[Progress | None]:
+    """How far a run is, noted by one of the processes that share it: two would take the note from each other."""
+    return noting(store.note(spec)) if distributed.rank() == 0 else nullcontext()
+
+
+@contextmanager
+def claimed(spec: Spec, store: Store) -> Iterator[None]:
+    """Holds the lock of a spec, in the first of the processes that torchrun launched."""
+    if distributed.rank() > 0:
+        yield
+        return
+    path = store.runs / ".locks" / spec.key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0 if distributed.launched() else -1)
+    except Timeout:
+        raise BlockingIOError(
+            f"run {spec.key} is worked at by another process: wait for it, then start again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def repeat(spec: RunSpec, profile: str) -> str:
+    """The bits of a run that is trained once more in this process; what the store holds of it stays as it is.
+
+    Its teachers are trained first if their weights are not on this machine.
+    """
+    store = Store(profile)
+    for run in needed(spec.prerequisites):
+        execute(run, profile)
+    machine.prepare(spec.machine.threads)
+    with TemporaryDirectory() as folder:
+        return train(spec, Path(folder), load_teacher(spec, store))["bits"]
+
+
+def load_teacher(spec: Spec, store: Store) -> Network | None:
+    """The trained teacher of a spec, with its head if the spec's method needs it."""
+    if spec.teacher is None:
+        return None
+    head = isinstance(spec, RunSpec) and bool(find_method(spec.method).taught_by)
+    return store.network(spec.teacher, spec.machine.precision, head)
+
+
+def complete(spec: Spec, store: Store) -> bool:
+    """Whether this machine holds the result of a spec and, for a run, its weights beside it."""
+    weights = store.weights(spec) if isinstance(spec, RunSpec) else None
+    folder = weights.parent if weights else store.folder(spec)
+    return (folder / "result.json").exists() and (weights is not None or not isinstance(spec, RunSpec))
+
+
+def provenance(spec: Spec, seconds: float | None) -> dict:
+    """Versions, hardware, date, commit and training time: recorded, never part of the bits."""
+    packages = ("torch", "torchvision", "numpy")
+    processes, device = distributed.world(), machine.device_name(spec.machine.device)
+    return {
+        "versions": {p: version(p) for p in packages} | {"python": sys.version.split()[0]},
+        "hardware": f"{processes} x {device}" if processes > 1 else device,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "seconds": None if seconds is None else round(seconds, 1),
+    }
+
+
+def commit() -> str | None:
+    """The project's git commit, or None outside a checkout."""
+    call = ["git", "-C", str(paths.ROOT), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
+
+
+def run_all(
+    specs: Iterable[Spec],
+    profile: str,
+    executor: Executor | None = None,
+    report: Report | None = None,
+    look: Look | None = None,
+) -> list[RunResult]:
+    """Results of all specs, in order; what the store lacks is run, teachers first.
+
+    executor: any concurrent.futures.Executor; by default a pool with one process per `threads` cores (one process on a
+    GPU), or for very little work a thread of this one. Under torchrun all processes work on one run after another.
+    report(done, total, result) is called after each run, look(finished, shares) twice a second (under torchrun after
+    each step). The first failure is raised; finished runs stay stored. Raises ValueError before any work if the views
+    of a run cannot be made.
+    """
+    specs = list(specs)
+    if specs and distributed.launched():
+        _run_together(specs, profile, report, look)
+    elif todo := missing(specs, Store(profile)):
+        if executor is None:  # the runs of another one may be made where the data are, and not here
+            check(todo)
+        pool = executor or default_executor(todo)
+        try:
+            _run(todo, profile, pool, report, look)
+        finally:
+            if executor is None:
+                pool.shutdown(cancel_futures=True)
+    store = Store(profile)
+    return [store.get(spec) for spec in specs]
+
+
+def _run_together(specs: list[Spec], profile: str, report: Report | None, look: Look | None) -> None:
+    """All processes of torchrun work on one spec after another; the first of them says on which."""
+    with distributed.process_group(specs[0].machine.device):
+        todo = distributed.agreed(missing(specs, Store(profile)))
+        check(todo)
+        first, finished = distributed.rank() == 0, []
+        for spec in todo:
+            seen = (lambda step, steps, key=spec.key: look(finished, {key: step / steps})) if look and first else None
+            result = execute(spec, profile, seen)
+            finished.append(spec.key)
+            if report and first:
+                report(len(finished), len(todo), result)
+
+
+def check(specs: Iterable[Spec]) -> None:
+    """Raises ValueError if the views of a run cannot be made of its images: before its teacher has been trained."""
+    for spec in specs:
+        if isinstance(spec, RunSpec):
+            check_views(spec)
+
+
+def default_executor(specs: list[Spec]) -> Executor:
+    """Processes started afresh (spawn): a forked torch may hang, and each needs its own number of threads.
+
+    For very little work on a CPU it is one thread of this process: starting others would take longer than the runs.
+    """
+    if specs[0].machine.device == "cpu" and sum(work(spec) for spec in specs) < LITTLE:
+        return ThreadPoolExecutor(1)
+    threads = min(spec.machine.threads for spec in specs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = 1 if specs[0].machine.device == "cuda" else max(1, cores // threads)
+    return ProcessPoolExecutor(min(workers, len(specs)), mp_context=multiprocessing.get_context("spawn"))
+
+
+def _run(todo: list[Spec], profile: str, pool: Executor, report: Report | None, look: Look | None) -> None:
+    """Hands each spec to the pool once its teachers are there."""
+    waiting, running, finished = {spec.key: spec for spec in todo}, {}, []
+    needs = {spec.key: {run.key for run in spec.prerequisites} for spec in todo}
+    store, notes = Store(profile), {}
+    while waiting or running:
+        lacking = waiting.keys() | running.values()
+        ready = [spec for key, spec in waiting.items() if lacking.isdisjoint(needs[key])]
+        others = [s for s in ready if not isinstance(s, TimingSpec)]
+        for spec in others if others or running else ready[:1]:  # clocks run last, and alone
+            key = spec.key
+            notes[key] = store.note(spec)
+            running[pool.submit(execute, waiting.pop(key), profile)] = key
+        for future in wait(running, timeout=LOOKED if look else None, return_when=FIRST_COMPLETED).done:
+            result = future.result()
+            finished.append(running.pop(future))
+            if report:
+                report(len(finished), len(todo), result)
+        if look:
+            look(finished, shares(notes, finished))
+
+
+def shares(notes: Mapping[str, Path], finished: Collection[str]) -> dict[str, float]:
+    """Key -> the share that is done, of the runs that have noted one and are not finished: a pool works at those."""
+    return {key: noted(note) for key, note in notes.items() if key not in finished and note.exists()}

@@ -1,0 +1,288 @@
+"""What a run is: everything that decides its bits, in one frozen, hashed record."""
+
+import hashlib
+import json
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from kdlib.data.sampling import PARTS, training_ids
+from kdlib.lab.machine import resolve_device, resolve_precision, resolve_threads
+from kdlib.methods import METHODS, check_method, find_method, method_options
+from kdlib.models import create_model
+from kdlib.models.checkpoints import PUBLIC
+from kdlib.models.hollow import hollow
+from kdlib.records import Number, Record, Whole
+from kdlib.views.policies import ViewPolicy, create_policy, policy_options
+
+# Raised when a change alters what training does, so that older results are never mistaken for new ones.
+RECIPE_VERSION = 2
+
+
+class Recipe(Record):
+    """The optimisation schedule: SGD with momentum, a fixed number of student views per step and per image.
+
+    views_per_step: S, student views of one optimiser step, so images per step = S / V; views_per_image: V times the
+    epochs, equal for the arms of a comparison; schedule: "steps" multiplies the learning rate by 0.1 at the milestones
+    (fractions of the run); "one-cycle" warms up linearly for 20 % of the run and then follows a cosine to zero.
+    clip_norm: gradients are scaled down to this norm, if given; micro_batches: a step is computed in so many parts,
+    whose gradients are added up (BatchNorm and the methods see one part at a time).
+    """
+
+    views_per_step: Whole = Field(ge=1)
+    views_per_image: Whole = Field(ge=1)
+    learning_rate: Number = Field(gt=0)
+    weight_decay: Number = Field(ge=0)
+    momentum: Number = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    schedule: Literal["steps", "one-cycle"] = "one-cycle"
+    milestones: tuple[Annotated[Number, Field(gt=0, lt=1)], ...] = ()
+    evaluations: Whole = Field(4, ge=1, le=10)
+    clip_norm: Number | None = Field(None, gt=0)
+    micro_batches: Whole = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        if self.nesterov and not self.momentum:
+            raise ValueError("momentum = 0 does not go with nesterov = true; allowed are 0 < momentum < 1")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones = {list(self.milestones)} must rise from one to the next")
+        return self
+
+
+class Machine(Record):
+    """What equal bits need besides the spec: device kind, precision and threads, resolved before hashing."""
+
+    device: Literal["cpu", "cuda"]
+    precision: Literal["float32", "bfloat16", "float16"]
+    threads: Whole = Field(1, ge=1)
+
+    @classmethod
+    def of(cls, device: str = "auto", threads: int | None = None) -> "Machine":
+        """This machine. device: auto, cpu or cuda; threads: None stands for what `resolve_threads` says."""
+        kind = resolve_device(device)
+        return cls(device=kind, precision=resolve_precision(kind), threads=threads or resolve_threads())
+
+
+class Policy(Record):
+    """A view policy by name, with its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_with_defaults(cls, fields: dict) -> dict:
+        """Defaults are written out, so that the key changes if a default does."""
+        if isinstance(fields, dict) and isinstance(fields.get("name"), str):
+            fields = fields | {"options": policy_options(fields["name"], fields.get("options", {}))}
+        return fields
+
+    def create(self) -> ViewPolicy:
+        """The policy itself."""
+        return create_policy(self.name, **self.options)
+
+    @property
+    def views(self) -> int:
+        """Views per image, before a method spreads them."""
+        return self.create().views
+
+
+class Public(Record):
+    """A public checkpoint as teacher. The hash of its weights is part of every key."""
+
+    checkpoint: str
+    sha256: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            raise ValueError(
+                f"teacher = {fields!r} must be a run or Public(checkpoint=NAME); NAMEs are {', '.join(PUBLIC)}"
+            )
+        name = fields.get("checkpoint")
+        if not isinstance(name, str) or name not in PUBLIC:
+            raise ValueError(f"checkpoint = {name!r} is unknown; allowed are {', '.join(PUBLIC)}")
+        return fields | {"sha256": fields.get("sha256") or PUBLIC[name].identity}
+
+
+class Spec(Record):
+    """A hashed record; `key` names the result in the store."""
+
+    version: int = RECIPE_VERSION
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of SHA-256 over the canonical JSON of all fields."""
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def taught(self) -> "tuple[Spec, ...]":
+        """The specs that name the teachers this one needs: itself."""
+        return (self,)
+
+    @property
+    def prerequisites(self) -> "list[RunSpec]":
+        """The runs whose weights this spec needs."""
+        return [spec.teacher for spec in self.taught if isinstance(spec.teacher, RunSpec)]
+
+    @property
+    def experiment(self) -> str:
+        """The same without the machine, also of the teacher: what is asked, whoever answers it."""
+        return digest(_without_machine(self.model_dump(mode="json")))
+
+
+@cache
+def stages_of(name: str) -> int:
+    """How many stages a network has. Raises ValueError if there is none of that name."""
+    with hollow():
+        return len(create_model(name, num_classes=2).stages)
+
+
+def digest(content: dict | list) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON of `content`."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _without_machine(fields: dict) -> dict:
+    return {k: _without_machine(v) if isinstance(v, dict) else v for k, v in fields.items() if k != "machine"}
+
+
+class RunSpec(Spec):
+    """One training run: a teacher (method "ce") or a student.
+
+    data: name of a data set; part: all of its training images, or a fixed half; pool: a fixed number of those, or null;
+    fraction: few-shot share in (0, 1];
+    validation: measure on the validation split instead of the test set, and keep it out of training; teacher: null, a
+    public checkpoint, or the spec of the run that trains it. bank: the run takes its views, and its teacher's answers,
+    from a bank of so many sets of views per image (see kdlib.lab.bank); null: fresh views in each epoch. exact: float32
+    is asked for, whatever the hardware has. version: RECIPE_VERSION, and the revision of the method on top.
+    """
+
+    kind: Literal["run"] = "run"
+    data: str
+    part: Literal[PARTS] = "all"
+    pool: Whole | None = Field(None, ge=1)
+    fraction: Number = Field(1.0, gt=0, le=1)
+    validation: bool = False
+    student: str
+    teacher: "Teacher | None" = None
+    method: str
+    options: dict[str, Any] = {}
+    policy: Policy
+    recipe: Recipe
+    seed: Whole = Field(ge=0)
+    bank: Whole | None = Field(None, ge=1)
+    exact: bool = False
+    machine: Machine
+
+    @field_validator("student")
+    @classmethod
+    def _known_model(cls, name: str) -> str:
+        try:
+            stages_of(name)
+        except ValueError as error:
+            raise ValueError(f"student: {error}") from None
+        return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_with_defaults(cls, fields: dict) -> dict:
+        """Defaults are written out, so that the key changes if a default does."""
+        if isinstance(fields, dict) and isinstance(fields.get("method"), str):
+            options = method_options(fields["method"], fields.get("options", {}))
+            version = RECIPE_VERSION + find_method(fields["method"]).revision
+            fields = {"version": version} | fields | {"options": options.model_dump()}
+        return fields
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunSpec":
+        views = self.view_policy().views
+        if self.recipe.views_per_step % views:
+            raise ValueError(
+                f"views_per_step = {self.recipe.views_per_step} must be a multiple of the {views} views per image of "
+                f"method {self.method!r} with policy {self.policy.name!r}"
+            )
+        images = self.recipe.views_per_step // views
+        if images % self.recipe.micro_batches:
+            raise ValueError(f"micro_batches = {self.recipe.micro_batches} must divide the {images} images of a step")
+        self._check_bank()
+        if self.exact and self.machine.precision != "float32":
+            raise ValueError(f"machine.precision = {self.machine.precision!r} of an exact run must be 'float32'")
+        definition = find_method(self.method)
+        taught = self.teacher.method if isinstance(self.teacher, RunSpec) else None
+        if definition.taught_by and taught not in definition.taught_by:
+            raise ValueError(
+                f"teacher of method {self.method!r} must be a run of {' or '.join(definition.taught_by)}, "
+                "which trains the head that it needs"
+            )
+        if definition.pairs_stages and stages_of(self.student) != stages_of(self.teacher_model):
+            raise ValueError(
+                f"student = {self.student!r} has {stages_of(self.student)} stages and its teacher "
+                f"{self.teacher_model!r} {stages_of(self.teacher_model)}: method {self.method!r} pairs them one by one"
+            )
+        if not definition.trains_student and self.student != self.teacher_model:
+            raise ValueError(
+                f"student = {self.student!r} must be {self.teacher_model!r}: method {self.method!r} trains a head on "
+                "the teacher's own backbone"
+            )
+        return self
+
+    def _check_bank(self) -> None:
+        if self.bank is None:
+            return
+        if self.teacher is None or not find_method(self.method).logits_only:
+            able = ", ".join(n for n, d in METHODS.items() if d.logits_only)
+            raise ValueError(
+                f"bank = {self.bank} stores the teacher's logits, and method {self.method!r} "
+                f"{'reads more of its teacher' if self.teacher else 'has no teacher'}; allowed are {able}"
+            )
+        if self.policy.create().by_batch or self.policy.create().mixes:
+            raise ValueError(
+                f"bank = {self.bank} needs views of one image each; those of policy {self.policy.name!r} depend on "
+                "other images too"
+            )
+
+    def view_policy(self) -> ViewPolicy:
+        """The views that the student sees: the policy's, spread as the method needs."""
+        return check_method(self.method, self.teacher is not None, self.policy.create())
+
+    def training_ids(self, labels: torch.Tensor) -> torch.Tensor:
+        """Ascending int64 ids of the images that the run trains on, from int64 [N] labels of all training images."""
+        return training_ids(labels, self.seed, self.fraction, self.pool, self.validation, self.part)
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of one optimiser step: S / V."""
+        return self.recipe.views_per_step // self.view_policy().views
+
+    @property
+    def teacher_model(self) -> str | None:
+        """The name of the teacher's network, if there is a teacher."""
+        return None if self.teacher is None else teacher_model(self.teacher)
+
+
+def teacher_model(teacher: "RunSpec | Public") -> str:
+    """The name of a teacher's network."""
+    return PUBLIC[teacher.checkpoint].model if isinstance(teacher, Public) else teacher.student
+
+
+def backbone_source(teacher: "RunSpec | Public") -> "RunSpec | Public":
+    """What made the backbone of a teacher: the teacher itself, or what it stands on if it is a run that trained only a
+    head."""
+    while isinstance(teacher, RunSpec) and not find_method(teacher.method).trains_student:
+        teacher = teacher.teacher
+    return teacher
+
+
+def _teacher_kind(value: Any) -> str:
+    """A run says its method; everything else is read as a public checkpoint, whose errors name what is allowed."""
+    return "run" if isinstance(value, RunSpec) or isinstance(value, dict) and "method" in value else "public"
+
+
+Teacher = Annotated[Annotated[RunSpec, Tag("run")] | Annotated[Public, Tag("public")], Discriminator(_teacher_kind)]
+RunSpec.model_rebuild()

@@ -1,0 +1,146 @@
+"""Where results are found and kept: results/ (published, committed) first, then runs/PROFILE/ (this machine), then
+data/teachers/ (trained teachers that come with the project)."""
+
+import json
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from kdlib.data import paths
+from kdlib.data.images import load_data
+from kdlib.files import replacing
+from kdlib.lab.results import RunResult
+from kdlib.lab.specs import Public, RunSpec, Spec, backbone_source
+from kdlib.methods import new_head
+from kdlib.models import create_model
+from kdlib.models.checkpoints import PUBLIC, load_checkpoint
+from kdlib.models.network import Network
+from kdlib.records import sentence
+
+
+class Store:
+    """Results of one profile. It reads results/, runs/PROFILE/ and data/teachers/; it writes to runs/PROFILE/KEY/.
+
+    Of results/ and data/teachers/ it takes what it is asked for, whichever profile it was made for: a spec says all
+    that a result depends on, and two profiles may share one.
+    """
+
+    def __init__(self, profile: str, results: Path | None = None, runs: Path | None = None):
+        self.profile = profile
+        self.results = results or paths.results_root()
+        self.runs = (runs or paths.runs_root()) / profile
+        self.teachers = paths.TEACHERS
+
+    def folder(self, spec: Spec) -> Path:
+        """runs/PROFILE/KEY: result.json, weights.safetensors, perhaps head.safetensors; checkpoint.pt while it runs."""
+        return self.runs / spec.key
+
+    def note(self, spec: Spec) -> Path:
+        """The file in which a run notes how far it is, see `kdlib.lab.progress`; there only while it runs."""
+        return self.runs / ".progress" / spec.key
+
+    @cached_property
+    def published(self) -> dict[str, RunResult]:
+        """Published results by experiment (see Spec.experiment)."""
+        found = [read_result(path) for path in sorted(self.results.glob("*.json"))]
+        found.sort(key=lambda result: str(result.spec.machine))  # of two machines the same one wins for all arms
+        return {result.spec.experiment: result for result in found}
+
+    @cached_property
+    def bundled(self) -> dict[str, RunResult]:
+        """Results of the teachers that come with the project, by experiment; their weights lie in teachers/KEY/."""
+        found = [read_result(path) for path in sorted(self.teachers.glob("*/result.json"))]
+        return {result.spec.experiment: result for result in found}
+
+    def get(self, spec: Spec) -> RunResult | None:
+        """The result of `spec`, or None. One that is published, or comes with the project, counts whatever machine made
+        it; its spec says which."""
+        if (published := self.published.get(spec.experiment)) is not None:
+            return published
+        path = self.folder(spec) / "result.json"
+        if not path.exists():
+            return self.bundled.get(spec.experiment)
+        result = read_result(path)
+        if result.key != spec.key:
+            raise ValueError(f"result file {path} is that of run {result.key}: it was moved, delete it")
+        return result
+
+    def weights(self, run: RunSpec) -> Path | None:
+        """The file with the weights that a run left on this machine, or that came with the project; None without."""
+        folders = [self.folder(run)]
+        if run.experiment in self.bundled:
+            folders.append(self.teachers / self.bundled[run.experiment].key)
+        files = [folder / "weights.safetensors" for folder in folders]
+        return next((file for file in files if file.exists()), None)
+
+    def results_of_runs(self) -> list[RunResult]:
+        """All finished runs, published, of this machine or of the project; no measurements."""
+        own = (read_result(path) for path in sorted(self.runs.glob("*/result.json")))
+        found = {result.key: result for result in (*own, *self.bundled.values(), *self.published.values())}
+        return [result for result in found.values() if isinstance(result.spec, RunSpec)]
+
+    def put(self, result: RunResult) -> None:
+        """Writes result.json, whole or not at all, and removes the checkpoint that is no longer needed."""
+        folder = self.folder(result.spec)
+        with replacing(folder / "result.json") as temporary:
+            temporary.write_text(result.model_dump_json(indent=1) + "\n")
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def publish(self) -> list[Path]:
+        """Copies every finished result of the profile to results/ (weights stay); the new files."""
+        new = []
+        for source in sorted(self.runs.glob("*/result.json")):
+            target = self.results / f"{read_result(source).key}.json"
+            if not target.exists() or target.read_bytes() != source.read_bytes():
+                with replacing(target) as temporary:
+                    shutil.copyfile(source, temporary)
+                new.append(target)
+        return new
+
+    def network(self, teacher: RunSpec | Public, precision: str, head: bool = False) -> Network:
+        """A trained network: a public checkpoint, or the weights that a run left in the store. In eval mode.
+
+        head: with the head that the run trained. Raises FileNotFoundError if the weights are not on this machine.
+        """
+        if isinstance(teacher, Public):
+            backbone = load_checkpoint(teacher.checkpoint, paths.checkpoint_root())
+            return Network(backbone, *statistics(teacher), precision).eval()
+        path = self.weights(teacher)
+        if path is None:
+            file = self.folder(teacher) / "weights.safetensors"
+            raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {file}; run its study first")
+        backbone = create_model(teacher.student, len(load_data(teacher.data).train.classes))
+        backbone.load_state_dict(load_file(path))
+        extra = new_head(teacher.method, backbone, teacher.options) if head else None
+        if extra is not None:
+            extra.load_state_dict(load_file(path.with_name("head.safetensors")))
+        return Network(backbone, *statistics(teacher), precision, extra).eval()
+
+
+def statistics(teacher: RunSpec | Public) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std with which a teacher normalises its input: those of its checkpoint, or of the data that trained it.
+
+    A run that trained only a head left the network below as it was, its statistics too.
+    """
+    source = backbone_source(teacher)
+    known = PUBLIC[source.checkpoint] if isinstance(source, Public) else load_data(source.data).train
+    return known.mean, known.std
+
+
+def read_result(path: Path) -> RunResult:
+    """A stored result. Raises ValueError if the file is corrupt or does not belong to the spec in it."""
+    try:
+        result = RunResult.model_validate(json.loads(path.read_text()))
+    except ValidationError as error:
+        raise ValueError(
+            f"result file {path} does not fit this program ({sentence(error, RunResult)}): register what it was made "
+            "with first, or, if it is corrupt, delete it and run its study again"
+        ) from error
+    except (ValueError, TypeError) as error:  # not JSON, or not text
+        raise ValueError(f"result file {path} is corrupt: delete it and run its study again") from error
+    if result.key != result.spec.key:
+        raise ValueError(f"result file {path} says key {result.key}, its spec has {result.spec.key}: it was edited")
+    return result

@@ -1,0 +1,170 @@
+"""A spec made concrete, before the first step: the images, the order, the views, the networks."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdlib.data import paths
+from kdlib.data.images import ImageSet, load_data
+from kdlib.data.sampling import Order, validation_ids
+from kdlib.lab import distributed
+from kdlib.lab.bank import Bank, open_bank
+from kdlib.lab.specs import RunSpec
+from kdlib.methods import Method, Step, create_method, find_method
+from kdlib.models import create_model
+from kdlib.models.network import Network
+from kdlib.randomness import draws_of, seeded, stream_seed
+from kdlib.views.policies import ViewPolicy, create_policy, resized
+
+WEAK_VIEW_IMAGES = 5000  # at most: for accuracy on training images and for re-estimating BatchNorm
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run works on."""
+
+    spec: RunSpec
+    train: ImageSet
+    ids: Tensor
+    pixels: Tensor  # all training images, on the device if they fit
+    targets: Tensor  # and their labels
+    images: Tensor  # the test images, or those of the validation split
+    labels: Tensor
+    order: Order
+    policy: ViewPolicy
+    method: Method
+    steps: int
+    bank: Bank | None = None
+    answers: Tensor | None = None  # the teacher's to the fresh views of every step, [steps, B, V, N], if kept
+
+    @classmethod
+    def of(cls, spec: RunSpec, teacher: Network | None, banks: Path | None = None) -> "Task":
+        """Loads the data, makes the student, and opens its view bank in `banks` (by default `paths.bank_root()`), which
+        is made there if it is new. Raises ValueError or FileNotFoundError before any work."""
+        data = load_data(spec.data)
+        ids = spec.training_ids(data.train.labels)
+        steps = len(ids) * spec.recipe.views_per_image // spec.recipe.views_per_step
+        if steps < 1:
+            raise ValueError(
+                f"views_per_image = {spec.recipe.views_per_image} makes no step: {len(ids)} images need at least "
+                f"{math.ceil(spec.recipe.views_per_step / len(ids))}"
+            )
+        if spec.images_per_step % (distributed.world() * spec.recipe.micro_batches):
+            parts = f" in {spec.recipe.micro_batches} parts each" if spec.recipe.micro_batches > 1 else ""
+            raise ValueError(
+                f"views_per_step = {spec.recipe.views_per_step} makes {spec.images_per_step} images per step; "
+                f"{distributed.world()} processes{parts} cannot share them equally"
+            )
+        if teacher is not None and teacher.num_classes != len(data.train.classes):
+            raise ValueError(
+                f"teacher has {teacher.num_classes} classes, data {spec.data!r} has {len(data.train.classes)}"
+            )
+        method = create(spec, teacher, data.train, ids).to(spec.machine.device)
+        policy = cropped_for(data.train, spec.view_policy())
+        order = Order(tuple(ids.tolist()), len(data.train), spec.images_per_step, spec.seed)
+        held = validation_ids(data.train.labels) if spec.validation else None
+        images, labels = (
+            (data.test.evaluated, data.test.labels)
+            if held is None
+            else (data.train.evaluated[held], data.train.labels[held])
+        )
+        pixels, targets = resident(data.train.images, spec.machine.device), data.train.labels.to(spec.machine.device)
+        bank = spec.bank and open_bank(spec, method.teacher, data.train, policy, banks or paths.bank_root())
+        return cls(spec, data.train, ids, pixels, targets, images, labels, order, policy, method, steps, bank)
+
+    def draws(self, roles: dict, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
+        """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
+        return draws_of(self.spec.seed, roles, epochs, ids, len(self.train))
+
+    def batch(self, step: int) -> Step:
+        """The input of optimiser step 0, 1, 2, ...: this process's share of it."""
+        ids, epochs = self.order.at(step)
+        first = epochs[0].item() + 1
+        ids, epochs = (part[distributed.rank() :: distributed.world()] for part in (ids, epochs))
+        device = self.targets.device
+        seen = self._stored(ids, epochs) if self.bank else self._fresh(ids, epochs)
+        if self.answers is not None:
+            seen["answers"] = self.answers[step].to(device, non_blocking=True)
+        return Step(
+            labels=self.targets[ids.to(device)],
+            keys=self.draws({"method": 1}, ids, epochs)["method"].squeeze(1).to(device),
+            index=torch.searchsorted(self.ids, ids.contiguous()),
+            seed=stream_seed(self.spec.seed, f"method step of process {distributed.rank()}", step),
+            epoch=first,
+            epochs=self.epochs,
+            **seen,
+        )
+
+    def _stored(self, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
+        """The fields of a step that come from the view bank."""
+        views, answers = (part.to(self.targets.device, non_blocking=True) for part in self.bank.at(ids, epochs))
+        return {"views": views, "answers": answers}
+
+    def _fresh(self, ids: Tensor, epochs: Tensor) -> dict[str, Tensor | None]:
+        """The same fields, and those of mixed images, with views that are made now."""
+        draws, device, partners = self.draws(self.policy.roles, ids, epochs), self.targets.device, None
+        if self.policy.mixes:
+            partners = self.ids[(draws["partner"].squeeze(1) * len(self.ids)).long()]
+        views = self.policy(self.raw(ids), draws, None if partners is None else self.raw(partners))
+        shares = self.policy.shares(draws, *views.shape[-2:])
+        return {
+            "views": views,
+            "shares": None if shares is None else shares.to(device),
+            "partners": None if partners is None else self.targets[partners.to(device)],
+        }
+
+    def raw(self, ids: Tensor) -> Tensor:
+        """Training images uint8 [B, 3, H, W] on the device; ids int64 [B] on the CPU."""
+        return self.pixels[ids.to(self.pixels.device)].to(self.targets.device, non_blocking=True)
+
+    @property
+    def epochs(self) -> float:
+        """How often the run sees each image."""
+        return self.spec.recipe.views_per_image / self.policy.views
+
+    @property
+    def distinct_views(self) -> int:
+        """How many different views of each image the run sees; a bank's come again and again."""
+        epochs = self.epochs if self.spec.bank is None else min(self.epochs, self.spec.bank)
+        return round(epochs * self.policy.distinct)
+
+    def weak_views(self) -> tuple[Tensor, Tensor]:
+        """One crop and flip of up to WEAK_VIEW_IMAGES training images, with labels."""
+        ids = self.ids[:: math.ceil(len(self.ids) / WEAK_VIEW_IMAGES)]
+        plain = cropped_for(self.train, create_policy("weak1"))
+        draws = self.draws(plain.roles, ids, torch.full_like(ids, -1))  # an epoch that training never reaches
+        return plain(self.train.images[ids], draws)[:, 0], self.train.labels[ids]
+
+
+def check_views(spec: RunSpec) -> None:
+    """Makes the views of one image. Raises ValueError if the run's views cannot be made of the images of its data."""
+    images, one = load_data(spec.data).train, torch.zeros(1, dtype=torch.int64)
+    policy, raw = cropped_for(images, spec.view_policy()), images.images[one]
+    policy(raw, draws_of(spec.seed, policy.roles, one, one, len(images)), raw if policy.mixes else None)
+
+
+def cropped_for(images: ImageSet, policy: ViewPolicy) -> ViewPolicy:
+    """The policy with the crops that a data set asks for: padded, or random resized ones."""
+    return policy if images.view_size is None else resized(policy, images.view_size)
+
+
+def resident(images: Tensor, device: str) -> Tensor:
+    """All images on the device, or as they are (memory-mapped) where they would fill half of a GPU's memory."""
+    if device == "cuda" and images.nbytes > torch.cuda.get_device_properties(0).total_memory / 2:
+        return images
+    return images.to(device)
+
+
+def create(spec: RunSpec, teacher: Network | None, images: ImageSet, ids: Tensor) -> Method:
+    """The spec's method around a fresh student, or, if it trains only a head, around the teacher."""
+    student = teacher
+    if find_method(spec.method).trains_student:
+        with seeded(spec.seed, "student init"):
+            backbone = create_model(spec.student, len(images.classes))
+        student = Network(backbone, images.mean, images.std, spec.machine.precision)
+    with seeded(spec.seed, "head init"):
+        other = teacher if student is not teacher else None
+        return create_method(spec.method, student, other, images.labels[ids], **spec.options)

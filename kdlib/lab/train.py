@@ -1,0 +1,214 @@
+"""The training loop: one for teachers and students, every method and every view policy.
+
+A run is a function of its spec. Every draw comes from (seed, role, epoch, image id), so a resumed run continues with
+the same bits; a checkpoint holds the student, the optimiser and what has been measured, nothing else.
+"""
+
+import hashlib
+import math
+import pickle
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kdlib.data import paths
+from kdlib.files import replacing
+from kdlib.lab import distributed
+from kdlib.lab.answers import evaluated_answers, remembering
+from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
+from kdlib.lab.progress import Progress
+from kdlib.lab.specs import Recipe, RunSpec
+from kdlib.lab.task import Task
+from kdlib.methods import Step, total
+from kdlib.models.network import Network
+
+CHECKPOINT_SECONDS = 60.0
+
+
+def rate(recipe: Recipe, done: float) -> float:
+    """The learning rate when the share `done` in [0, 1) of the steps is behind."""
+    if recipe.schedule == "steps":
+        return recipe.learning_rate * 0.1 ** sum(done >= m for m in recipe.milestones)
+    warm_up = 0.2
+    if done < warm_up:
+        return recipe.learning_rate * (0.04 + 0.96 * done / warm_up)
+    return recipe.learning_rate * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """SGD as the recipe says, and the scaler of float16."""
+
+    recipe: Recipe
+    weights: list[Tensor]
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+    @classmethod
+    def of(cls, task: Task) -> "Optimisation":
+        """For all weights of a task that are trained."""
+        recipe, machine = task.spec.recipe, task.spec.machine
+        weights = [p for p in task.method.parameters() if p.requires_grad]
+        optimiser = torch.optim.SGD(
+            weights, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+        )  # fmt: skip
+        scaler = torch.amp.GradScaler(machine.device, enabled=machine.precision == "float16")
+        return cls(recipe, weights, optimiser, scaler)
+
+    def step(self, module: nn.Module, batch: Step, done: float) -> list[dict[str, Tensor]]:
+        """One step when the share `done` of the run is behind; the loss, its terms and the records of each part."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(self.recipe, done)
+        self.optimiser.zero_grad(set_to_none=True)
+        parts, scalars = batch.split(self.recipe.micro_batches), []
+        for i, part in enumerate(parts):
+            with distributed.gradients_kept(module, i + 1 < len(parts)):
+                terms, records = module(part)
+                loss = total(terms)
+                self.scaler.scale(loss / len(parts)).backward()
+            scalars.append({"loss": loss} | {n: t.value for n, t in terms.items()} | records)
+        if self.recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimiser)
+            torch.nn.utils.clip_grad_norm_(self.weights, self.recipe.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return scalars
+
+
+@dataclass
+class State:
+    """What changes while a run runs, and what a checkpoint holds."""
+
+    step: int
+    seconds: float
+    sums: dict[str, Tensor]  # of each recorded scalar since the start, on the device
+    evaluations: list[dict[str, float]]
+
+
+def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progress | None = None) -> dict | None:
+    """Runs `spec` to its end, or on from the checkpoint in `folder`, and writes weights.safetensors there.
+
+    Returns {"metrics", "evaluations", "bits", "fingerprint", "seconds"}, see `finish` for the metrics; None in the
+    other processes of torchrun. Raises ValueError if the checkpoint belongs to other data or another spec.
+    """
+    task = remembering(Task.of(spec, teacher), paths.answers_root())
+    recipe, optimisation = spec.recipe, Optimisation.of(task)
+    state = resume(task, optimisation, folder)
+    module = distributed.parallel(task.method).train()
+    stops = {task.steps * (i + 1) // recipe.evaluations for i in range(recipe.evaluations)}
+    started, saved = time.monotonic() - state.seconds, time.monotonic()
+    while state.step < task.steps:
+        for scalars in optimisation.step(module, task.batch(state.step), state.step / task.steps):
+            add(state.sums, scalars, recipe.micro_batches)
+        task.method.after_step()
+        state.step += 1
+        if state.step in stops and distributed.rank() == 0:
+            state.evaluations.append(evaluation(task, state))
+        if (state.step in stops or time.monotonic() - saved > CHECKPOINT_SECONDS) and distributed.rank() == 0:
+            state.seconds, saved = time.monotonic() - started, time.monotonic()
+            save(task, optimisation, state, folder)
+        if progress:
+            progress(state.step, task.steps)
+    return finish(task, state, folder) if distributed.rank() == 0 else None
+
+
+def add(sums: dict[str, Tensor], scalars: dict[str, Tensor], parts: int) -> None:
+    """Adds one of the equal parts of a step, on the device, in float64: nothing waits for the GPU."""
+    for name, value in scalars.items():
+        value = (value.detach() / parts).double()
+        sums[name] = sums[name] + value if name in sums else value
+
+
+def evaluation(task: Task, state: State) -> dict[str, float]:
+    """Scores on the test set, with the step and the mean loss so far."""
+    logits = logits_on(task.method.student, task.images)
+    loss = (state.sums["loss"] / state.step).item()
+    if not (math.isfinite(loss) and logits.isfinite().all()):
+        raise FloatingPointError(
+            f"run {task.spec.key}: the loss is {loss} at step {state.step}; try a smaller learning_rate"
+        )
+    return {"step": state.step, "loss": loss, **scores(logits, task.labels)}
+
+
+def save(task: Task, optimisation: Optimisation, state: State, folder: Path) -> None:
+    """A complete checkpoint, moved into place when whole."""
+    content = {
+        **belongs_to(task), "method": task.method.own_state(),
+        "optimiser": optimisation.optimiser.state_dict(), "scaler": optimisation.scaler.state_dict(),
+        "state": vars(state),
+    }  # fmt: skip
+    with replacing(folder / "checkpoint.pt") as temporary:
+        torch.save(content, temporary)
+
+
+def belongs_to(task: Task) -> dict:
+    """What a checkpoint must share with the run that goes on from it."""
+    return {"key": task.spec.key, "fingerprint": task.train.fingerprint, "processes": distributed.world()}
+
+
+def resume(task: Task, optimisation: Optimisation, folder: Path) -> State:
+    """The state to go on from: the checkpoint's, if there is one. Refuses that of another spec, data or processes."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return State(0, 0.0, {}, [])
+    try:
+        content = torch.load(path, map_location=task.spec.machine.device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"checkpoint {path} is corrupt: delete it to start anew") from error
+    for name, value in belongs_to(task).items():
+        if content.get(name) != value:
+            raise ValueError(
+                f"{name} of the checkpoint {path} is {content.get(name)}, the run's is {value}: delete it to start anew"
+            )
+    task.method.load_own_state(content["method"])
+    optimisation.optimiser.load_state_dict(content["optimiser"])
+    optimisation.scaler.load_state_dict(content["scaler"])
+    return State(**content["state"])
+
+
+def finish(task: Task, state: State, folder: Path) -> dict:
+    """Last-epoch measurements, and the weights.
+
+    metrics: top1, top5, nll, ece on the test set; best_top1 over the evaluations; agreement and kl_to_teacher;
+    train_top1 on weak views; bn_top1 after re-estimating BatchNorm on weak views; correct (one bit per test image);
+    images, steps, epochs, views, distinct_views; mean_NAME of every recorded scalar (mean_w for CCD).
+    """
+    student, spec = task.method.student, task.spec
+    logits = logits_on(student, task.images)
+    views, labels = task.weak_views()
+    metrics = {
+        **scores(logits, task.labels),
+        "best_top1": max(e["top1"] for e in state.evaluations),
+        "train_top1": scores(logits_on(student, views), labels)["top1"],
+        "bn_top1": scores(logits_on(with_batch_norm_from(student, views), task.images), task.labels)["top1"],
+        "images": len(task.ids), "steps": task.steps, "epochs": task.epochs,
+        "views": task.steps * spec.recipe.views_per_step, "distinct_views": task.distinct_views,
+        "correct": correctness_bits(logits, task.labels),
+        **{f"mean_{name}": (value / task.steps).item() for name, value in state.sums.items()},
+    }  # fmt: skip
+    if task.method.teacher is not None:
+        metrics |= agreement(logits, evaluated_answers(task, paths.answers_root()))
+    tensors = {name: t.contiguous() for name, t in student.backbone.state_dict().items()}
+    head = {name: t.contiguous() for name, t in student.head.state_dict().items()} if student.head else {}
+    for name, content in (("head", head), ("weights", tensors)):
+        if content:
+            with replacing(folder / f"{name}.safetensors") as temporary:
+                save_file(content, temporary)
+    trained = tensors | {f"head.{name}": tensor for name, tensor in head.items()}
+    return {
+        "metrics": metrics, "evaluations": state.evaluations, "bits": bits(trained, metrics),
+        "fingerprint": task.train.fingerprint, "seconds": state.seconds,
+    }  # fmt: skip
+
+
+def bits(tensors: dict[str, Tensor], metrics: dict) -> str:
+    """16 hex digits of SHA-256 over weights and metrics: equal exactly when a run was repeated exactly."""
+    digest = hashlib.sha256(repr(sorted(metrics.items())).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

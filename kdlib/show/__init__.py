@@ -1,0 +1,1 @@
+"""Figures, explorers and pictures that chapters share."""

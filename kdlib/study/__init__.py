@@ -1,0 +1,1 @@
+"""Comparisons as data: arms, contrasts, intervals, verdicts and the tables that show them."""

@@ -1,0 +1,294 @@
+"""From results to tables: one row per run, one per arm, one per contrast. What is missing stays a visible gap."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from kdlib.lab.forecasts import CORE_MACS_PER_SECOND as CORE_MACS_PER_SECOND
+from kdlib.lab.forecasts import forecast, hours, run_cost, run_extras
+from kdlib.lab.forecasts import training_images as training_images
+from kdlib.lab.results import of_one_precision
+from kdlib.lab.specs import Public, RunSpec, backbone_source
+from kdlib.lab.store import Store
+from kdlib.methods import find_method
+from kdlib.models.checkpoints import PUBLIC
+from kdlib.study.arms import Contrast
+from kdlib.study.setting import Study
+from kdlib.study.stats import Interval, mean_interval
+
+NO_VERDICT = "no verdict: a demonstration, or seeds of your own"  # see Setting.verdicts
+METRICS = (
+    "top1",
+    "best_top1",
+    "top5",
+    "nll",
+    "ece",
+    "agreement",
+    "kl_to_teacher",
+    "train_top1",
+    "bn_top1",
+    "mean_w",
+)
+COLUMNS = (
+    "arm",
+    "seed",
+    *METRICS,
+    "images",
+    "views",
+    "steps",
+    "distinct_views",
+    "seconds",
+    "date",
+    "commit",
+    "hardware",
+    "precision",
+)
+
+
+def runs_frame(study: Study, store: Store) -> pd.DataFrame:
+    """One row per finished run: arm, seed, metrics, views and steps, seconds and provenance. Empty if there is none.
+
+    precision: that of the machine, None where the run itself asks for one.
+    """
+    rows = []
+    for arm in study.arms:
+        for spec in study.specs(arm):
+            result = store.get(spec)
+            if result is not None:
+                precision = None if spec.exact else result.spec.machine.precision
+                values = result.metrics | result.provenance | {"precision": precision}
+                rows.append({"arm": arm, "seed": spec.seed} | {c: values.get(c) for c in COLUMNS[2:]})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def curves_frame(study: Study, store: Store) -> pd.DataFrame:
+    """One row per evaluation of every finished run: arm, seed, views seen so far, top1, nll."""
+    rows = []
+    for arm in study.arms:
+        for spec in study.specs(arm):
+            result = store.get(spec)
+            for e in result.evaluations if result else []:
+                views = e["step"] * spec.recipe.views_per_step
+                rows.append({"arm": arm, "seed": spec.seed, "views": views, "top1": e["top1"], "nll": e["nll"]})
+    return pd.DataFrame(rows, columns=["arm", "seed", "views", "top1", "nll"])
+
+
+def by_seed(frame: pd.DataFrame, arm: str, metric: str = "top1") -> dict[int, float]:
+    """Seed -> metric for the finished runs of one arm that have it."""
+    rows = frame[(frame.arm == arm) & frame[metric].notna()]
+    return dict(zip(rows.seed.astype(int), rows[metric].astype(float), strict=True))
+
+
+def arm_intervals(study: Study, frame: pd.DataFrame, metric: str = "top1") -> dict[str, Interval]:
+    """95 % interval over seeds of each arm."""
+    return {arm: mean_interval(list(by_seed(frame, arm, metric).values())) for arm in study.arms}
+
+
+def contrast_values(contrast: Contrast, frame: pd.DataFrame, metric: str = "top1") -> dict[int, float]:
+    """Seed -> the weighted sum of a contrast, for the seeds of which every arm is finished.
+
+    Runs of machines with bfloat16 and without are never mixed: where there are both, the precision with more seeds
+    counts.
+    """
+    arms = {arm: by_seed(frame, arm, metric) for arm in contrast.weights}
+    seeds = _of_one_precision(frame, arms, sorted(set.intersection(*(set(values) for values in arms.values()))))
+    return {seed: sum(w * arms[arm][seed] for arm, w in contrast.weights.items()) for seed in seeds}
+
+
+def _of_one_precision(frame: pd.DataFrame, arms: Iterable[str], seeds: list[int]) -> list[int]:
+    """Of the seeds, those whose runs of all arms have one precision, the same for all seeds.
+
+    Runs that ask for their precision are what a comparison is about, and have none in the frame.
+    """
+    mine = frame[frame.arm.isin(arms) & frame.precision.notna()]
+    found = mine.groupby("seed").precision.agg(set)
+    return of_one_precision({seed: found.get(seed, ()) for seed in seeds})
+
+
+def contrast_interval(contrast: Contrast, frame: pd.DataFrame, metric: str = "top1") -> Interval:
+    """The paired interval of a contrast, at its own level."""
+    return mean_interval(list(contrast_values(contrast, frame, metric).values()), contrast.level)
+
+
+def cheaper(study: Study, contrast: Contrast) -> bool:
+    """Whether a contrast's claim of fewer bytes in training holds; True if it claims nothing."""
+    if contrast.cheaper is None:
+        return True
+    less, more = (run_cost(study.specs(arm)[0]).training_bytes for arm in contrast.cheaper)
+    return less < more
+
+
+def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm that has runs, ready to print: accuracy with its interval, n, and what it cost.
+
+    Where an arm has a floor (see `kdlib.study.floors`) the paired difference from it stands beside; one whose 95 %
+    interval lies below zero did not train.
+    """
+    rows = []
+    for arm, interval in arm_intervals(study, frame).items():
+        if not interval.n:
+            continue
+        specs = study.specs(arm)
+        spec, cost = specs[0], run_cost(specs[0])
+        mine = frame[frame.arm == arm]
+        row = {
+            "arm": arm,
+            "top-1 %": f"{interval.mean:.2f}",
+            "95 % interval": span(interval),
+            "minus no teacher": _above_floor(study, frame, arm),
+            "best": f"{mine.best_top1.mean():.2f}",
+            "n": f"{interval.n} of {len(specs)}",
+            "views of an image": spec.recipe.views_per_image,
+            "views in a step": spec.recipe.views_per_step,
+            "steps": f"{int(mine.steps.iloc[0]):,}",
+            "TMACs": digits(cost.run_macs / 1e12),
+            "training MB": f"{cost.training_bytes / 1e6:.2f}",
+        }
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("arm").rename_axis(None) if rows else pd.DataFrame()
+
+
+def above_floor(study: Study, frame: pd.DataFrame, arms: Iterable[str]) -> dict[str, Interval]:
+    """Arm -> the paired 95 % interval of the arm minus the same student without a teacher, for arms with a floor."""
+    floors = {arm: floor for arm in arms if (floor := study.arms[arm].floor)}
+    return {arm: contrast_interval(Contrast.of("above the floor", arm, floors[arm]), frame) for arm in floors}
+
+
+def untrained(floors: Mapping[str, Interval]) -> dict[str, Interval]:
+    """Of what `above_floor` gives, the arms that did not train: their whole interval lies below zero."""
+    return {arm: interval for arm, interval in floors.items() if interval.high < 0}
+
+
+def _above_floor(study: Study, frame: pd.DataFrame, arm: str) -> str:
+    found = above_floor(study, frame, [arm])
+    return "".join(f"{signed(i)}{', did not train' if untrained(found) else ''}" for i in found.values())
+
+
+def shown_contrasts(study: Study, frame: pd.DataFrame) -> list[tuple[Contrast, Interval]]:
+    """The contrasts of a study that are measured or primary, each with its interval."""
+    found = [(contrast, contrast_interval(contrast, frame)) for contrast in study.contrasts]
+    return [(contrast, interval) for contrast, interval in found if contrast.primary or interval.n]
+
+
+def not_run(study: Study, frame: pd.DataFrame) -> str:
+    """The arms without runs in one line, with the hours of one core that they would take; empty if there are none."""
+    arms = [arm for arm in study.arms if not (frame.arm == arm).any()]
+    planned = [arm for arm in arms if study.tier(arm) <= study.setting.profile.tiers]
+    lists = {"Not run": planned, "Not planned at this profile": [arm for arm in arms if arm not in planned]}
+    times = {what: hours(forecast([spec for arm in some for spec in study.specs(arm)])) for what, some in lists.items()}
+    return " ".join(f"{w}: {'; '.join(some)} (about {times[w]} of one core)." for w, some in lists.items() if some)
+
+
+def teachers_table(study: Study, store: Store) -> pd.DataFrame:
+    """One row per teacher of a study: top-1 in percent on test images, and on images that it was trained on.
+
+    Of public checkpoints on the images as they are stored, see `kdlib.lab.measures.scores`; of teachers that are
+    trained here the mean over seeds, the latter on weak views.
+    """
+    specs = [spec for arm in study.arms for spec in study.specs(arm) if find_method(spec.method).trains_student]
+    teachers: dict[str, dict[str, RunSpec | Public]] = {}
+    for source in (backbone_source(spec.teacher) for spec in specs if spec.teacher):
+        teachers.setdefault(teacher_name(source), {})[source.model_dump_json()] = source
+    rows = {name: _teacher_row(study, store, list(same.values())) for name, same in teachers.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _teacher_row(study: Study, store: Store, teachers: list[RunSpec | Public]) -> dict[str, str]:
+    public = isinstance(teachers[0], Public)
+    results = [store.get(study.setting.scores(t) if public else t) for t in teachers]
+    names = ("test_top1", "train_top1") if public else ("top1", "train_top1")
+    found = [[result.metrics[name] for result in results if result] for name in names]
+    shown = [f"{sum(values) / len(values):.2f}" if values else "not measured" for values in found]
+    return {"top-1 % on test images": shown[0], "on images that it was trained on": shown[1], "n": str(len(found[0]))}
+
+
+def teacher_name(teacher: RunSpec | Public) -> str:
+    """What tables call a teacher: a public checkpoint, or one of ours by its views and its part of the images."""
+    if isinstance(teacher, Public):
+        return f"public {PUBLIC[teacher.checkpoint].model}"
+    method = "" if teacher.method == "ce" else f", {teacher.method}"
+    part = "" if teacher.part == "all" else f", {teacher.part} of the images"
+    return f"our {teacher.student}, {teacher.policy.name}{method}{part}"
+
+
+def parts_table(study: Study) -> pd.DataFrame:
+    """One row per arm, counted without any run: what training keeps beside the two networks, and what is deployed."""
+    rows = []
+    for arm in study.arms:
+        spec = study.specs(arm)[0]
+        cost, first = run_cost(spec), head_run(spec)
+        rows.append(
+            {
+                "arm": arm,
+                "teacher + student, parameters": f"{cost.teacher_parameters + cost.student_parameters:,}",
+                "extra parameters": f"{cost.extra_parameters:,}",
+                "bank MB": f"{run_extras(spec).bank_bytes / 1e6:.2f}",
+                "training MB": f"{cost.training_bytes / 1e6:.2f}",
+                "student's TMACs": digits(cost.run_macs / 1e12),
+                "first stage TMACs": digits(run_cost(first).run_macs / 1e12) if first else "–",
+                "deployed MB": f"{cost.deployed_bytes / 1e6:.2f}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("arm").rename_axis(None)
+
+
+def cost_points(study: Study, frame: pd.DataFrame, timing: Mapping | None) -> pd.DataFrame:
+    """By arm: mean top-1, its 95 % interval (from three seeds on), megabytes kept in training, GMACs, seconds a step.
+
+    timing: the metrics of a `TimingSpec`, or None where it is missing; what is not known is nan.
+    """
+    rows = {}
+    for arm, interval in arm_intervals(study, frame).items():
+        cost = run_cost(study.specs(arm)[0])
+        low, high = (interval.low, interval.high) if interval.shown else (math.nan, math.nan)
+        rows[arm] = {
+            "top1": interval.mean, "low": low, "high": high,
+            "megabytes": cost.training_bytes / 1e6, "gigamacs": cost.step_macs / 1e9,
+            "seconds": (timing or {}).get(f"{arm}_seconds", math.nan),
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def head_run(spec: RunSpec) -> RunSpec | None:
+    """The run that trains the head that a method needs on its teacher, if it needs one."""
+    return spec.teacher if find_method(spec.method).taught_by else None
+
+
+def training_gap(frame: pd.DataFrame, arm: str) -> str | None:
+    """Points by which accuracy on training images is above the headline, the mean over seeds; None without runs."""
+    train, top1 = by_seed(frame, arm, "train_top1"), by_seed(frame, arm)
+    both = [train[seed] - top1[seed] for seed in train]
+    return f"{sum(both) / len(both):+.1f}" if both else None
+
+
+def signed(interval: Interval) -> str:
+    """The mean of a difference with its sign, or "not measured"."""
+    return f"{interval.mean:+.2f}" if interval.n else "not measured"
+
+
+def span(interval: Interval, spec: str = ".2f") -> str:
+    """ "[low, high]", or why none is shown."""
+    if not interval.shown:
+        return ("", "one seed", "two seeds")[interval.n]
+    return f"[{interval.low:{spec}}, {interval.high:{spec}}]"
+
+
+def in_words(interval: Interval) -> str:
+    """A difference with its interval, for prose."""
+    if not interval.n:
+        return "not measured"
+    level = f"{100 * interval.level:.1f}".removesuffix(".0")
+    spread = f"{level} % interval {span(interval, '+.2f')}, n = {interval.n}" if interval.shown else span(interval)
+    return f"{interval.mean:+.2f} points ({spread})"
+
+
+def digits(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def joined(names: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,40 @@
+"""A made-up benchmark: every comparison, rates that are easy to check."""
+
+import pytest
+
+from kdlib.chapters.benchmark import report
+from kdlib.chapters.benchmark.records import Benchmark, Growth
+
+MEASURED = {
+    "views": {"kdlib": [90.0, 100.0, 110.0], "PIL": [10.0, 10.0, 10.0]},
+    "wide": {
+        "plain program": [10.0, 11.0, 10.0], "kdlib": [24.0, 33.0, 25.0], "fixed tensors": [25.0, 33.0, 26.0],
+        "view bank": [50.0, 55.0, 50.0], "student alone": [60.0, 66.0, 60.0], "products": [90.0, 100.0, 100.0],
+        "whole step": [72.0, 80.0, 60.0], "float32 step": [10.0, 10.0, 10.0], "float32 products": [20.0, 20.0, 20.0],
+    },
+    "small": {"kdlib": [10.0, 10.0, 10.0], "view bank": [20.0, 21.0, 22.0], "student alone": [40.0, 40.0, 40.0]},
+    "parallel": {"side by side": [22.0, 22.0, 22.0], "in turn": [20.0, 20.0, 20.0], "one thread": [11.0, 11.0, 11.0]},
+    "compiled": {},
+    "memory": {"most": [0.25]},
+}  # fmt: skip
+SHARES = {
+    "convolutions, forward": 0.25, "convolutions, backward": 0.5, "batch norm": 0.125, "making views": 0.0625,
+    "rest": 0.0625,
+}  # fmt: skip
+GROWTHS = [
+    Growth(title="images", unit="images", work=[2, 4, 8], seconds=[[1.0, 2.0], [2.0, 4.0], [3.0, 6.5]]),
+    Growth(title="width", unit="MACs", work=[10, 30], seconds=[[1.0, 1.0], [3.3, 3.3]]),
+]
+PROVENANCE = {
+    "versions": {"torch": "2.9"}, "hardware": "a CPU", "date": "2025-01-02", "commit": None, "precision": "bfloat16",
+    "data": "cifar100",
+}  # fmt: skip
+
+
+@pytest.fixture
+def found() -> Benchmark:
+    """Three rounds."""
+    return Benchmark(
+        rounds=3, threads=2, comparisons=report.compared(MEASURED), growths=GROWTHS, shares=SHARES,
+        provenance=PROVENANCE,
+    )  # fmt: skip

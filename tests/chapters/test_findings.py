@@ -1,0 +1,123 @@
+"""What chapters say they found follows the runs, whichever way they go."""
+
+import math
+
+import numpy as np
+import pytest
+
+from kdlib.chapters import findings
+from kdlib.chapters.registry import create_study
+from kdlib.lab.store import Store
+from kdlib.study import tables
+from kdlib.study.setting import Setting
+from kdlib.study.stats import Interval
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+
+@pytest.fixture
+def told(invented):
+    """told(chapter, {arm: mean top-1}): the finding after runs of all planned seeds, which differ a little."""
+
+    def tell(chapter: str, values: dict[str, float], profile: str = "reference") -> str:
+        study, store = create_study(chapter, Setting.of(profile, device="cpu")), Store(profile)
+        for k, (arm, mean) in enumerate(values.items()):
+            specs = study.specs(arm)
+            for spec, noise in zip(specs, np.roll(np.linspace(-0.2, 0.2, len(specs)), k), strict=True):
+                store.put(invented(spec, profile, top1=mean + float(noise)))
+        return findings.finding(study, tables.runs_frame(study, Store(profile)))
+
+    return tell
+
+
+TEACHERS = {"weak2": 40, "no teacher": 33, "rot4": 35, "our teacher: weak2": 44}
+
+
+@pytest.mark.parametrize(
+    ("jda", "ours", "head"),
+    [
+        (43, 44, "**JDA helps with the public ResNet-56, not with ours**"),
+        (43, 47, "**JDA helps with the public ResNet-56 and with ours**"),
+        (37, 44, "**JDA harms with the public ResNet-56 and with ours**"),
+        (40, 44, "**JDA neither helps nor harms, as far as can be told, with the public ResNet-56 and with ours**"),
+    ],
+)
+def test_the_blind_teacher_says_whom_jda_helps(told, jda, ours, head):
+    text = told("03_blind_teacher", TEACHERS | {"JDA": jda, "our teacher: JDA": ours})
+    assert text.startswith(f"{head}: {jda - 40:+.2f} points [") or text.startswith(head) and jda == 40
+    assert "quarter turns" not in text
+
+
+def test_it_says_when_turned_views_did_not_train(told):
+    text = told("03_blind_teacher", TEACHERS | {"JDA": 43, "rot4": 20})
+    assert text.startswith("**JDA helps with the public ResNet-56**: ")
+    assert "did not train at this budget: -1" in text and text.endswith(
+        "JDA against rotation is therefore not tested here."
+    )
+
+
+CCD = {"w = mean(w)": 41.5, "w = 1 (KD + JDA)": 40, "no teacher": 30, "DKD + JDA": 45}
+
+
+@pytest.mark.parametrize(
+    ("ccd", "mean", "head"),
+    [
+        (41.4, 41.5, "**The extra weight helps; the cosine does not**"),
+        (44, 41.5, "**The extra weight helps; and so does the cosine**"),
+        (44, 40, "**The extra weight is not shown to help; the cosine does**"),
+        (38, 38, "**The extra weight harms; the cosine does not**"),
+    ],
+)
+def test_the_cosine_is_credited_with_what_it_adds(told, ccd, mean, head):
+    text = told("08_cosine_confidence", CCD | {"CCD": ccd, "w = mean(w)": mean})
+    assert text.startswith(head)
+    assert f"DKD on the same views, which needs no more storage, is ahead of CCD: +{int(45 - ccd - 0.3)}." in text
+
+
+def test_hsakd_below_no_teacher_says_nothing_about_ccd(told):
+    runs = {"CCD": 41, "HSAKD, frozen teacher": 29, "no teacher": 33}
+    text = told("09_ccd_versus_hsakd", runs)
+    assert text.startswith("**HSAKD did not train here**: -4.00 points [") and "this says nothing about CCD" in text
+    assert text.endswith("In training CCD keeps 4.45 MB, HSAKD 16.66 MB.")
+    for hsakd, head in ((36, "**CCD is ahead of HSAKD**"), (45, "**CCD is behind HSAKD**")):
+        assert told("09_ccd_versus_hsakd", runs | {"HSAKD, frozen teacher": hsakd}).startswith(head)
+
+
+def test_methods_that_did_not_train_are_named(told):
+    rows = {"DKD": (40, 41), "SPKD": (40, 42), "HSAKD": (9, 23)}
+    runs = {f"{m} + {v}": top1 for m, pair in rows.items() for v, top1 in zip(("weak2", "JDA"), pair, strict=True)}
+    text = told("07_compatibility", runs | {"no teacher": 33})
+    assert text.startswith("**JDA helps the methods that trained**: +1.50 points [")
+    assert "rests on HSAKD + JDA and HSAKD + weak2, which did not train" in text
+    assert told("07_compatibility", runs | {"no teacher": 5}).startswith("**What JDA adds to other methods**: +5.67")
+
+
+def test_other_chapters_follow_their_differences(told):
+    assert "changes top-1 by +7.00" in told("00_tour", {"no teacher": 33, "distilled": 40, "distilled, augmented": 42})
+    students = {
+        f"KD + {v}, {t}": 40 - (t == "JDA teacher") for v in ("weak2", "JDA") for t in ("plain teacher", "JDA teacher")
+    }
+    text = told("04_augmented_teacher", students | {"plain teacher": 50, "JDA teacher": 52})
+    assert text.startswith("**JDA makes a better teacher, and worse students**: +2.00 points")
+    assert told("05_proportion", {"p = 0": 38, "p = 0.3": 41, "p = 1": 36}).startswith("**Some augmentation is better")
+    assert told("05_proportion", {"p = 1": 43}).startswith("**No inner optimum is shown**")
+    few = {"10 %: weak2": 20, "10 %: JDA": 28, "5 %, equal epochs: weak2": 5, "5 %, equal epochs: JDA": 5}
+    text = told("06_few_shot", few)
+    assert text.startswith("**JDA helps where images are few**: +8.00 points")
+    assert "brings nothing that can be told from zero" in text and text.endswith("at 5 %.")
+
+
+def test_nothing_is_said_without_runs_and_nothing_is_claimed_at_demonstrations(told):
+    for chapter in findings.FINDINGS:
+        assert told(chapter, {}) == "The question of this chapter is not measured at this profile."
+    text = told("03_blind_teacher", {"JDA": 60, "weak2": 50}, "quick")
+    assert (
+        text.startswith("*A demonstration, from which nothing follows: a1: JDA - weak2 +10.00 points (two seeds)")
+        and "helps" not in text
+    )
+
+
+def test_directions_need_the_whole_interval():
+    for low, high, word in ((0.1, 2, "more"), (-2, -0.1, "less"), (-0.1, 2, "neither"), (-2, 0.1, "neither")):
+        assert findings.direction(Interval((low + high) / 2, low, high, 5, 0.95), "more", "less", "neither") == word
+    assert findings.points(Interval(2.776, 1.885, math.pi, 5, 0.95)) == "+2.78 points [+1.89, +3.14]"

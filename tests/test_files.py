@@ -1,0 +1,153 @@
+"""Files and folders that are moved into place when whole."""
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+
+import pytest
+
+from kdlib.files import check_room, made_once, replacing
+
+# Begins to make a folder, says so, and waits to be killed.
+CHILD = """
+import sys, time
+from pathlib import Path
+from kdlib.files import made_once
+def make(temporary):
+    (temporary / "half.txt").write_text("half")
+    print("making", flush=True)
+    time.sleep(120)
+made_once(Path(sys.argv[1]), make)
+"""
+
+
+def test_replacing_moves_a_whole_file_into_place(tmp_path: Path):
+    path = tmp_path / "deep" / "er" / "file.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("first")
+        assert temporary.parent == path.parent and not path.exists()
+    assert path.read_text() == "first"
+    with replacing(path) as temporary:
+        temporary.write_text("second")
+        assert path.read_text() == "first"
+    assert path.read_text() == "second" and list(path.parent.iterdir()) == [path]
+
+
+def test_replacing_keeps_the_old_file_and_cleans_up_after_an_error(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), replacing(path) as temporary:
+        temporary.write_text("ne")
+        raise RuntimeError("half way")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_do_not_share_a_temporary_file(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    with replacing(path) as one, replacing(path) as two:
+        assert one != two
+        one.write_text("one")
+        two.write_text("two")
+    assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
+
+
+# --- folders that are made once
+
+
+class Filler:
+    """Fills a folder with one file and counts how often."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.calls, self.error = 0, error
+
+    def __call__(self, temporary: Path) -> None:
+        self.calls += 1
+        assert temporary.is_dir() and not list(temporary.iterdir())
+        (temporary / "file.txt").write_text("whole")
+        if self.error:
+            raise self.error
+
+
+def assert_filled(folder: Path) -> None:
+    """It is whole, and nothing but the file of its lock is beside it."""
+    assert [path.name for path in folder.iterdir()] == ["file.txt"]
+    assert (folder / "file.txt").read_text() == "whole"
+    assert [path for path in folder.parent.iterdir() if path.suffix != ".lock"] == [folder]
+
+
+def test_a_folder_is_made_once(tmp_path: Path):
+    folder, filler = tmp_path / "deep" / "er" / "key", Filler()
+
+    def make(temporary: Path) -> None:
+        filler(temporary)
+        assert temporary.parent == folder.parent and not folder.exists()
+
+    for _ in range(3):
+        made_once(folder, make)
+        assert_filled(folder)
+    assert filler.calls == 1
+    made_once(folder.with_name("other"), filler)
+    assert filler.calls == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("no picture"), KeyboardInterrupt(), SystemExit(1)], ids=repr)
+def test_nothing_is_left_of_a_folder_when_making_fails(tmp_path: Path, error: BaseException):
+    folder = tmp_path / "key"
+    with pytest.raises(type(error)):
+        made_once(folder, Filler(error))
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+    made_once(folder, Filler())
+    assert_filled(folder)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path):
+    folder, filler = tmp_path / "key", Filler()
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "making\n"
+        child.send_signal(signal.SIGKILL)
+    assert [path.name for path in tmp_path.rglob("half.txt")] and not folder.exists()
+    made_once(folder, filler)
+    assert filler.calls == 1
+    assert_filled(folder)
+
+
+def test_a_second_caller_waits_for_the_first(tmp_path: Path):
+    folder, filler = tmp_path / "key", Filler()
+    begun, goes_on = Event(), Event()
+
+    def slow(temporary: Path) -> None:
+        begun.set()
+        assert goes_on.wait(10)
+        filler(temporary)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(made_once, folder, slow)
+        assert begun.wait(10)
+        second = pool.submit(made_once, folder, filler)
+        with pytest.raises(TimeoutError):
+            second.result(0.2)
+        goes_on.set()
+        first.result(10), second.result(10)
+    assert filler.calls == 1
+    assert_filled(folder)
+
+
+def test_room_is_checked_to_the_byte_and_said_in_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr("shutil.disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=2_500_000_000))
+    check_room(tmp_path, 2_500_000_000, "a bank")
+    with pytest.raises(OSError, match=f"^a bank needs 2.5 GB in {tmp_path}, where 2.5 are free$"):
+        check_room(tmp_path, 2_500_000_001, "a bank")
+    with pytest.raises(OSError, match="needs 1234.0 GB in"):
+        check_room(tmp_path, 1_234_000_000_000, "a bank")
+    assert asked == [tmp_path] * 3
+
+
+def test_room_is_that_of_the_disk(tmp_path: Path):
+    check_room(tmp_path, 1, "one byte")
+    with pytest.raises(OSError, match="an exabyte needs"):
+        check_room(tmp_path, 10**18, "an exabyte")
