@@ -24,7 +24,7 @@ CHILD = """
 import hashlib, os, sys
 import torch
 from pathlib import Path
-from kdlib import distributed, runs
+from kdlib.lab import distributed, runs
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.specs import RunSpec
 folder = Path(sys.argv[1])

@@ -30,7 +30,7 @@ CHILD = """
 import sys, time
 import torch
 from pathlib import Path
-from kdlib import train
+from kdlib.lab import train
 from kdlib.lab.specs import RunSpec
 spec, folder, wait_at, seed = RunSpec.model_validate_json(Path(sys.argv[1]).read_text()), *sys.argv[2:]
 torch.set_num_threads(1)
