@@ -2,8 +2,10 @@
 
 Docstrings are written for a terminal: names in backticks, `Args:` blocks here and there. Here names of kdlib
 become links, so that one which does not exist fails the strict build, and records lose the noise of their libraries.
+The comments `#: meaning` above the fields of a record, dataclass or named tuple become a list below its docstring.
 """
 
+import dataclasses
 import inspect
 import pydoc
 import re
@@ -13,7 +15,9 @@ from typing import Any, get_type_hints
 
 from numpy.typing import ArrayLike
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from sphinx.ext.napoleon import Config, GoogleDocstring
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.typing import stringify_annotation
 
@@ -37,13 +41,17 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def skip(app: Any, what: str, name: str, member: Any, skipped: bool, options: Any) -> bool | None:
-    """Leaves out what pydantic gives every record, and fields that the signature has; keeps the members of an Enum."""
+    """Leaves out what pydantic gives every record, and fields, which are listed; keeps the members of an Enum."""
     if isinstance(member, Enum):
         return False
     inherited = name.startswith("model_") and hasattr(BaseModel, name)
-    field = (getattr(member, "__doc__", "") or "").startswith("Alias for field number")
-    default = what == "class" and inspect.isfunction(member) and "." not in member.__qualname__
-    return True if inherited or field or default else None
+    field = what == "class" and name in fields(pydoc.locate(owner(app)))
+    return True if inherited or field else None
+
+
+def owner(app: Any) -> str:
+    """The full name of the class whose members autodoc is at: its events do not say it."""
+    return ".".join(app.env.temp_data[f"autodoc:{part}"] for part in ("module", "class"))
 
 
 def signature(app: Any, what: str, name: str, member: Any, options: Any, text: str, returns: str) -> tuple:
@@ -61,11 +69,11 @@ def signature(app: Any, what: str, name: str, member: Any, options: Any, text: s
 
 
 def docstring(app: Any, what: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
-    """Blocks, links and the ranges of records as reStructuredText."""
+    """Blocks, links, fields and the ranges of records as reStructuredText."""
     text = "\n".join(lines)
     if what not in ("attribute", "data", "property"):  # there, a first line with a colon would be read as a type
         text = str(GoogleDocstring(text, BLOCKS, what=what))
-    text = "\n\n".join(itemised(paragraph) for paragraph in text.split("\n\n"))
+    text = "\n\n".join([*map(itemised, text.split("\n\n")), "\n".join(field_items(member))])
     lines[:] = CODE.sub(lambda found: marked(found[1] or found[2], name), text).splitlines()
     if is_record(member):
         lines += ["", *ranges(member)]
@@ -81,6 +89,35 @@ def itemised(paragraph: str) -> str:
 
 def is_record(member: Any) -> bool:
     return inspect.isclass(member) and issubclass(member, BaseModel)
+
+
+def fields(member: Any) -> list[str]:
+    """The names of the fields of a record, dataclass or named tuple, in order; of anything else none."""
+    if is_record(member):
+        return list(member.model_fields)
+    if not inspect.isclass(member):
+        return []
+    if dataclasses.is_dataclass(member):
+        return [field.name for field in dataclasses.fields(member)]
+    return list(getattr(member, "_fields", ())) if issubclass(member, tuple) else []
+
+
+def meanings(member: Any) -> dict[str, str]:
+    """Field -> the comment `#: meaning` above it, in the class itself or in the one that it comes from."""
+    said = {}
+    for kind in reversed([kind for kind in getattr(member, "__mro__", ()) if fields(kind)]):
+        comments = ModuleAnalyzer.for_module(kind.__module__).find_attr_docs()
+        said |= {field: lines for (place, field), lines in comments.items() if place == kind.__qualname__}
+    return {field: " ".join(said[field]).strip() for field in fields(member) if field in said}
+
+
+def field_items(member: Any) -> list[str]:
+    """The fields that have a meaning, each with the range of its numbers, as a list."""
+    items = []
+    for name, meaning in meanings(member).items():
+        bounds = range_of(member.model_fields[name]) if is_record(member) else ""
+        items.append(f"- {name} ({bounds}): {meaning}" if bounds else f"- {name}: {meaning}")
+    return items
 
 
 def marked(code: str, home: str) -> str:
@@ -112,11 +149,14 @@ def module_of(name: str) -> str:
     return name
 
 
+def range_of(field: FieldInfo) -> str:
+    """The range of the numbers of a record's field; empty if it has none."""
+    return " and ".join(f"{BOUNDS[b]} {getattr(m, b)}" for m in field.metadata for b in BOUNDS if hasattr(m, b))
+
+
 def ranges(record: type[BaseModel]) -> list[str]:
-    """The ranges of a record's numbers, if it has any, as a line."""
-    said = []
-    for name, field in record.model_fields.items():
-        bounds = [f"{BOUNDS[b]} {getattr(m, b)}" for m in field.metadata for b in BOUNDS if hasattr(m, b)]
-        if bounds:
-            said.append(f"{name} {' and '.join(bounds)}")
+    """The ranges of a record's numbers that no list of its fields says, if there are any, as a line."""
+    listed = meanings(record)
+    bounds = {name: range_of(field) for name, field in record.model_fields.items() if name not in listed}
+    said = [f"{name} {bound}" for name, bound in bounds.items() if bound]
     return [f"Ranges: {', '.join(said)}."] if said else []

@@ -37,20 +37,24 @@ FASHION_CLASSES = (
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """One split of a data set, held in memory (or memory-mapped) as a whole.
+    """One split of a data set, held in memory (or memory-mapped) as a whole."""
 
-    images: uint8 [N, 3, H, W], RGB; labels: int64 [N]; classes: name of each label; mean, std: of RGB in [0, 1], for
-    networks that we train; fingerprint: SHA-256 of images and labels (16 hex digits). view_size: the side of the views
-    in pixels, if they are random resized crops; None: crops of the image's own size from a padded frame.
-    """
-
+    #: name of the data set
     name: str
+    #: uint8 [N, 3, H, W], RGB
     images: Tensor
+    #: int64 [N]
     labels: Tensor
+    #: name of each label
     classes: tuple[str, ...]
+    #: mean of RGB in [0, 1], for networks that we train
     mean: tuple[float, float, float]
+    #: standard deviation of RGB in [0, 1], for networks that we train
     std: tuple[float, float, float]
+    #: SHA-256 of images and labels (16 hex digits)
     fingerprint: str
+    #: the side of the views in pixels, if they are random resized crops; None: crops of the image's own size from a
+    #: padded frame
     view_size: int | None = None
 
     def __len__(self) -> int:
@@ -85,9 +89,11 @@ def fingerprint(images: Tensor, labels: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a plan needs to know of a data set: training images of each class, pixels of a side of a view."""
+    """What a plan needs to know of a data set."""
 
+    #: training images of each class
     class_sizes: tuple[int, ...]
+    #: pixels of a side of a view
     size: int
 
 

@@ -24,34 +24,36 @@ BYTES = 4  # of a float32
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one arm. Bytes are those of float32 numbers; MACs are counted as `macs` does.
+    """The cost of one arm. Bytes are those of float32 numbers; MACs are counted as `macs` does."""
 
-    student_parameters: the network that is deployed. teacher_parameters: 0 without a teacher.
-    extra_parameters: heads that exist in training only, trained or frozen, of both sides.
-    training_bytes: weights of student, teacher and heads; gradients and momentum of what is trained; the
-        bank. Activations are not counted: they depend on the batch size and on the precision.
-    deployed_bytes: the student's parameters.
-    teacher_macs, student_macs: one view forward, with the heads.
-    student_step_macs: one view forward and backward, with the heads.
-    step_macs, run_macs: all views of one optimiser step, and of the run, with the making of its view bank.
-    views, steps: of the whole run.
-    bank_macs, bank_bytes: the teacher's answers to all views of a view bank, and what it holds on disk; runs that share
-        a bank make it once.
-    """
-
+    #: the network that is deployed
     student_parameters: int
+    #: the network that is learnt from; 0 without a teacher
     teacher_parameters: int
+    #: heads that exist in training only, trained or frozen, of both sides
     extra_parameters: int
+    #: weights of student, teacher and heads; gradients and momentum of what is trained; the memory bank. Activations
+    #: are not counted: they depend on the batch size and on the precision.
     training_bytes: int
+    #: the student's parameters
     deployed_bytes: int
+    #: one view forward, with the heads
     teacher_macs: int
+    #: one view forward, with the heads
     student_macs: int
+    #: one view forward and backward, with the heads
     student_step_macs: int
+    #: all views of one optimiser step
     step_macs: int
+    #: all views of the run, with the making of its view bank
     run_macs: int
+    #: views of the whole run
     views: int
+    #: optimiser steps of the whole run
     steps: int
+    #: the teacher's answers to all views of a view bank; runs that share a bank make it once
     bank_macs: int = 0
+    #: what a view bank holds on disk; runs that share a bank make it once
     bank_bytes: int = 0
 
 
@@ -146,21 +148,23 @@ class _Headed(nn.Module):
 
 @dataclass(frozen=True)
 class Extras:
-    """What a method, or a view bank, adds to its networks in training.
+    """What a method, or a view bank, adds to its networks in training."""
 
-    trained, frozen: parameters of heads and embeddings that are trained beside the student, and that are only kept.
-    bank_bytes: the memory bank. teacher_macs, student_macs: forward MACs of one view in what is frozen, and in what is
-    trained. trains_student: False where the student's backbone itself is frozen (the teacher's head is trained).
-    stored_views, stored_bytes: of a view bank, all in all; steps then need no teacher.
-    """
-
+    #: parameters of heads and embeddings that are trained beside the student
     trained: int = 0
+    #: parameters of heads and embeddings that are only kept
     frozen: int = 0
+    #: bytes of the memory bank
     bank_bytes: int = 0
+    #: forward MACs of one view in what is frozen
     teacher_macs: int = 0
+    #: forward MACs of one view in what is trained
     student_macs: int = 0
+    #: False where the student's backbone itself is frozen (the teacher's head is trained)
     trains_student: bool = True
+    #: views that a view bank holds, all in all; steps then need no teacher
     stored_views: int = 0
+    #: bytes that a view bank holds, all in all
     stored_bytes: int = 0
 
 

@@ -13,21 +13,25 @@ from kdlib.records import Whole
 class MeasurementSpec(Spec):
     """What all measurements of a teacher have: a data set and the teacher. Nothing is trained."""
 
+    #: name of a data set, see kdlib.data.images
     data: str
+    #: a public checkpoint, or the spec of the run that trains it
     teacher: Teacher
+    #: what equal bits need besides
     machine: Machine
 
 
 class ViewsSpec(MeasurementSpec):
-    """What a teacher says on the original and on the augmented view.
+    """What a teacher says on the original and on the augmented view."""
 
-    images: how many images of each split are looked at (a stratified draw by the seed; all if there are fewer). The
-    training images are those that the teacher was trained on.
-    """
-
+    #: tells it from specs of other kinds
     kind: Literal["views"] = "views"
+    #: makes two views, each of one image
     policy: Policy
+    #: how many images of each split are looked at (a stratified draw by the seed; all if there are fewer). The training
+    #: images are those that the teacher was trained on.
     images: Whole = Field(ge=1)
+    #: of the draws of images and of views
     seed: Whole = Field(ge=0)
 
     @model_validator(mode="after")
@@ -43,21 +47,24 @@ class ViewsSpec(MeasurementSpec):
 class ScoresSpec(MeasurementSpec):
     """How good, and how well calibrated, a teacher is on all test images of a data set."""
 
+    #: tells it from specs of other kinds
     kind: Literal["scores"] = "scores"
 
 
 class SpreadSpec(MeasurementSpec):
-    """T.stddev (Wang et al., NeurIPS 2022): how far a teacher's mean answer varies between draws of images.
+    """T.stddev (Wang et al., NeurIPS 2022): how far a teacher's mean answer varies between draws of images."""
 
-    pool: a fixed number of the training images (see kdlib.data.sampling), or null for all; images: of one draw; passes:
-    how often all of them are drawn.
-    """
-
+    #: tells it from specs of other kinds
     kind: Literal["spread"] = "spread"
+    #: makes a clean view and one other
     policy: Policy
+    #: a fixed number of the training images (see kdlib.data.sampling), or null for all
     pool: Whole | None = Field(None, ge=1)
+    #: images of one draw
     images: Whole = Field(320, ge=1)
+    #: how often all images of the pool are drawn
     passes: Whole = Field(10, ge=1)
+    #: of the order of the images and of their views
     seed: Whole = Field(ge=0)
 
     @model_validator(mode="after")
@@ -72,15 +79,17 @@ class SpreadSpec(MeasurementSpec):
 
 
 class TimingSpec(Spec):
-    """How long an optimiser step of each of several runs takes, measured in turn on one machine. Nothing is kept.
+    """How long an optimiser step of each of several runs takes, measured in turn on one machine. Nothing is kept."""
 
-    runs: by what they are called; steps: timed steps of each, after a few that are not.
-    """
-
+    #: tells it from specs of other kinds
     kind: Literal["timing"] = "timing"
+    #: name of the data set of all runs
     data: str
+    #: the runs, by what they are called
     runs: dict[str, RunSpec] = Field(min_length=1)
+    #: timed steps of each, after a few that are not
     steps: Whole = Field(ge=1)
+    #: on which all runs are timed
     machine: Machine
 
     @property

@@ -13,19 +13,23 @@ AnySpec = Annotated[RunSpec | ViewsSpec | ScoresSpec | SpreadSpec | TimingSpec, 
 
 
 class RunResult(Record):
-    """A finished spec: what was measured, with which versions, where and how long.
+    """A finished spec: what was measured, with which versions, where and how long."""
 
-    metrics: numbers and strings (see kdlib.lab.train and kdlib.lab.measures); evaluations: one record per evaluation of
-    the test set, the last is the headline; bits: SHA-256 over weights and metrics, equal when a run is repeated.
-    """
-
+    #: a run or a measurement
     spec: AnySpec
+    #: that of the spec
     key: str
+    #: name of the profile under which it was made
     profile: str
+    #: of the training images and their labels, see `kdlib.data.images.ImageSet`
     fingerprint: str
+    #: numbers and strings (see kdlib.lab.train and kdlib.lab.measures)
     metrics: dict[str, Any]
+    #: one record per evaluation of the test set, the last is the headline; none of a measurement
     evaluations: list[dict[str, float]] = []
+    #: SHA-256 over weights and metrics, equal when a run is repeated (16 hex digits)
     bits: str
+    #: versions, hardware, date, commit and seconds: never part of the bits
     provenance: dict[str, Any]
 
 

@@ -22,25 +22,31 @@ RECIPE_VERSION = 2
 
 
 class Recipe(Record):
-    """The optimisation schedule: SGD with momentum, a fixed number of student views per step and per image.
+    """The optimisation schedule: SGD with momentum, a fixed number of student views per step and per image."""
 
-    views_per_step: S, student views of one optimiser step, so images per step = S / V; views_per_image: V times the
-    epochs, equal for the arms of a comparison; schedule: "steps" multiplies the learning rate by 0.1 at the milestones
-    (fractions of the run); "one-cycle" warms up linearly for 20 % of the run and then follows a cosine to zero.
-    clip_norm: gradients are scaled down to this norm, if given; micro_batches: a step is computed in so many parts,
-    whose gradients are added up (BatchNorm and the methods see one part at a time).
-    """
-
+    #: S, student views of one optimiser step, so images per step = S / V
     views_per_step: Whole = Field(ge=1)
+    #: V times the epochs, equal for the arms of a comparison
     views_per_image: Whole = Field(ge=1)
+    #: the highest of the run, see `schedule`
     learning_rate: Number = Field(gt=0)
+    #: SGD's, of all weights that are trained
     weight_decay: Number = Field(ge=0)
+    #: SGD's; above 0 where it is Nesterov's
     momentum: Number = Field(0.9, ge=0, lt=1)
+    #: whether the momentum is Nesterov's
     nesterov: bool = True
+    #: "steps" multiplies the learning rate by 0.1 at the milestones; "one-cycle" warms up linearly for 20 % of the run
+    #: and then follows a cosine to zero
     schedule: Literal["steps", "one-cycle"] = "one-cycle"
+    #: fractions of the run, between 0 and 1, ascending
     milestones: tuple[Annotated[Number, Field(gt=0, lt=1)], ...] = ()
+    #: how often the student is evaluated, evenly over the run; the last time at its end
     evaluations: Whole = Field(4, ge=1, le=10)
+    #: gradients are scaled down to this norm, if given
     clip_norm: Number | None = Field(None, gt=0)
+    #: a step is computed in so many parts, whose gradients are added up (BatchNorm and the methods see one part at a
+    #: time)
     micro_batches: Whole = Field(1, ge=1)
 
     @model_validator(mode="after")
@@ -55,8 +61,11 @@ class Recipe(Record):
 class Machine(Record):
     """What equal bits need besides the spec: device kind, precision and threads, resolved before hashing."""
 
+    #: kind of device
     device: Literal["cpu", "cuda"]
+    #: in which networks compute; if it is not float32, under autocast
     precision: Literal["float32", "bfloat16", "float16"]
+    #: of torch, in one run
     threads: Whole = Field(1, ge=1)
 
     @classmethod
@@ -69,7 +78,9 @@ class Machine(Record):
 class Policy(Record):
     """A view policy by name, with its options."""
 
+    #: one of `kdlib.views.policies.POLICIES`
     name: str
+    #: of the policy; what is not given has its default
     options: dict[str, Any] = {}
 
     @model_validator(mode="before")
@@ -91,9 +102,11 @@ class Policy(Record):
 
 
 class Public(Record):
-    """A public checkpoint as teacher. The hash of its weights is part of every key."""
+    """A public checkpoint as teacher."""
 
+    #: one of `kdlib.models.checkpoints.PUBLIC`
     checkpoint: str
+    #: the hash of its weights, part of every key; empty stands for that of the named checkpoint
     sha256: str = ""
 
     @model_validator(mode="before")
@@ -112,6 +125,7 @@ class Public(Record):
 class Spec(Record):
     """A hashed record; `key` names the result in the store."""
 
+    #: RECIPE_VERSION; of a run, with the revision of the method on top
     version: int = RECIPE_VERSION
 
     @property
@@ -153,31 +167,40 @@ def _without_machine(fields: dict) -> dict:
 
 
 class RunSpec(Spec):
-    """One training run: a teacher (method "ce") or a student.
+    """One training run: a teacher (method "ce") or a student."""
 
-    data: name of a data set; part: all of its training images, or a fixed half; pool: a fixed number of those, or null;
-    fraction: few-shot share in (0, 1];
-    validation: measure on the validation split instead of the test set, and keep it out of training; teacher: null, a
-    public checkpoint, or the spec of the run that trains it. bank: the run takes its views, and its teacher's answers,
-    from a bank of so many sets of views per image (see kdlib.lab.bank); null: fresh views in each epoch. exact: float32
-    is asked for, whatever the hardware has. version: RECIPE_VERSION, and the revision of the method on top.
-    """
-
+    #: tells it from specs of other kinds
     kind: Literal["run"] = "run"
+    #: name of a data set, see kdlib.data.images
     data: str
+    #: all of its training images, or a fixed half
     part: Literal[PARTS] = "all"
+    #: a fixed number of those, or null
     pool: Whole | None = Field(None, ge=1)
+    #: few-shot share of what remains, drawn by the seed
     fraction: Number = Field(1.0, gt=0, le=1)
+    #: measure on the validation split instead of the test set, and keep it out of training
     validation: bool = False
+    #: name of the network that learns, see kdlib.models.MODELS
     student: str
+    #: null, a public checkpoint, or the spec of the run that trains it
     teacher: "Teacher | None" = None
+    #: one of `kdlib.methods.method.METHODS`
     method: str
+    #: of the method; what is not given has its default
     options: dict[str, Any] = {}
+    #: makes the views, before the method spreads them
     policy: Policy
+    #: how it is optimised
     recipe: Recipe
+    #: of every draw of the run
     seed: Whole = Field(ge=0)
+    #: the run takes its views, and its teacher's answers, from a bank of so many sets of views per image (see
+    #: kdlib.lab.bank); null: fresh views in each epoch
     bank: Whole | None = Field(None, ge=1)
+    #: float32 is asked for, whatever the hardware has
     exact: bool = False
+    #: what equal bits need besides
     machine: Machine
 
     @field_validator("student")

@@ -9,61 +9,75 @@ from kdlib.lab.specs import Policy, Public
 
 @dataclass(frozen=True)
 class OwnTeacher:
-    """A teacher that we train ourselves: on which views, and on which part of the training images."""
+    """A teacher that we train ourselves."""
 
+    #: makes the views that it learns from
     policy: Policy
+    #: the part of the training images that it learns from, see `RunSpec`
     part: str = "all"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of a comparison: students of one kind, or teachers.
+    """One line of a comparison: students of one kind, or teachers."""
 
-    teacher: one of ours, or a public one; None is the setting's own, see `Setting.teacher`. head: which method trains
-    the head of SSKD's or HSAKD's teacher; None takes the first. is_teacher: the arm is the own teacher itself, and
-    method and head do not matter. student, fraction, part, recipe: the network, the training images, and fields of the
-    recipe, where they differ from the setting's. bank, exact, validation: of the run, see `RunSpec`. seeds: how many,
-    see `Setting.seeds_of`. tier: 2 to 4, see `Study.tier`. floor: the arm below which this one did not train, see
-    `kdlib.study.floors`.
-    """
-
+    #: what it is called, in its study and on pages
     label: str
+    #: makes the views
     policy: Policy
+    #: one of `kdlib.methods.method.METHODS`
     method: str = "kd"
+    #: of the method
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: one of ours, or a public one; None is the setting's own, see `Setting.teacher`
     teacher: OwnTeacher | Public | None = None
+    #: which method trains the head of SSKD's or HSAKD's teacher; None takes the first
     head: str | None = None
+    #: the arm is the own teacher itself, and method and head do not matter
     is_teacher: bool = False
+    #: the share of the training images, where it differs from the setting's
     fraction: float | None = None
+    #: the network, where it differs from the setting's
     student: str | None = None
+    #: part of the training images, where it differs from the setting's
     part: str = "all"
+    #: fields of the recipe, where they differ from the setting's
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    #: of the run, see `RunSpec`
     bank: int | None = None
+    #: of the run, see `RunSpec`
     exact: bool = False
+    #: of the run, see `RunSpec`
     validation: bool = False
+    #: how many, see `Setting.seeds_of`
     seeds: Literal["many", "usual", "few", "one"] = "usual"
+    #: 2 to 4, see `Study.tier`
     tier: int = 2
+    #: the arm below which this one did not train, see `kdlib.study.floors`
     floor: str | None = None
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A paired difference: the sum of arms, each times its weight. The weights of a contrast sum to zero.
+    """A paired difference: the sum of arms, each times its weight."""
 
-    primary: one of the contrasts that decide a claim (else exploratory). among: with how many primary ones it shares an
-    error rate of 5 %. says: "better" (the claim is that the sum is above zero) or "no better". cheaper: two arms; the
-    claim also says that the first needs fewer bytes in training. pairs: the pairs of arms whose differences it is the
-    mean of, if it is one. control: the contrast of the same study that asks the same of another teacher, if one does.
-    """
-
+    #: by which it is found in its study
     name: str
+    #: arm -> its weight; the weights of a contrast sum to zero
     weights: Mapping[str, float]
+    #: what it compares, for readers; where there is none, they see the name
     text: str = ""
+    #: "better" (the claim is that the sum is above zero) or "no better"
     says: str = "better"
+    #: one of the contrasts that decide a claim (else exploratory)
     primary: bool = False
+    #: two arms; the claim also says that the first needs fewer bytes in training
     cheaper: tuple[str, str] | None = None
+    #: the pairs of arms whose differences it is the mean of, if it is one
     pairs: tuple[tuple[str, str], ...] = ()
+    #: the contrast of the same study that asks the same of another teacher, if one does
     control: str | None = None
+    #: with how many primary ones it shares an error rate of 5 %
     among: int = 9
 
     @classmethod

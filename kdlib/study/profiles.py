@@ -9,55 +9,69 @@ from kdlib.lab.specs import Recipe
 
 @dataclass(frozen=True)
 class Profile:
-    """One scale.
+    """One scale."""
 
-    summary: for the banner of every page; data: default data set; pairs: "TEACHER-STUDENT" -> (teacher, student), the
-    first is the default; second_student: a network that learns beside a pair's own student in one study; pool,
-    fraction: which training images students see (see kdlib.data.sampling).
-    teacher_recipe, teacher_network, teacher_pool, teacher_fraction: how the teachers that we train are trained (the
-    network is the pair's; a pair whose teacher is a public checkpoint trains others only for controls, of the network
-    named here). joint_recipe: for a teacher that is trained together with HSAKD's branches, where it differs.
-    few_shot, few_shot_fraction: the fractions of the few-shot study, and the one that decides its claim.
-    bank_fraction, bank_recipe: of the study of view banks, if not those of all students. measured_images: how many
-    images of each split teacher-only measurements look at. timed_steps: see kdlib.lab.measurements.TimingSpec.
-    spread_pool, spread_passes: of how many training images, and how often, T.stddev draws (see kdlib.lab.measurements).
-    heads_recipe: how the heads of SSKD and HSAKD are trained on a frozen teacher. budgets: views of an image at the
-    points of the budget curve, ascending, the recipe's own among them; a profile without any shows another's. seeds:
-    the planned seeds; many_seeds, few_seeds: those of the headline arms and of exploratory ones, where they differ.
-    trains: whether `missing = "auto"` trains what the store lacks. verdicts: whether the profile is large enough to
-    judge a claim. tiers: how many of the four tiers of arms are planned, see `kdlib.study.setting.Study.tier`.
-    chapters: the only ones that have the profile; empty if all do.
-    """
-
+    #: its key in `PROFILES`
     name: str
+    #: for the banner of every page
     summary: str
+    #: default data set
     data: str
+    #: "TEACHER-STUDENT" -> (teacher, student), the first is the default
     pairs: Mapping[str, tuple[str, str]]
+    #: how students are trained
     recipe: Recipe
+    #: how the teachers that we train are trained
     teacher_recipe: Recipe
+    #: how the heads of SSKD and HSAKD are trained on a frozen teacher
     heads_recipe: Recipe
+    #: the planned seeds
     seeds: tuple[int, ...]
+    #: those of the headline arms, where they differ
     many_seeds: tuple[int, ...] = ()
+    #: those of exploratory arms, where they differ
     few_seeds: tuple[int, ...] = ()
+    #: a network that learns beside a pair's own student in one study
     second_student: str = "resnet14"
+    #: how many of the training images students are given; None: all of them (see kdlib.data.sampling)
     pool: int | None = None
+    #: the share of those that a student sees (see kdlib.data.sampling)
     fraction: float = 1.0
+    #: the fractions of the few-shot study
     few_shot: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    #: the one of these that decides the claim of the few-shot study
     few_shot_fraction: float = 0.25
+    #: `fraction` of the study of view banks, if not that of all students
     bank_fraction: float | None = None
+    #: `recipe` of the study of view banks, if not that of all students
     bank_recipe: Recipe | None = None
+    #: of the teachers that we train: by default the pair's; a pair whose teacher is a public checkpoint trains others
+    #: only for controls, of the network named here
     teacher_network: str | None = None
+    #: for a teacher that is trained together with HSAKD's branches, where it differs
     joint_recipe: Recipe | None = None
+    #: as `pool`, for the teachers that we train
     teacher_pool: int | None = None
+    #: as `fraction`, for the teachers that we train
     teacher_fraction: float = 1.0
+    #: how many images of each split teacher-only measurements look at
     measured_images: int = 2000
+    #: see `kdlib.lab.measurements.TimingSpec`
     timed_steps: int = 20
+    #: of how many training images T.stddev draws; None: of all (see `kdlib.lab.measurements.SpreadSpec`)
     spread_pool: int | None = None
+    #: how often T.stddev draws them
     spread_passes: int = 10
+    #: views of an image at the points of the budget curve, ascending, the recipe's own among them; a profile without
+    #: any shows another's
     budgets: tuple[int, ...] = ()
+    #: whether `missing = "auto"` trains what the store lacks
     trains: bool = False
+    #: whether the profile is large enough to judge a claim
     verdicts: bool = False
+    #: how many of the four tiers of arms are planned, see `kdlib.study.setting.Study.tier`
     tiers: int = 4
+    #: the only ones that have the profile; empty if all do
     chapters: tuple[str, ...] = ()
 
 

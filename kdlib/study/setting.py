@@ -18,13 +18,19 @@ from kdlib.study.profiles import Profile, profile
 
 @dataclass(frozen=True)
 class Setting:
-    """A profile with its choices made: pair, seeds, machine, data. chosen: whether the seeds are not the profile's."""
+    """A profile with its choices made."""
 
+    #: the scale
     profile: Profile
+    #: "TEACHER-STUDENT", see `check_pair`
     pair: str
+    #: those that were chosen, or the profile's own, see `Setting.seeds_of`
     seeds: tuple[int, ...]
+    #: on which everything runs
     machine: Machine
+    #: name of a data set
     data: str
+    #: whether the seeds are not the profile's
     chosen: bool = False
 
     @classmethod
@@ -178,16 +184,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Study:
-    """The runs that answer one question.
+    """The runs that answer one question."""
 
-    arms: by label; measurements: teacher-only specs by name; series: name -> {arm: x}, arms that are points of a curve.
-    """
-
+    #: name of its chapter
     name: str
+    #: makes runs of its arms
     setting: Setting
+    #: the arms by label
     arms: Mapping[str, Arm]
+    #: what is compared
     contrasts: tuple[Contrast, ...] = ()
+    #: teacher-only specs by name
     measurements: Mapping[str, Spec] = field(default_factory=dict)
+    #: name -> {arm: x}, arms that are points of a curve
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def specs(self, arm: str) -> list[RunSpec]:

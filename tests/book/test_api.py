@@ -14,10 +14,14 @@ from pathlib import Path
 import pytest
 
 import kdlib.models
+from kdlib.lab.specs import Recipe, RunSpec
+from kdlib.study.arms import Arm
+from kdlib.study.profiles import Profile
 
 from .conftest import ROOT
 
-marked = runpy.run_path(str(ROOT / "book" / "docstrings.py"))["marked"]
+docstrings = runpy.run_path(str(ROOT / "book" / "docstrings.py"))
+fields, marked, meanings = (docstrings[name] for name in ("fields", "marked", "meanings"))
 api_pages = runpy.run_path(str(ROOT / "book" / "api_pages.py"))["api_pages"]
 PAGES = {name.removesuffix(".md"): page for name, page in api_pages().items()}
 MODULES = ["kdlib", *(m.name for m in pkgutil.walk_packages(kdlib.__path__, "kdlib.") if "._" not in m.name)]
@@ -25,14 +29,19 @@ MODULES = ["kdlib", *(m.name for m in pkgutil.walk_packages(kdlib.__path__, "kdl
 SAMPLE = '''
 """A sample; see kdlib.records."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from numpy.typing import ArrayLike
 from pydantic import Field
 
 from kdlib.records import Number, Record, Whole
+
+
+def round_up(x: float) -> float:
+    """To a whole number."""
 
 
 class Options(Record):
@@ -42,10 +51,31 @@ class Options(Record):
     steps: Whole | None = Field(None, ge=1)
 
 
+class Oven(Record):
+    """Hot."""
+
+    #: in degrees,
+    #: see `mean`
+    heat: Whole = Field(ge=20, le=250)
+    trays: Whole = Field(1, ge=1)
+
+    @property
+    def open(self) -> bool:
+        """Whether it is."""
+
+
+class Grill(Oven):
+    """Hotter."""
+
+    #: of what lies on it
+    names: tuple[str, ...] = ()
+
+
 class Pair(NamedTuple):
     """Two."""
 
     first: int
+    #: float64 [N]
     second: int = 2
 
 
@@ -65,6 +95,19 @@ class Settings:
 
     one: int
     two: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where."""
+
+    #: to the right
+    x: float
+    #: of it
+    change: Callable = round_up
+
+    #: How many there are.
+    AXES: ClassVar[int] = 1
 
 
 #: Name: meaning.
@@ -107,6 +150,14 @@ def test_public_names_have_docstrings(name: str) -> None:
     assert not [o.__qualname__ for o in own if (inspect.isclass(o) or inspect.isfunction(o)) and not o.__doc__]
 
 
+def test_a_list_of_fields_lacks_none() -> None:
+    """A class whose fields have comments has one above each of them."""
+    classes = [o for name in MODULES for o in vars(importlib.import_module(name)).values() if inspect.isclass(o)]
+    listed = {kind for kind in classes if meanings(kind)}
+    assert {Recipe, RunSpec, Profile, Arm} <= listed
+    assert not [(kind.__qualname__, f) for kind in listed for f in fields(kind) if f not in meanings(kind)]
+
+
 def page_of(sample: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Builds one page of a module, strictly and with the book's settings for autodoc, as text."""
     (folder / "sample.py").write_text(sample, encoding="utf-8")
@@ -132,7 +183,13 @@ def test_what_a_page_shows(tmp_path: Path) -> None:
         'see "kdlib.records"',
         "class sample.Options(*, rate: float = 0.1, steps: int | None = None)",
         "Ranges: rate ≥ 0 and < 1, steps ≥ 1.",
-        "class sample.Pair(first: int, second: int = 2) Two.",
+        'class sample.Oven(*, heat: int, trays: int = 1) Hot. * heat (≥ 20 and ≤ 250): in degrees, see "mean" '
+        "Ranges: trays ≥ 1. property open: bool Whether it is.",
+        "class sample.Grill(*, heat: int, trays: int = 1, names: tuple[str, ...] = ()) Hotter. "
+        '* heat (≥ 20 and ≤ 250): in degrees, see "mean" * names: of what lies on it Ranges: trays ≥ 1.',
+        "class sample.Pair(first: int, second: int = 2) Two. * second: float64 [N]",
+        "class sample.Point(x: float, change: Callable = round_up) Where. * x: to the right * change: of it "
+        "AXES: ClassVar[int] How many there are.",
         "class sample.Word Words. YES",
         "* one: a number, that needs two lines. * two: another.",
         "sample.TABLE Name: meaning.",

@@ -10,45 +10,45 @@ import pytest
 from kdlib.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
-LOSSES, JDA, STATS = "tests/methods/test_losses.py", "tests/views/test_jda.py", "tests/study/test_stats.py"
+JDA, STATS = "tests/views/test_jda.py", "tests/study/test_stats.py"
 
 # A piece of a formula that no other has -> the test that compares kdlib with a slow version of it.
 TESTED = {
     r"[L, U] = \bar d": f"{STATS}::test_paired_interval_is_scipys",
-    r"\mathrm{KL}_T(t\,\|\,s) = \frac{1}{S}": f"{LOSSES}::test_kl_is_the_slow_sum",
-    r"L_{\mathrm{KD}}": "tests/methods/test_logits.py::test_kd_is_the_mean_of_the_divergence_of_each_view",
-    r"p_c = \frac": f"{LOSSES}::test_kl_is_scipys",
-    r"\mathrm{KL}\big(\mathrm{softmax}(z_t/T)": f"{LOSSES}::test_kl_is_scipys",
-    r"L = \frac{1}{|V|}": "tests/methods/test_logits.py::test_kd_is_the_mean_of_the_divergence_of_each_view",
+    r"\mathrm{KL}_T(t\,\|\,s) = \frac{1}{S}": "tests/methods/test_kd.py::test_kl_is_the_slow_sum",
+    r"L_{\mathrm{KD}}": "tests/methods/test_kd.py::test_kd_is_the_mean_of_the_divergence_of_each_view",
+    r"p_c = \frac": "tests/methods/test_kd.py::test_kl_is_scipys",
+    r"\mathrm{KL}\big(\mathrm{softmax}(z_t/T)": "tests/methods/test_kd.py::test_kl_is_scipys",
+    r"L = \frac{1}{|V|}": "tests/methods/test_kd.py::test_kd_is_the_mean_of_the_divergence_of_each_view",
     r"\tilde x = T_K": f"{JDA}::test_equals_the_ops_one_after_another",
     r"\tilde x_k = \begin{cases}": f"{JDA}::test_equals_the_ops_one_after_another",
-    r"w_i = \cos": f"{LOSSES}::test_weights_are_the_slow_reference",
-    r"L_{\mathrm{CCD}}": f"{LOSSES}::test_ccd_is_the_slow_sum",
-    r"T^2\,\tfrac12\Big[": f"{LOSSES}::test_ccd_is_the_slow_sum",
-    r"w_0 \mathrm{CE}_x": "tests/methods/test_logits.py::test_four_terms_are_those_of_each_view",
-    r"L_{\mathrm{HSAKD}}": "tests/methods/test_rotations.py::test_hsakd_terms",
+    r"w_i = \cos": "tests/methods/test_ccd.py::test_weights_are_the_slow_reference",
+    r"L_{\mathrm{CCD}}": "tests/methods/test_ccd.py::test_ccd_is_the_slow_sum",
+    r"T^2\,\tfrac12\Big[": "tests/methods/test_ccd.py::test_ccd_is_the_slow_sum",
+    r"w_0 \mathrm{CE}_x": "tests/methods/test_four_term.py::test_four_terms_are_those_of_each_view",
+    r"L_{\mathrm{HSAKD}}": "tests/methods/test_hsakd.py::test_hsakd_terms",
     r"\mathrm{ECE} =": "tests/lab/test_metrics.py::test_ece_is_the_slow_one",
     r"\rho_1 \ge": "tests/lab/measures/test_twins.py::test_near_twins_are_those_of_the_rule",
     r"b = V\,v\,(3 H W": "tests/lab/test_bank.py::test_its_files_are_what_is_said_of_them_and_are_not_written_to",
     r"u_r = ": "tests/lab/measures/test_t_stddev.py::test_every_number_equals_a_slow_reference",
     r"\text{T.stddev} =": "tests/lab/measures/test_t_stddev.py::test_every_number_equals_a_slow_reference",
     r"x_b = \log_2 b": "tests/chapters/budget/test_budget.py::test_the_slope_is_that_of_least_squares",
-    r"\mathrm{KL}_T(s\,\|\,t)": f"{LOSSES}::test_direction_is_from_the_teacher_to_the_student",
+    r"\mathrm{KL}_T(s\,\|\,t)": "tests/methods/test_kd.py::test_direction_is_from_the_teacher_to_the_student",
 }
 # The formulas of the page of methods are those of the definitions: method -> its test.
 OF_METHODS = {
-    "ce": "tests/methods/test_logits.py::test_cross_entropy_is_the_mean_over_all_views",
-    "kd": "tests/methods/test_logits.py::test_kd_is_the_mean_of_the_divergence_of_each_view",
-    "ccd": "tests/methods/test_logits.py::test_ccd_weighs_the_augmented_view",
-    "four_term": "tests/methods/test_logits.py::test_four_terms_are_those_of_each_view",
-    "dkd": "tests/methods/test_logits.py::test_dkd_parts_are_those_of_the_two_way_and_of_the_other_distribution",
-    "spkd": "tests/methods/test_features.py::test_spkd_compares_the_last_maps_before_pooling",
-    "crd": "tests/methods/test_heads.py::test_loss_scale_and_update_are_those_of_a_loop",
-    "sskd_teacher": "tests/methods/test_rotations.py::test_sskd_teacher_finds_the_image_that_a_turned_view_came_from",
-    "sskd": "tests/methods/test_rotations.py::test_sskd_terms",
-    "hsakd_teacher": "tests/methods/test_rotations.py::test_hsakd_teachers_learn_class_and_turn",
-    "hsakd_joint_teacher": "tests/methods/test_rotations.py::test_hsakd_teachers_learn_class_and_turn",
-    "hsakd": "tests/methods/test_rotations.py::test_hsakd_terms",
+    "ce": "tests/methods/test_ce.py::test_cross_entropy_is_the_mean_over_all_views",
+    "kd": "tests/methods/test_kd.py::test_kd_is_the_mean_of_the_divergence_of_each_view",
+    "ccd": "tests/methods/test_ccd.py::test_ccd_weighs_the_augmented_view",
+    "four_term": "tests/methods/test_four_term.py::test_four_terms_are_those_of_each_view",
+    "dkd": "tests/methods/test_dkd.py::test_dkd_parts_are_those_of_the_two_way_and_of_the_other_distribution",
+    "spkd": "tests/methods/test_spkd.py::test_spkd_compares_the_last_maps_before_pooling",
+    "crd": "tests/methods/test_crd.py::test_loss_scale_and_update_are_those_of_a_loop",
+    "sskd_teacher": "tests/methods/test_sskd.py::test_sskd_teacher_finds_the_image_that_a_turned_view_came_from",
+    "sskd": "tests/methods/test_sskd.py::test_sskd_terms",
+    "hsakd_teacher": "tests/methods/test_hsakd.py::test_hsakd_teachers_learn_class_and_turn",
+    "hsakd_joint_teacher": "tests/methods/test_hsakd.py::test_hsakd_teachers_learn_class_and_turn",
+    "hsakd": "tests/methods/test_hsakd.py::test_hsakd_terms",
 }
 
 

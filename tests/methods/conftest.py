@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import special
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlib.methods import METHODS, Batch, Loss, Method, Step, create_method, method_options, new_head
 from kdlib.models import Output, create_model
@@ -18,6 +18,22 @@ IMAGES, CLASSES = 6, 5
 
 def draw(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+class Recorder(nn.Module):
+    """A memory that keeps what it was asked and answers 7."""
+
+    def forward(self, *asked) -> torch.Tensor:
+        self.asked = asked
+        return torch.tensor(7.0)
+
+
+def with_recorder(batch: Batch) -> Batch:
+    return Batch(batch.step, batch.student, batch.teacher, Recorder())
 
 
 @pytest.fixture(scope="session")

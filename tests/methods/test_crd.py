@@ -1,4 +1,4 @@
-"""Heads, branches and the memory of contrastive distillation: sizes, formulas in NumPy, and statistics of draws.
+"""Scores, losses and the memory of contrastive distillation: formulas in NumPy, and statistics of draws.
 
 Statistical tests reject at 1e-4 each (the error rate of a correct program, were its seeds not fixed).
 """
@@ -9,112 +9,105 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdlib.methods import METHODS, Step, create_method, total
-from kdlib.methods.crd import ContrastiveMemory
-from kdlib.methods.hsakd import AuxiliaryBranches
-from kdlib.methods.sskd import ContrastHead
-from kdlib.models import create_model, model_names
+from kdlib.methods.crd import ContrastiveMemory, crd_loss, crd_scores
+from kdlib.models import create_model
 from kdlib.models.network import Network
 from kdlib.randomness import seeded
+
+from .conftest import count, draw, with_recorder
+from .slow import examples, normal, unit, whole
 
 ALPHA = 1e-4
 
 
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+# --- scores and loss
 
 
-def draw(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def slow_crd(scores: np.ndarray, z: float, images: int) -> float:
+    k = scores.shape[1] - 1
+    total = []
+    for row in scores / z:
+        total.append(math.log(row[0] / (row[0] + k / images + 1e-7)))
+        total += [math.log(k / images / (v + k / images + 1e-7)) for v in row[1:]]
+    return -math.fsum(total) / len(scores)
 
 
-# --- SSKD's head
+@pytest.mark.parametrize("images", [5, 24, 25, 200])  # 24 is the last for which all products are made
+def test_crd_scores_are_the_slow_reference_and_take_the_smaller_way(images: int):
+    anchor, bank, index = unit(4, 8), unit(images, 8, seed=1), whole(images, 4, 3, seed=2)
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, Tensor) and result.data_ptr() != bank.data_ptr():  # not the bank or a view of it
+                self.elements = max(self.elements, result.numel())
+            return result
+
+    with Largest() as largest:
+        found = crd_scores(anchor, bank, index)
+    pairs = zip(anchor, index, strict=True)
+    expected = [[math.exp(math.fsum((e * bank[j]).tolist()) / 0.07) for j in row] for e, row in pairs]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10)
+    assert largest.elements == 4 * min(images, 3 * 8)
+    torch.testing.assert_close(crd_scores(anchor, bank, index, temperature=0.5), found ** (0.07 / 0.5))
 
 
-def test_the_contrast_head_is_two_linear_layers_with_a_relu_between():
-    backbone = create_model("resnet8", 5).eval()
-    head, output = ContrastHead(backbone.feature_dim), backbone(torch.randn(3, 3, 16, 16, generator=draw()))
-    first, second = (m for m in head.modules() if isinstance(m, nn.Linear))
-    assert [tuple(m.weight.shape) for m in (first, second)] == [(64, 64), (64, 64)]
-    assert count(head) == 2 * (64 * 64 + 64)
-    x = output.pooled.detach().double().numpy()
-    hidden = np.maximum(x @ first.weight.detach().double().numpy().T + first.bias.detach().double().numpy(), 0)
-    expected = hidden @ second.weight.detach().double().numpy().T + second.bias.detach().double().numpy()
-    np.testing.assert_allclose(head(output).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+@examples
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 500), st.floats(1e-3, 1e6), st.integers(0, 10**6))
+def test_crd_loss_is_the_slow_reference(samples: int, negatives: int, images: int, z: float, seed: int):
+    scores = normal(samples, negatives + 1, seed=seed).exp()
+    found = crd_loss(scores, torch.tensor(z, dtype=torch.float64), images)
+    assert found.shape == () and found.item() == pytest.approx(slow_crd(scores.numpy(), z, images), rel=1e-9)
+    order = torch.randperm(negatives, generator=torch.Generator().manual_seed(seed)) + 1
+    permuted = torch.cat([scores[:, :1], scores[:, order]], 1).flip(0)
+    torch.testing.assert_close(crd_loss(permuted, torch.tensor(z, dtype=torch.float64), images), found)
 
 
-# --- HSAKD's branches
+def test_crd_loss_falls_with_the_positive_and_rises_with_negatives():
+    scores = normal(3, 5).exp().requires_grad_()
+    (gradient,) = torch.autograd.grad(crd_loss(scores, torch.tensor(2.0), 10), scores)
+    assert (gradient[:, 0] < 0).all() and (gradient[:, 1:] > 0).all()
 
 
-AUXILIARY = {
-    ("wrn_40_2", 100): 5_769_328, ("wrn_16_2", 100): 1_928_304, ("wrn_40_1", 100): 1_484_432,
-    ("resnet56", 100): 2_206_064, ("resnet20", 100): 762_992, ("resnet32x4", 100): 18_907_056,
-    ("resnet8x4", 100): 3_557_296, ("vgg13", 100): 37_049_664, ("resnet50", 100): 76_976_704,
-    ("mobilenetv2", 100): 4_671_496, ("shufflenetv1", 100): 3_118_740, ("shufflenetv2", 100): 4_519_988,
-    ("resnet34_imagenet", 1000): 76_474_240, ("resnet18_imagenet", 1000): 47_555_456,
-}  # fmt: skip
+def test_crd_loss_in_float32_with_as_many_negatives_as_published():
+    scores = (normal(4, 16385, scale=0.1) / 0.07).exp()
+    z = 50_000 * scores.mean()
+    found = crd_loss(scores.float(), z.float(), 50_000).item()
+    assert found == pytest.approx(slow_crd(scores.numpy(), z.item(), 50_000), rel=1e-6)
 
 
-@pytest.mark.parametrize(("name", "classes"), AUXILIARY, ids=str)
-def test_published_parameters_of_the_branches(name: str, classes: int):
-    with torch.device("meta"):
-        branches = AuxiliaryBranches(create_model(name, classes))
-    assert count(branches) == AUXILIARY[name, classes]
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_crd_loss_is_finite_at_extreme_scores(size: float):
+    scores = (normal(4, 9).exp().float() * size).requires_grad_()
+    loss = crd_loss(scores, torch.tensor(1.0), 50)
+    assert loss.item() == pytest.approx(slow_crd(scores.detach().double().numpy(), 1.0, 50), rel=1e-5)
+    assert torch.autograd.grad(loss, scores)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("name", model_names())
-def test_one_answer_for_each_stage_of_every_family(name: str):
-    """Shapes for two image sizes, through a Network; every branch ends in as many channels as the network."""
-    with torch.device("meta"):
-        backbone = create_model(name, 7).eval()
-        branches = AuxiliaryBranches(backbone).eval()
-        network = Network(backbone, (0.5,) * 3, (0.25,) * 3, head=branches)
-    for size in (32, 64):
-        extra = network(torch.empty(2, 3, size, size, dtype=torch.uint8, device="meta")).extra
-        assert extra.shape == (2, len(backbone.stages), 4 * 7)
-    assert {m.in_features for m in branches.classifiers} == {backbone.feature_dim}
+@pytest.mark.parametrize("views", [1, 2])
+def test_crd_scores_the_pooled_features_of_every_view(make_batch, loss_of, views: int):
+    batch = with_recorder(make_batch(views, seed=31, index=torch.tensor([5, 4, 9, 0, 1, 2])))
+    terms, records = loss_of("crd", batch)
+    student, teacher, index, asked_views, seed = batch.memory.asked
+    torch.testing.assert_close(student, batch.student.pooled.float())
+    torch.testing.assert_close(teacher, batch.teacher.pooled.float())
+    assert index.tolist() == [5, 4, 9, 0, 1, 2]
+    assert (asked_views, seed) == (views, 31)
+    assert list(terms) == ["ce", "crd"]
+    assert (terms["crd"].value, terms["crd"].weight) == (7, 0.8)
+    assert records == {}
 
 
-@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "mobilenetv2"])
-def test_branches_share_nothing_and_leave_the_backbone_alone(name: str):
-    backbone = create_model(name, 5)
-    before = copy.deepcopy(backbone.state_dict())
-    branches = AuxiliaryBranches(backbone)
-    own = [p.data_ptr() for p in (*branches.parameters(), *branches.buffers())]
-    assert len(set(own)) == len(own)
-    assert not set(own) & {p.data_ptr() for p in (*backbone.parameters(), *backbone.buffers())}
-    assert all(torch.equal(before[n], v) for n, v in backbone.state_dict().items())
-    assert all(p.requires_grad for p in branches.parameters())
-
-
-def test_branch_l_reads_stage_l_and_only_that():
-    backbone = create_model("resnet8", 5).eval()
-    branches = AuxiliaryBranches(backbone).eval()
-    output = backbone(torch.randn(2, 3, 16, 16, generator=draw()))
-    found = branches(output)
-    for stage in range(3):
-        stages = tuple(s + (i == stage) for i, s in enumerate(output.stages))
-        changed = (branches(output._replace(stages=stages)) - found).abs().amax((0, 2)) > 0
-        assert changed.tolist() == [i == stage for i in range(3)]
-
-
-def test_a_branch_that_copies_the_later_stages_is_the_network_itself():
-    """Branch l with the weights of stages l+1..L, averaged, is the pooled feature."""
-    backbone = create_model("wrn_16_1", 5).eval()
-    branches = AuxiliaryBranches(backbone).eval()
-    output = backbone(torch.randn(2, 3, 16, 16, generator=draw()))
-    for start, body in enumerate(branches.bodies[:-1], 1):
-        for own, stage in zip(body[:-1], backbone.stages[start:], strict=True):
-            own.load_state_dict(stage.state_dict())
-        body[-1].load_state_dict({n.removeprefix("bn."): v for n, v in backbone.bn.state_dict().items()}, strict=False)
-        assert sum(p.numel() for p in body[-1].parameters()) == sum(p.numel() for p in backbone.bn.parameters())
-        torch.testing.assert_close(body(output.stages[start - 1]).mean(dim=(2, 3)), output.pooled)
-
-
-# --- CRD's memory
+# --- memory
 
 
 def memory(labels: Tensor, negatives: int = 4, dims: tuple[int, int] = (6, 9), seed: int = 0) -> ContrastiveMemory:
@@ -126,7 +119,7 @@ def features(rows: int, seed: int = 0, dims: tuple[int, int] = (6, 9)) -> tuple[
     return tuple(torch.randn(rows, d, generator=draw(seed + i)) for i, d in enumerate(dims))
 
 
-def unit(x: np.ndarray) -> np.ndarray:
+def unit_length(x: np.ndarray) -> np.ndarray:
     return x / np.sqrt((x**2).sum(-1, keepdims=True))
 
 
@@ -134,7 +127,9 @@ def embeddings(m: ContrastiveMemory, *pooled: Tensor) -> list[np.ndarray]:
     """e of student and teacher, in double precision."""
     layers = (m.student, m.teacher)
     return [
-        unit(x.double().numpy() @ layer.weight.detach().double().numpy().T + layer.bias.detach().double().numpy())
+        unit_length(
+            x.double().numpy() @ layer.weight.detach().double().numpy().T + layer.bias.detach().double().numpy()
+        )
         for x, layer in zip(pooled, layers, strict=True)
     ]
 
@@ -248,7 +243,7 @@ def test_loss_scale_and_update_are_those_of_a_loop(negatives: int, views: int):
         m.update()
         for bank, own, now in zip(before, e, banks(m), strict=True):
             for i, place in enumerate(index):
-                bank[place] = unit(0.5 * bank[place] + 0.5 * own[i * views])
+                bank[place] = unit_length(0.5 * bank[place] + 0.5 * own[i * views])
             np.testing.assert_allclose(now, bank, rtol=0, atol=1e-6)
 
 
