@@ -21,6 +21,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REQUIREMENTS = [line.split(">")[0] for line in PROJECT["dependencies"]]
+#: Requirement -> the module that it brings, where the two differ.
+MODULES = {"pillow": "PIL"}
 #: The rooms that a program of one's own needs.
 CORE = ("views", "models", "data", "methods")
 
@@ -95,8 +98,7 @@ def test_the_wheel_holds_the_module_with_its_types_and_nothing_else(wheel: Path)
 
 
 def test_the_core_imports_its_own_requirements_alone(fresh: Path, tmp_path: Path) -> None:
-    names = [line.split(">")[0] for line in PROJECT["dependencies"]]
-    assert names == ["torch", "torchvision", "numpy", "pydantic", "safetensors", "pillow", "tqdm", "filelock"]
+    assert REQUIREMENTS == ["torch", "torchvision", "numpy", "pydantic", "safetensors", "pillow", "tqdm", "filelock"]
     done = run(fresh, tmp_path, "python", "-c", f"import {', '.join(core_modules())}")
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -137,3 +139,37 @@ def test_the_command_is_there_and_keeps_to_the_folder_where_it_is_called(fresh: 
     assert done.stdout == f"{tmp_path / 'data'}\n"
     done = run(fresh, tmp_path, "kdlib", "status", "03_blind_teacher", "--profile", "reference")
     assert (done.returncode, done.stderr) == (0, "") and "JDA, seeds 0-9" in done.stdout
+
+
+OTHER_PYTHONS = ("python3.11", "python3.12", "python3.13")
+
+
+def other_python(name: str) -> str:
+    """The path of an interpreter on this machine; the test is skipped where it is not found or does not start."""
+    found = shutil.which(name)
+    if found is None or subprocess.run([found, "-c", ""], capture_output=True).returncode:
+        pytest.skip(f"{name} is not on this machine")
+    return found
+
+
+@pytest.mark.parametrize("name", OTHER_PYTHONS)
+def test_other_pythons_read_the_module_without_a_warning(name: str) -> None:
+    program = "import pathlib\nfor p in pathlib.Path('kdlib').rglob('*.py'): compile(p.read_text('utf-8'), p, 'exec')"
+    command = [other_python(name), "-W", "error", "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", OTHER_PYTHONS)
+def test_other_pythons_with_the_requirements_run_the_program_of_the_page(
+    name: str, wheel: Path, tmp_path: Path
+) -> None:
+    python = other_python(name)
+    needs = f"import {', '.join(MODULES.get(n, n) for n in REQUIREMENTS)}"
+    if subprocess.run([python, "-c", needs], capture_output=True, cwd=tmp_path).returncode:
+        pytest.skip(f"{name} lacks requirements of the core")
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    page = (ROOT / "book" / "your_program.md").read_text(encoding="utf-8")
+    program = re.search(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
+    done = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.views.ops import OPS, apply_op, is_identity
@@ -85,7 +84,8 @@ def _moves(group: Tensor) -> Tensor:
     group: uint8 [ops, B]. Returns int64 [ops + 1, B]: for each op, and for the way back, which places of the order
     before to take the images from.
     """
-    order = F.pad(group, (0, 0, 1, 0)).argsort(dim=1, stable=True)  # in front, the order in which they come
+    as_they_come = group.new_zeros(1, group.shape[1])
+    order = torch.cat([as_they_come, group]).argsort(dim=1, stable=True)
     place = order.argsort(dim=1)
     return torch.cat([place[:-1].gather(1, order[1:]), place[-1:]])
 
