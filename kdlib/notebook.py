@@ -1,6 +1,5 @@
 """The one object a chapter talks to: `study = kdlib.start("03_blind_teacher", globals(), In)`."""
 
-import ast
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from IPython.display import HTML, Markdown, display
 from torch import Tensor
 
 from kdlib.chapters import claims, findings
+from kdlib.chapters.parameters import MISSING, check_parameters
 from kdlib.chapters.registry import command_line, create_study, own_options
 from kdlib.data.images import BUNDLED, Data, available, load_data
 from kdlib.lab.forecasts import work
@@ -22,52 +22,17 @@ from kdlib.lab.runs import missing, needed, run_all
 from kdlib.lab.specs import Public, RunSpec, Spec, backbone_source
 from kdlib.lab.store import Store
 from kdlib.methods import find_method
-from kdlib.records import check_values
 from kdlib.show import figures
 from kdlib.show.displays import watching
 from kdlib.show.explorers import Examples, gather_examples
-from kdlib.study import judging, tables
+from kdlib.study import cost_tables, judging, tables
 from kdlib.study.arms import Contrast
 from kdlib.study.series import Suitable, gains, points, suitable
 from kdlib.study.setting import Setting, Study
 from kdlib.study.stats import Interval, mean_interval
 from kdlib.study.tiers import names_of
 
-COMMON = {
-    "profile": (str, ...), "pair": (str, "auto"), "seeds": (list[int], []), "device": (str, "auto"),
-    "data": (str, "auto"), "missing": (str, "auto"),
-}  # fmt: skip
 GLUED = "application/papermill.record/"  # how MyST-NB knows an output that is not shown
-MISSING = ("auto", "train", "gap", "error")
-
-
-def check_parameters(name: str, values: Mapping[str, Any], cells: Sequence[str] = ()) -> dict[str, Any]:
-    """The chapter's parameters out of a notebook's names, checked.
-
-    cells: the sources run so far (`In`). papermill puts what it was given in a cell that begins with
-    "# Parameters", and only logs a name that no parameter has; here the last such cell is parsed and an unknown name
-    raises ValueError, as does a value of a wrong type.
-    """
-    fields = COMMON | own_options(name)
-    injected = [cell for cell in cells if cell.lstrip().startswith("# Parameters")]
-    for target in assigned_names(injected[-1]) if injected else ():
-        if target not in fields:
-            raise ValueError(f"parameter {target!r} is unknown in {name}; allowed are {', '.join(fields)}")
-    checked = check_values("parameter", fields, {field: values[field] for field in fields if field in values})
-    if checked["missing"] not in MISSING:
-        raise ValueError(f"parameter missing = {checked['missing']!r} is unknown; allowed are {', '.join(MISSING)}")
-    return checked
-
-
-def assigned_names(source: str) -> list[str]:
-    """The names that a cell assigns, in order."""
-    names = []
-    for node in ast.parse(source).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        names += [t.id for t in targets if isinstance(t, ast.Name)]
-    return names
 
 
 class Session:
@@ -151,13 +116,13 @@ class Session:
 
     @property
     def costs(self) -> pd.DataFrame:
-        """By arm: accuracy, bytes, MACs and seconds, as `tables.cost_points` gives them."""
-        return tables.cost_points(self.study, self.frame, self.metrics("timing"))
+        """By arm: accuracy, bytes, MACs and seconds, as `cost_tables.cost_points` gives them."""
+        return cost_tables.cost_points(self.study, self.frame, self.metrics("timing"))
 
     @property
     def training_parts(self) -> pd.DataFrame:
         """One row per arm: what training keeps beside the two networks."""
-        return tables.parts_table(self.study)
+        return cost_tables.parts_table(self.study)
 
     def metrics(self, name: str) -> dict[str, Any] | None:
         """The metrics of a teacher-only measurement, or None where it is missing."""

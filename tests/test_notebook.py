@@ -9,9 +9,9 @@ import pytest
 import kdlib
 from kdlib import notebook
 from kdlib.chapters import CHAPTERS
+from kdlib.chapters.parameters import COMMON, assigned_names, check_parameters
 from kdlib.chapters.registry import own_options
 from kdlib.lab import runs
-from kdlib.notebook import COMMON, assigned_names, check_parameters
 
 pytestmark = pytest.mark.usefixtures("isolated")
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"

@@ -1,12 +1,11 @@
 """From results to tables: one row per run, one per arm, one per contrast. What is missing stays a visible gap."""
 
-import math
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from kdlib.lab.forecasts import CORE_MACS_PER_SECOND as CORE_MACS_PER_SECOND
-from kdlib.lab.forecasts import forecast, hours, run_cost, run_extras
+from kdlib.lab.forecasts import forecast, hours, run_cost
 from kdlib.lab.forecasts import training_images as training_images
 from kdlib.lab.results import of_one_precision
 from kdlib.lab.specs import Public, RunSpec, backbone_source
@@ -210,49 +209,6 @@ def teacher_name(teacher: RunSpec | Public) -> str:
     method = "" if teacher.method == "ce" else f", {teacher.method}"
     part = "" if teacher.part == "all" else f", {teacher.part} of the images"
     return f"our {teacher.student}, {teacher.policy.name}{method}{part}"
-
-
-def parts_table(study: Study) -> pd.DataFrame:
-    """One row per arm, counted without any run: what training keeps beside the two networks, and what is deployed."""
-    rows = []
-    for arm in study.arms:
-        spec = study.specs(arm)[0]
-        cost, first = run_cost(spec), head_run(spec)
-        rows.append(
-            {
-                "arm": arm,
-                "teacher + student, parameters": f"{cost.teacher_parameters + cost.student_parameters:,}",
-                "extra parameters": f"{cost.extra_parameters:,}",
-                "bank MB": f"{run_extras(spec).bank_bytes / 1e6:.2f}",
-                "training MB": f"{cost.training_bytes / 1e6:.2f}",
-                "student's TMACs": digits(cost.run_macs / 1e12),
-                "first stage TMACs": digits(run_cost(first).run_macs / 1e12) if first else "–",
-                "deployed MB": f"{cost.deployed_bytes / 1e6:.2f}",
-            }
-        )
-    return pd.DataFrame(rows).set_index("arm").rename_axis(None)
-
-
-def cost_points(study: Study, frame: pd.DataFrame, timing: Mapping | None) -> pd.DataFrame:
-    """By arm: mean top-1, its 95 % interval (from three seeds on), megabytes kept in training, GMACs, seconds a step.
-
-    timing: the metrics of a `TimingSpec`, or None where it is missing; what is not known is nan.
-    """
-    rows = {}
-    for arm, interval in arm_intervals(study, frame).items():
-        cost = run_cost(study.specs(arm)[0])
-        low, high = (interval.low, interval.high) if interval.shown else (math.nan, math.nan)
-        rows[arm] = {
-            "top1": interval.mean, "low": low, "high": high,
-            "megabytes": cost.training_bytes / 1e6, "gigamacs": cost.step_macs / 1e9,
-            "seconds": (timing or {}).get(f"{arm}_seconds", math.nan),
-        }  # fmt: skip
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def head_run(spec: RunSpec) -> RunSpec | None:
-    """The run that trains the head that a method needs on its teacher, if it needs one."""
-    return spec.teacher if find_method(spec.method).taught_by else None
 
 
 def training_gap(frame: pd.DataFrame, arm: str) -> str | None:

@@ -304,22 +304,6 @@ def test_spans_and_durations_in_words():
     assert [tables.digits(x) for x in (0.012345, 12.345, 1234.5, 4.6712e6)] == ["0.0123", "12.3", "1,234", "4,671,200"]
 
 
-def test_cost_points_stand_beside_accuracy_and_leave_gaps(invented):
-    setting = Setting.of("quick", seeds=[0, 1, 2], device="cpu")
-    study = create_study("09_ccd_versus_hsakd", setting)
-    store = Store("quick")
-    for spec, top1 in zip(study.specs("CCD"), (60.0, 61.0, 63.0), strict=True):
-        store.put(invented(spec, "quick", top1=top1))
-    points = tables.cost_points(study, tables.runs_frame(study, store), {"CCD_seconds": 0.25})
-    assert list(points.index) == list(study.arms)
-    ccd, hsakd = points.loc["CCD"], points.loc["HSAKD, frozen teacher"]
-    assert ccd.top1 == pytest.approx(61.333, abs=1e-3) and ccd.low < 60 and ccd.seconds == 0.25
-    cost = forecasts.run_cost(study.specs("CCD")[0])
-    assert (ccd.megabytes, ccd.gigamacs) == (cost.training_bytes / 1e6, cost.step_macs / 1e9)
-    assert all(math.isnan(hsakd[name]) for name in ("top1", "low", "high", "seconds"))
-    assert hsakd.megabytes > ccd.megabytes
-
-
 def test_teachers_say_how_much_they_know_by_heart(invented):
     """Trained ones the mean over their seeds, public ones what is measured of them, each once."""
     setting = Setting.of("reference", device="cpu")

@@ -9,14 +9,13 @@ import pandas as pd
 
 from kdlib.chapters.budget import CCD, CHOSEN, FAMILIES, HSAKD, NO_TEACHER, RATES, WAYS, rates_of
 from kdlib.lab.forecasts import run_cost
-from kdlib.lab.store import Store
 from kdlib.study.arms import Contrast
 from kdlib.study.equivalence import equivalence
 from kdlib.study.judging import demonstration, verdict_text
 from kdlib.study.series import gains, points
 from kdlib.study.setting import Study
 from kdlib.study.stats import Interval, Verdict
-from kdlib.study.tables import above_floor, by_seed, contrast_values, head_run, in_words, span, untrained
+from kdlib.study.tables import above_floor, by_seed, contrast_values, in_words, span, untrained
 
 GAP = "not measured"
 VIEWS, WORK = "views of an image", "TMACs of a run"
@@ -72,14 +71,6 @@ def choice(study: Study, frame: pd.DataFrame) -> str:
 def tested(study: Study) -> Study:
     """The study without the arms of the validation split, whose accuracies belong in no table beside the others."""
     return replace(study, arms={label: arm for label, arm in study.arms.items() if not arm.validation})
-
-
-def branches(study: Study, store: Store) -> str:
-    """How often the last of HSAKD's branches on the teacher named class and turn, over its training, in percent."""
-    runs = [head_run(spec) for arm in study.arms for spec in study.specs(arm)]
-    heads = [run for run in runs if run and run.method == "hsakd_teacher"]
-    result = store.get(heads[0]) if heads else None
-    return f"{100 * result.metrics['mean_pretext']:.1f} %" if result else GAP
 
 
 def curves(study: Study, frame: pd.DataFrame) -> dict[str, dict[str, dict[float, Interval]]]:

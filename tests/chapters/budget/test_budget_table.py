@@ -183,10 +183,3 @@ def test_curves_are_counted_in_views_and_in_macs(study, filled):
     costs = [forecasts.run_cost(study.specs(label_of(JDA, v))[0]).run_macs / 1e12 for v in (10, 40)]
     assert list(work["JDA"]) == pytest.approx(costs)
     assert budget_table.curves(study, filled({}).iloc[:0]) == dict.fromkeys(curves, {})
-
-
-def test_the_branches_of_the_teacher_are_found(study, invented):
-    store = Store("full")
-    assert budget_table.branches(study, store) == "not measured"
-    store.put(invented(study.specs(label_of(HSAKD, 10))[0].teacher, "full", mean_pretext=0.25))
-    assert budget_table.branches(study, Store("full")) == "25.0 %"
