@@ -18,8 +18,9 @@ from kdlib.chapters.registry import command_line, create_study, own_options
 from kdlib.data.images import BUNDLED, Data, available, load_data
 from kdlib.lab.forecasts import work
 from kdlib.lab.measures.views import draw_views
+from kdlib.lab.recipe import Public
 from kdlib.lab.runs import missing, needed, run_all
-from kdlib.lab.specs import Public, RunSpec, Spec, backbone_source
+from kdlib.lab.specs import RunSpec, Spec, backbone_source
 from kdlib.lab.store import Store
 from kdlib.methods import find_method
 from kdlib.show import figures

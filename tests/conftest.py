@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kdlib.data.images import BUNDLED, Data, load_data
+from kdlib.lab.recipe import Machine, Policy, Recipe
 from kdlib.lab.results import RunResult
-from kdlib.lab.specs import Machine, Policy, Recipe, RunSpec, Spec
+from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.task import Task
 from kdlib.models.network import Network
 

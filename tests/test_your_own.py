@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.methods import METHODS, Definition, KDOptions, Term
 from kdlib.models import MODELS, create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint, own_checkpoint

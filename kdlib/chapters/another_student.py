@@ -1,6 +1,6 @@
 """Does it hold for another student? The headline arms with a second network in place of the first."""
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.models import MODELS
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.floors import NO_TEACHER, with_floor

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kdlib.lab.specs import Policy, Public
+from kdlib.lab.recipe import Policy, Public
 from kdlib.study.arms import Arm, Contrast, OwnTeacher, by_label
 from kdlib.study.floors import with_floor
 from kdlib.study.setting import Setting, Study

@@ -1,6 +1,6 @@
 """Claim (a): augmentation helps although the teacher never saw it, and JDA beats rotation."""
 
-from kdlib.lab.specs import Policy, Public
+from kdlib.lab.recipe import Policy, Public
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.arms import Arm, Contrast, OwnTeacher, by_label
 from kdlib.study.floors import NO_TEACHER, with_floor

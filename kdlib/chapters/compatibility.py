@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.methods import METHODS
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.floors import with_floor

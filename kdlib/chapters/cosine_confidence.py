@@ -1,6 +1,6 @@
 """CCD, the controls that separate the cosine from the total weight, and the four terms of the loss."""
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.methods.ccd import CCD_WEIGHTS
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.floors import with_floor

@@ -1,6 +1,6 @@
 """Claim (d): augmentation helps distillation from few images."""
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.floors import NO_TEACHER, with_floor
 from kdlib.study.our_teacher import GAIN, OURS, our_teacher

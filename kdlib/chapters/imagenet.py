@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from kdlib.data.images import BUNDLED
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.setting import Setting, Study
 

@@ -1,6 +1,6 @@
 """Claim (c): the share of augmented samples has a suitable range. Read as p; the share of augmented views apart."""
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.floors import with_floor
 from kdlib.study.our_teacher import GAIN, OURS, our_teacher

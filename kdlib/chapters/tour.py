@@ -1,6 +1,6 @@
 """A first look: no teacher, a teacher, a teacher and augmented views."""
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.floors import NO_TEACHER, with_floor
 from kdlib.study.setting import Setting, Study

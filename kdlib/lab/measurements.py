@@ -6,7 +6,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from kdlib.lab.specs import Machine, Policy, Public, RunSpec, Spec, Teacher
+from kdlib.lab.recipe import Machine, Policy, Public
+from kdlib.lab.specs import RunSpec, Spec, Teacher
 from kdlib.records import Whole
 
 

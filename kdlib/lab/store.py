@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from kdlib.data import paths
 from kdlib.data.images import load_data
 from kdlib.files import replacing
+from kdlib.lab.recipe import Public
 from kdlib.lab.results import RunResult
-from kdlib.lab.specs import Public, RunSpec, Spec, backbone_source
+from kdlib.lab.specs import RunSpec, Spec, backbone_source
 from kdlib.methods import new_head
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint

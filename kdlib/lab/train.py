@@ -21,7 +21,8 @@ from kdlib.lab import distributed
 from kdlib.lab.answers import evaluated_answers, remembering
 from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
 from kdlib.lab.progress import Progress
-from kdlib.lab.specs import Recipe, RunSpec
+from kdlib.lab.recipe import Recipe
+from kdlib.lab.specs import RunSpec
 from kdlib.lab.task import Task
 from kdlib.methods import Step, total
 from kdlib.models.network import Network

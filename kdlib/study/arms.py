@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kdlib.lab.specs import Policy, Public
+from kdlib.lab.recipe import Policy, Public
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kdlib.lab.specs import Public
+from kdlib.lab.recipe import Public
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.arms import Contrast
 from kdlib.study.setting import Study

@@ -1,6 +1,6 @@
 """The control for the teacher: one that we train on plain crops, in place of a public checkpoint."""
 
-from kdlib.lab.specs import Policy, Public
+from kdlib.lab.recipe import Policy, Public
 from kdlib.study.arms import OwnTeacher
 from kdlib.study.setting import Setting
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kdlib.data.images import BUNDLED
-from kdlib.lab.specs import Recipe
+from kdlib.lab.recipe import Recipe
 
 
 @dataclass(frozen=True)

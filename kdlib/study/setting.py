@@ -8,7 +8,8 @@ from typing import Any
 from kdlib.choices import check_seeds
 from kdlib.data.images import check_name
 from kdlib.lab.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
-from kdlib.lab.specs import Machine, Policy, Public, Recipe, RunSpec, Spec, stages_of, teacher_model
+from kdlib.lab.recipe import Machine, Policy, Public, Recipe
+from kdlib.lab.specs import RunSpec, Spec, stages_of, teacher_model
 from kdlib.methods import find_method
 from kdlib.models import MODELS
 from kdlib.models.checkpoints import PUBLIC

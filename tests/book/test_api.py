@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import kdlib.models
-from kdlib.lab.specs import Recipe, RunSpec
+from kdlib.lab.recipe import Recipe
+from kdlib.lab.specs import RunSpec
 from kdlib.study.arms import Arm
 from kdlib.study.profiles import Profile
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kdlib.chapters.registry import create_study
-from kdlib.lab.specs import Public
+from kdlib.lab.recipe import Public
 from kdlib.study.setting import Setting
 
 

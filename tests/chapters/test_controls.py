@@ -7,7 +7,7 @@ from kdlib.chapters.claims import CLAIMS, CONTRASTS
 from kdlib.chapters.controls import CONTROLS, controls_frame
 from kdlib.chapters.few_shot import percent
 from kdlib.chapters.registry import create_study
-from kdlib.lab.specs import Public
+from kdlib.lab.recipe import Public
 from kdlib.lab.store import Store
 from kdlib.study.setting import Setting
 

@@ -14,7 +14,8 @@ import torch
 from kdlib.chapters import CHAPTERS
 from kdlib.chapters.registry import create_study
 from kdlib.data.sampling import training_ids
-from kdlib.lab.specs import Policy, Recipe, RunSpec
+from kdlib.lab.recipe import Policy, Recipe
+from kdlib.lab.specs import RunSpec
 from kdlib.study.setting import Setting, Study
 
 WEAK1, WEAK2, ROT4 = ("weak1",), ("weak2",), ("rot4",)

@@ -12,8 +12,9 @@ from kdlib.chapters.registry import create_study
 from kdlib.data.images import FACTS
 from kdlib.data.sampling import Order, training_ids
 from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ViewsSpec
+from kdlib.lab.recipe import Public
 from kdlib.lab.runs import needed
-from kdlib.lab.specs import Public, RunSpec
+from kdlib.lab.specs import RunSpec
 from kdlib.lab.train import rate
 from kdlib.methods import METHODS
 from kdlib.models.checkpoints import PUBLIC

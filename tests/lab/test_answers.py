@@ -19,7 +19,8 @@ from kdlib.lab.answers import answers_key, evaluated_answers, remembering
 from kdlib.lab.evaluate import logits_on
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.measures import measure
-from kdlib.lab.specs import RECIPE_VERSION, Policy, RunSpec
+from kdlib.lab.recipe import Policy
+from kdlib.lab.specs import RECIPE_VERSION, RunSpec
 from kdlib.lab.task import Task
 from kdlib.lab.train import train
 from kdlib.methods import METHODS, Definition, KDOptions, Step, Term

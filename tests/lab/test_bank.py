@@ -21,7 +21,8 @@ from kdlib.lab import distributed
 from kdlib.lab import train as training
 from kdlib.lab.bank import SEED, Bank, bank_key, bytes_per_image, mapped, open_bank
 from kdlib.lab.measures.timing import Steps
-from kdlib.lab.specs import RECIPE_VERSION, Policy, RunSpec
+from kdlib.lab.recipe import Policy
+from kdlib.lab.specs import RECIPE_VERSION, RunSpec
 from kdlib.lab.task import Task, cropped_for
 from kdlib.lab.train import train
 from kdlib.methods import METHODS, Definition, KDOptions, Term, total

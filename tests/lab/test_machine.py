@@ -7,7 +7,7 @@ import torch
 
 from kdlib.lab import machine
 from kdlib.lab.machine import device_name, prepare, resolve_device, resolve_precision
-from kdlib.lab.specs import Machine
+from kdlib.lab.recipe import Machine
 
 
 def play_gpu(monkeypatch: pytest.MonkeyPatch, present: bool, bf16: bool = True) -> None:

@@ -4,7 +4,7 @@ import torch
 
 from kdlib.data.sampling import training_ids
 from kdlib.lab.measurements import seen_ids
-from kdlib.lab.specs import Public
+from kdlib.lab.recipe import Public
 
 LABELS = torch.arange(50_000) % 100
 

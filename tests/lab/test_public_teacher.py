@@ -14,8 +14,9 @@ from kdlib.lab import measures, store, task
 from kdlib.lab.evaluate import logits_on
 from kdlib.lab.measurements import ViewsSpec
 from kdlib.lab.measures import views
+from kdlib.lab.recipe import Machine, Policy, Public, Recipe
 from kdlib.lab.runs import execute
-from kdlib.lab.specs import Machine, Policy, Public, Recipe, RunSpec
+from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store
 from kdlib.models.checkpoints import PUBLIC
 

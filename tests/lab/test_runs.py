@@ -10,8 +10,8 @@ from PIL import Image
 
 from kdlib.lab import runs
 from kdlib.lab.measurements import TimingSpec, ViewsSpec
+from kdlib.lab.recipe import Policy, Public
 from kdlib.lab.runs import execute, missing, needed, run_all
-from kdlib.lab.specs import Policy, Public
 from kdlib.lab.store import Store
 
 pytestmark = pytest.mark.usefixtures("isolated")

@@ -8,8 +8,9 @@ import pytest
 
 from kdlib.lab.machine import resolve_precision
 from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ViewsSpec
+from kdlib.lab.recipe import Machine, Policy, Public, Recipe
 from kdlib.lab.results import RunResult
-from kdlib.lab.specs import RECIPE_VERSION, Machine, Policy, Public, Recipe, RunSpec
+from kdlib.lab.specs import RECIPE_VERSION, RunSpec
 from kdlib.methods import METHODS
 from kdlib.models.checkpoints import PUBLIC
 

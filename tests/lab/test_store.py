@@ -9,9 +9,9 @@ import torch
 
 from kdlib.data.images import load_data
 from kdlib.lab.measurements import ViewsSpec
+from kdlib.lab.recipe import Machine, Policy, Public
 from kdlib.lab.results import RunResult
 from kdlib.lab.runs import execute
-from kdlib.lab.specs import Machine, Policy, Public
 from kdlib.lab.store import Store, read_result, statistics
 from kdlib.lab.train import Task
 from kdlib.methods import METHODS

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from kdlib.data.images import load_data
 from kdlib.lab import distributed
 from kdlib.lab import train as training
-from kdlib.lab.specs import Policy, Recipe, RunSpec
+from kdlib.lab.recipe import Policy, Recipe
+from kdlib.lab.specs import RunSpec
 from kdlib.lab.train import Task, rate, train
 from kdlib.methods import METHODS
 from kdlib.models.network import Network

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, OwnTeacher
 from kdlib.study.floors import with_floor
 

@@ -8,7 +8,8 @@ from kdlib.data.images import BUNDLED, ImageSet, available, load_data
 from kdlib.lab.evaluate import with_batch_norm_from
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.measures.timing import Steps
-from kdlib.lab.specs import Machine, Policy, Recipe, RunSpec
+from kdlib.lab.recipe import Machine, Policy, Recipe
+from kdlib.lab.specs import RunSpec
 from kdlib.models import create_model
 from kdlib.models.network import Network
 from kdlib.randomness import seeded

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from math import isclose, log2
 
-from kdlib.lab.specs import Policy, Public
+from kdlib.lab.recipe import Policy, Public
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.floors import NO_TEACHER, with_floor
 from kdlib.study.profiles import Profile

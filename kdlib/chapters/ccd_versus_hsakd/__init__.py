@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.floors import NO_TEACHER, with_floor
 from kdlib.study.published_weights import dkd_options

@@ -1,6 +1,6 @@
 """The teachers, before anybody learns from them: accuracy, calibration, training images. No student is trained."""
 
-from kdlib.lab.specs import Public
+from kdlib.lab.recipe import Public
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.setting import Setting, Study
 

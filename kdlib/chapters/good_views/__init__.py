@@ -1,6 +1,6 @@
 """What makes a good view? The spread of the teacher's mean answer, against the loss of students (Wang et al., 2022)."""
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, by_label
 from kdlib.study.setting import Setting, Study
 

@@ -1,6 +1,6 @@
 """What JDA does to images, and what the teacher says about them: nothing is trained for students."""
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.setting import Setting, Study
 
 

@@ -1,6 +1,6 @@
 """How the reference profile was sized, on the validation split of the training images: never on a test image."""
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, by_label
 from kdlib.study.profiles import Profile
 from kdlib.study.setting import Setting, Study

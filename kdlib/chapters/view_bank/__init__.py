@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.setting import Setting, Study
 

@@ -4,8 +4,8 @@ import pytest
 
 from kdlib.chapters.registry import create_study
 from kdlib.lab.measurements import ScoresSpec
+from kdlib.lab.recipe import Policy, Public
 from kdlib.lab.runs import execute, needed
-from kdlib.lab.specs import Policy, Public
 from kdlib.lab.store import Store
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.setting import Setting

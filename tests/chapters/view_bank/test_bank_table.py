@@ -7,7 +7,7 @@ import torch
 from kdlib.chapters.registry import create_study
 from kdlib.chapters.view_bank import FRESH, bank_table
 from kdlib.lab import forecasts
-from kdlib.lab.specs import Machine
+from kdlib.lab.recipe import Machine
 from kdlib.lab.store import Store
 from kdlib.methods import METHODS
 from kdlib.study import tables

@@ -15,7 +15,7 @@ from kdlib.lab.measurements import SpreadSpec
 from kdlib.lab.measures import measure, t_stddev
 from kdlib.lab.measures.t_stddev import drawn_views, label_spread, mean_stddev, measure_spread
 from kdlib.lab.measures.t_stddev import draws as drawn
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.randomness import uniforms
 
 pytestmark = pytest.mark.usefixtures("isolated")

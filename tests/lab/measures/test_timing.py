@@ -6,8 +6,8 @@ import pytest
 
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.measures import measure
+from kdlib.lab.recipe import Machine
 from kdlib.lab.runs import load_teacher, missing, needed, run_all
-from kdlib.lab.specs import Machine
 from kdlib.lab.store import Store
 from kdlib.methods import METHODS, Definition, NoOptions, Term
 

@@ -9,7 +9,7 @@ from kdlib.data.images import load_data
 from kdlib.lab.measurements import ViewsSpec, seen_ids
 from kdlib.lab.measures import measure
 from kdlib.lab.measures.views import BINS, draw_views, measured_ids, weight_summary
-from kdlib.lab.specs import Policy
+from kdlib.lab.recipe import Policy
 from kdlib.randomness import uniforms
 from kdlib.views.policies import create_policy, crop_flip
 
