@@ -40,7 +40,8 @@ def check_values(what: str, fields: Mapping[str, tuple[Any, Any]], values: Mappi
     fields: name -> (type, default), "..." for a value that must be given. Raises ValueError in one sentence, which
     begins with what the fields are, for an unknown name or a wrong type.
     """
-    model = create_model("Parameters", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    definitions: dict[str, Any] = dict(fields)
+    model = create_model("Parameters", __config__=ConfigDict(extra="forbid", strict=True), **definitions)
     try:
         return model(**values).model_dump()
     except ValidationError as error:

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from kdlib.data import paths, photos
 from kdlib.data.cache import cached_tensors
 from kdlib.views.crops import centre
 
+RGB = tuple[float, float, float]
+
 BUNDLED = "fashion-mnist-8k"
 # name: (folder of torchvision's files, mean, std); CIFAR-100's statistics are those of the public checkpoints
-CIFAR = {
+CIFAR: dict[str, tuple[str, RGB, RGB]] = {
     "cifar10": ("cifar-10-batches-py", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ("cifar-100-python", (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)),
 }
@@ -48,9 +50,9 @@ class ImageSet:
     #: name of each label
     classes: tuple[str, ...]
     #: mean of RGB in [0, 1], for networks that we train
-    mean: tuple[float, float, float]
+    mean: RGB
     #: standard deviation of RGB in [0, 1], for networks that we train
-    std: tuple[float, float, float]
+    std: RGB
     #: SHA-256 of images and labels (16 hex digits)
     fingerprint: str
     #: the side of the views in pixels, if they are random resized crops; None: crops of the image's own size from a
@@ -63,7 +65,8 @@ class ImageSet:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return tuple(self.images.shape[-2:])
+        height, width = self.images.shape[-2:]
+        return height, width
 
     @property
     def evaluated(self) -> Tensor:
@@ -82,8 +85,8 @@ class Data:
 def fingerprint(images: Tensor, labels: Tensor) -> str:
     """16 hex digits of SHA-256 over shape, pixels and labels."""
     digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    digest.update(images.contiguous().numpy())
-    digest.update(labels.contiguous().numpy())
+    digest.update(images.contiguous().numpy().data)
+    digest.update(labels.contiguous().numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -222,7 +225,7 @@ def _load_cifar(name: str) -> Data:
     return Data(*sets)
 
 
-def _load_folder(name: str, root: Path, mean: tuple | None, std: tuple | None) -> Data:
+def _load_folder(name: str, root: Path, mean: RGB | None, std: RGB | None) -> Data:
     """ImageFolder layout. The first read is cached as one uint8 file, by paths, sizes and times of the images."""
     from torchvision import datasets  # not above, see kdlib.views.functional
 
@@ -235,9 +238,9 @@ def _load_folder(name: str, root: Path, mean: tuple | None, std: tuple | None) -
             stat = Path(path).stat()
             listing.update(f"{Path(path).relative_to(root)}|{label}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
         label = f"{_file_name(name)}-{split}-{listing.hexdigest()[:16]}"
-        tensors = cached_tensors(label, lambda samples=folder.samples: _decode(samples))
+        tensors = cached_tensors(label, partial(_decode, folder.samples))
         images, labels = tensors["images"], tensors["labels"]
-        if mean is None:
+        if mean is None or std is None:
             mean, std = _statistics(images)
         mark = bytes(tensors["fingerprint"].tolist()).decode()
         sets.append(ImageSet(name, images, labels, tuple(folder.classes), mean, std, mark))
@@ -285,8 +288,13 @@ def _read_rgb(path: str) -> np.ndarray:
     return np.asarray(photos.read_rgb(path))
 
 
-def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(images: Tensor) -> tuple[RGB, RGB]:
     """Mean and standard deviation of RGB in [0, 1] over up to 5,000 evenly spaced images, rounded to 4 digits."""
     some = images[:: max(1, len(images) // 5000)].double() / 255
     mean, std = some.mean((0, 2, 3)), some.std((0, 2, 3))
-    return tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in std.tolist())
+    return _rounded(mean), _rounded(std)
+
+
+def _rounded(channels: Tensor) -> RGB:
+    red, green, blue = (round(v, 4) for v in channels.tolist())
+    return red, green, blue

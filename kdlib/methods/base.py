@@ -1,14 +1,16 @@
 """What a method is made of: the batch that its loss sees, the terms it returns, and its definition."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.models import Backbone, Output
 from kdlib.records import Record
+
+Options = TypeVar("Options", bound=Record)
 
 
 class Term(NamedTuple):
@@ -34,7 +36,7 @@ class Step(NamedTuple):
     views: Tensor
     labels: Tensor
     keys: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple's method of that name, which nobody calls on a step
     seed: int = 0
     epoch: int = 1
     epochs: float = 1.0
@@ -47,7 +49,16 @@ class Step(NamedTuple):
         if parts == 1:
             return [self]
         chunks = {n: v.chunk(parts) for n, v in self._asdict().items() if isinstance(v, Tensor)}
-        return [self._replace(seed=self.seed + i, **{n: c[i] for n, c in chunks.items()}) for i in range(parts)]
+        changes: list[dict[str, Any]] = [{n: c[i] for n, c in chunks.items()} for i in range(parts)]
+        return [self._replace(seed=self.seed + i, **changed) for i, changed in enumerate(changes)]
+
+
+class Memory(nn.Module):
+    """What a method trains beside the student, see `Definition.memory`."""
+
+    def update(self) -> None:
+        """Called after each step of the optimiser."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,14 @@ class Batch:
     step: Step
     student: Output
     teacher: Output | None = None
-    memory: nn.Module | None = None
+    memory: Memory | None = None
+
+    @property
+    def teacher_output(self) -> Output:
+        """`teacher`, for a loss that learns from one. Raises ValueError where it is None."""
+        if self.teacher is None:
+            raise ValueError("teacher is None: this loss learns from one; allowed is its Output on the views")
+        return self.teacher
 
     @property
     def labels(self) -> Tensor:
@@ -81,10 +99,13 @@ class Batch:
     @property
     def cross_entropy(self) -> Tensor:
         """Mean cross-entropy over all B * V views; a view that mixes two images has both labels, by share."""
-        if self.step.shares is None:
+        shares, partners = self.step.shares, self.step.partners
+        if shares is None:
             return F.cross_entropy(self.student.logits, self.view_labels)
-        others = self.step.partners.repeat_interleave(self.views)
-        return mixed_cross_entropy(self.student.logits, self.view_labels, others, self.step.shares.flatten())
+        if partners is None:
+            raise ValueError("partners is None: views are mixed by shares; allowed are the other labels, int64 [B]")
+        others = partners.repeat_interleave(self.views)
+        return mixed_cross_entropy(self.student.logits, self.view_labels, others, shares.flatten())
 
     def pair(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of original and of augmented views of [2 B, ...]."""
@@ -123,11 +144,16 @@ def soft_term(value: Tensor, weight: float, temperature: float) -> Term:
 
 def total(terms: Mapping[str, Term]) -> Tensor:
     """The loss: the weighted sum of its terms."""
-    return sum(term.value * term.weight for term in terms.values())
+    return summed(term.value * term.weight for term in terms.values())
+
+
+def summed(values: Iterable[Tensor]) -> Tensor:
+    """0 + the first + the second ...; there is at least one."""
+    return cast(Tensor, sum(values))
 
 
 @dataclass(frozen=True)
-class Definition:
+class Definition(Generic[Options]):
     """A method as data.
 
     loss: (Batch, options) -> Loss; options: their names, defaults, ranges and, as titles, symbols in the formula;
@@ -139,13 +165,13 @@ class Definition:
     whether the teacher's logits are all that the loss reads of it, so that stored ones will do.
     pairs_stages: whether teacher and student must have equally many stages.
     head: (backbone, options) -> a module from its Output to a tensor, needed only in training.
-    memory: (student, teacher, labels of the training images, options) -> a module that is trained with the student and
-    needed only in training.
+    memory: (student, teacher or None, labels of the training images, options) -> a module that is trained with the
+    student and needed only in training.
     revision: raised when a change alters what this method alone does in training, see `kdlib.lab.specs.RunSpec`.
     """
 
-    loss: Callable[[Batch, Record], Loss]
-    options: type[Record]
+    loss: Callable[[Batch, Options], Loss]
+    options: type[Options]
     source: str
     formula: str
     needs_teacher: bool = True
@@ -156,6 +182,6 @@ class Definition:
     mixes: bool = False
     logits_only: bool = False
     pairs_stages: bool = False
-    head: Callable[[Backbone, Record], nn.Module] | None = None
-    memory: Callable[[Backbone, Backbone | None, Tensor, Record], nn.Module] | None = None
+    head: Callable[[Backbone, Options], nn.Module] | None = None
+    memory: Callable[[Backbone, Backbone | None, Tensor, Options], Memory] | None = None
     revision: int = 0

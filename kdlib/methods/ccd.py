@@ -1,6 +1,6 @@
 """Cosine Confidence Distillation (Li et al., 2024): trust the teacher less on a view, the more its answer moved."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, total
 from kdlib.methods.kd import KDOptions, kl_divergence
 
-CCD_WEIGHTS = ("cosine", "one", "mean", "shuffled", "normalised", "centred", "softmax", "confidence")
+Weight = Literal["cosine", "one", "mean", "shuffled", "normalised", "centred", "softmax", "confidence"]
+
+CCD_WEIGHTS: tuple[Weight, ...] = get_args(Weight)
 
 
 @torch.no_grad()
@@ -69,12 +71,12 @@ def ccd_loss(
 class CCDOptions(KDOptions):
     """weight: the method ("cosine") or one of its controls, see `ccd_weights`."""
 
-    weight: Literal[CCD_WEIGHTS] = "cosine"
+    weight: Weight = "cosine"
 
 
 def ccd(batch: Batch, options: CCDOptions) -> Loss:
     """alpha CE + beta T^2 1/2 [KL_T(x) + w KL_T(x~)]; the mean of w is recorded."""
-    student, teacher = batch.pair(batch.student.logits), batch.pair(batch.teacher.logits)
+    student, teacher = batch.pair(batch.student.logits), batch.pair(batch.teacher_output.logits)
     w = ccd_weights(*teacher, options.weight, batch.step.keys)
     value = ccd_loss(student, teacher, w, options.temperature)
     return {
@@ -94,7 +96,7 @@ class CCDLoss(nn.Module):
     >>> CCDLoss(temperature=4.0)((x, augmented), (torch.randn(8, 100), torch.randn(8, 100))).backward()
     """
 
-    def __init__(self, temperature: float = 4.0, weight: str = "cosine"):
+    def __init__(self, temperature: float = 4.0, weight: Weight = "cosine"):
         super().__init__()
         self.options = CCDOptions(temperature=temperature, weight=weight)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Term
+from kdlib.methods.base import Batch, Definition, Loss, Memory, Term, summed
 from kdlib.methods.kd import KDOptions, labels_and_kd
 from kdlib.methods.numerics import widened
 from kdlib.models import Backbone
@@ -44,7 +44,7 @@ def crd_loss(scores: Tensor, z: Tensor, images: int) -> Tensor:
     return -(right.sum() + wrong.sum()) / len(scores)
 
 
-class ContrastiveMemory(nn.Module):
+class ContrastiveMemory(Memory):
     """CRD's embeddings and memory banks (Tian et al., ICLR 2020, with K negatives for each image).
 
     Two linear layers, trained with the student, project the pooled features of student and teacher to the unit sphere.
@@ -57,6 +57,10 @@ class ContrastiveMemory(nn.Module):
     """
 
     DIMENSIONS, MOMENTUM = 128, 0.5
+
+    student_bank: Tensor
+    teacher_bank: Tensor
+    scales: Tensor
 
     def __init__(self, student_dim: int, teacher_dim: int, labels: Tensor, negatives: int):
         super().__init__()
@@ -89,7 +93,7 @@ class ContrastiveMemory(nn.Module):
             first = images * gather(torch.stack([s.detach().mean() for s in scores])[None]).mean(0)
             self.scales.copy_(torch.where(self.scales > 0, self.scales, first))
             self.pending.append((columns[::views, 0], own.detach()[::views], others.detach()[::views]))
-        return sum(crd_loss(s, z, images) for s, z in zip(scores, self.scales, strict=True))
+        return summed(crd_loss(s, z, images) for s, z in zip(scores, self.scales, strict=True))
 
     def draw(self, index: Tensor, seed: int) -> Tensor:
         """int64 [B, K]: places of images of other classes than those at `index` (int64 [B], on the CPU)."""
@@ -144,14 +148,18 @@ class CRDOptions(KDOptions):
     negatives: Whole = Field(16384, ge=1)
 
 
-def memory(student: Backbone, teacher: Backbone, labels: Tensor, options: CRDOptions) -> ContrastiveMemory:
+def memory(student: Backbone, teacher: Backbone | None, labels: Tensor, options: CRDOptions) -> ContrastiveMemory:
     """The memory of the training images for a pair of networks."""
+    if teacher is None:
+        raise ValueError("teacher is None: its embeddings are remembered; allowed is a network")
     return ContrastiveMemory(student.feature_dim, teacher.feature_dim, labels, options.negatives)
 
 
 def crd(batch: Batch, options: CRDOptions) -> Loss:
     """CE + gamma (NCE of the student's embeddings + NCE of the teacher's)."""
-    pooled = (output.pooled.float() for output in (batch.student, batch.teacher))
+    if batch.memory is None:
+        raise ValueError("memory is None: it makes and remembers the embeddings; allowed is a ContrastiveMemory")
+    pooled = (output.pooled_feature.float() for output in (batch.student, batch.teacher_output))
     contrast = batch.memory(*pooled, batch.step.index, batch.views, batch.step.seed)
     return labels_and_kd(batch, options) | {"crd": Term(contrast, options.weight)}, {}
 

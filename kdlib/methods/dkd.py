@@ -47,7 +47,7 @@ def dkd(batch: Batch, options: DKDOptions) -> Loss:
     step, temperature = batch.step, options.temperature
     rising = options.warm_up * step.epochs
     share = min(step.epoch / rising, 1.0) if rising else 1.0
-    target, others = dkd_losses(batch.student.logits, batch.teacher.logits, batch.view_labels, temperature)
+    target, others = dkd_losses(batch.student.logits, batch.teacher_output.logits, batch.view_labels, temperature)
     return {
         "ce": Term(batch.cross_entropy, options.ce_weight),
         "tckd": soft_term(target, share * options.alpha, temperature),

@@ -37,7 +37,7 @@ class FourTermOptions(Record):
 
 def four_term(batch: Batch, options: FourTermOptions) -> Loss:
     """1/2 (w_0 CE_x + w_1 CE_x~) + T^2 1/2 (w_2 KL_x + w_3 KL_x~)."""
-    student, teacher = batch.pair(batch.student.logits), batch.pair(batch.teacher.logits)
+    student, teacher = batch.pair(batch.student.logits), batch.pair(batch.teacher_output.logits)
     values = four_term_losses(student, teacher, batch.labels, options.temperature)
     halves = [weight / 2 for weight in options.weights]
     return {

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, NoOptions, Term, soft_term
+from kdlib.methods.base import Batch, Definition, Loss, NoOptions, Term, soft_term, summed
 from kdlib.methods.kd import kd_loss
 from kdlib.methods.turns import set_labels
 from kdlib.models import Backbone, Output
@@ -54,9 +54,9 @@ def joint_labels(labels: Tensor) -> Tensor:
 
 def joint_cross_entropy(batch: Batch) -> tuple[Tensor, Tensor]:
     """Sum over branches of the cross-entropy with the joint label, and the accuracy of the last branch on it."""
-    branches, joint = batch.student.extra, joint_labels(set_labels(batch))  # [4 M, L, 4 N], [4 M]
+    branches, joint = batch.student.head_output, joint_labels(set_labels(batch))  # [4 M, L, 4 N], [4 M]
     each = [F.cross_entropy(branch, joint) for branch in branches.unbind(1)]
-    return sum(each), (branches[:, -1].argmax(1) == joint).float().mean()
+    return summed(each), (branches[:, -1].argmax(1) == joint).float().mean()
 
 
 def hsakd_teacher(batch: Batch, options: NoOptions) -> Loss:
@@ -83,9 +83,9 @@ class HSAKDOptions(Record):
 
 def hsakd(batch: Batch, options: HSAKDOptions) -> Loss:
     """CE of upright views, KL_T of all, and KL_T of every branch."""
-    student, teacher, temperature = batch.student, batch.teacher, options.temperature
-    pairs = zip(student.extra.unbind(1), teacher.extra.unbind(1), strict=True)
-    branches = sum(kd_loss(own, other, temperature) for own, other in pairs)
+    student, teacher, temperature = batch.student, batch.teacher_output, options.temperature
+    pairs = zip(student.head_output.unbind(1), teacher.head_output.unbind(1), strict=True)
+    branches = summed(kd_loss(own, other, temperature) for own, other in pairs)
     return {
         "ce": Term(F.cross_entropy(student.logits[::4], set_labels(batch)), options.ce_weight),
         "kl": soft_term(kd_loss(student.logits, teacher.logits, temperature), options.kd_weight, temperature),

@@ -35,7 +35,7 @@ class KDOptions(Record):
 
 def kd_term(batch: Batch, options: KDOptions) -> Term:
     """The mean of KL_T(t||s) over all views, with its weight."""
-    kl = kd_loss(batch.student.logits, batch.teacher.logits, options.temperature)
+    kl = kd_loss(batch.student.logits, batch.teacher_output.logits, options.temperature)
     return soft_term(kl, options.kd_weight, options.temperature)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Step
+from kdlib.methods.base import Batch, Definition, Loss, Memory, Step
 from kdlib.methods.ccd import CCD
 from kdlib.methods.ce import CE
 from kdlib.methods.crd import CRD
@@ -103,7 +103,7 @@ def new_head(name: str, backbone: Backbone, options: Mapping) -> nn.Module | Non
 
 def new_memory(
     name: str, student: Backbone, teacher: Backbone | None, labels: Tensor, options: Mapping
-) -> nn.Module | None:
+) -> Memory | None:
     """What a method trains beside the student, or None. labels: int64 [n], of the training images."""
     make = find_method(name).memory
     return make(student, teacher, labels, method_options(name, options)) if make else None
@@ -122,7 +122,7 @@ class Method(nn.Module):
         student: Network,
         teacher: Network | None,
         options: Record,
-        memory: nn.Module | None = None,
+        memory: Memory | None = None,
     ):
         super().__init__()
         self.definition, self.options = definition, options
@@ -177,11 +177,14 @@ def create_method(
     checked = method_options(name, options)
     if (teacher is not None) != (definition.needs_teacher and definition.trains_student):
         raise ValueError(f"teacher of method {name!r} must be {'absent' if teacher is not None else 'given'}")
-    if definition.taught_by and teacher.head is None:
+    if teacher is not None and definition.taught_by and teacher.head is None:
         raise ValueError(f"teacher of method {name!r} has no head; {' or '.join(definition.taught_by)} trains one")
     if definition.memory and labels is None:
         raise ValueError(f"labels of the training images must be given: method {name!r} has a memory of them")
     if definition.head:
         student.attach(definition.head(student.backbone, checked))
-    memory = definition.memory(student.backbone, teacher.backbone, labels, checked) if definition.memory else None
+    memory = None
+    if definition.memory and labels is not None:
+        theirs = teacher.backbone if teacher is not None else None
+        memory = definition.memory(student.backbone, theirs, labels, checked)
     return Method(definition, student, teacher, checked, memory)

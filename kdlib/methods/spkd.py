@@ -34,7 +34,7 @@ class SPKDOptions(KDOptions):
 
 def spkd(batch: Batch, options: SPKDOptions) -> Loss:
     """CE + gamma 1/M^2 ||G_t - G_s||_F^2, of the last feature maps."""
-    last = (output.stages[-1].float() for output in (batch.student, batch.teacher))
+    last = (output.stages[-1].float() for output in (batch.student, batch.teacher_output))
     return labels_and_kd(batch, options) | {"sp": Term(spkd_loss(*last), options.weight)}, {}
 
 

@@ -30,7 +30,7 @@ class ContrastHead(nn.Module):
 
     def forward(self, output: Output) -> Tensor:
         """[B, d]"""
-        return self.layers(output.pooled)
+        return self.layers(output.pooled_feature)
 
 
 def contrast_head(backbone: Backbone, options: Record) -> ContrastHead:
@@ -72,7 +72,7 @@ def rotation_targets(images: int, device: torch.device | str) -> Tensor:
 
 def sskd_teacher(batch: Batch, options: NoOptions) -> Loss:
     """CE of the similarities, whose target is the own image; how often it is the most similar one is recorded."""
-    similarity = rotation_similarity(batch.student.extra)
+    similarity = rotation_similarity(batch.student.head_output)
     targets = rotation_targets(similarity.shape[1], similarity.device)
     right = (similarity.argmax(1) == targets).float().mean()
     return {"contrast": Term(F.cross_entropy(similarity, targets), 1.0)}, {"pretext": right}
@@ -95,8 +95,8 @@ class SSKDOptions(Record):
 def sskd(batch: Batch, options: SSKDOptions) -> Loss:
     """Upright views by CE and KL, turned ones by KL, and the similarities of turned to upright ones by KL at tau."""
     labels, temperature, tau = set_labels(batch), options.temperature, options.similarity_temperature
-    student, teacher = batch.student.logits, batch.teacher.logits
-    similarity = [rotation_similarity(output.extra) for output in (batch.student, batch.teacher)]
+    student, teacher = batch.student.logits, batch.teacher_output.logits
+    own, others = (rotation_similarity(output.head_output) for output in (batch.student, batch.teacher_output))
     targets = rotation_targets(len(labels), labels.device)
     turned = ranked_kl(
         turned_views(student),
@@ -105,7 +105,7 @@ def sskd(batch: Batch, options: SSKDOptions) -> Loss:
         temperature,
         options.turned_ratio,
     )
-    alike = ranked_kl(*similarity, targets, tau, options.similarity_ratio)
+    alike = ranked_kl(own, others, targets, tau, options.similarity_ratio)
     upright = kd_loss(student[::4], teacher[::4], temperature)
     return {
         "ce": Term(F.cross_entropy(student[::4], labels), options.ce_weight),

@@ -20,6 +20,20 @@ class Output(NamedTuple):
     stages: tuple[Tensor, ...] = ()
     extra: Tensor | None = None
 
+    @property
+    def pooled_feature(self) -> Tensor:
+        """`pooled`, for what cannot do without it. Raises ValueError where it is None."""
+        if self.pooled is None:
+            raise ValueError("pooled is None: of this network only logits were stored; allowed is a feature [B, d]")
+        return self.pooled
+
+    @property
+    def head_output(self) -> Tensor:
+        """`extra`, for what cannot do without it. Raises ValueError where it is None."""
+        if self.extra is None:
+            raise ValueError("extra is None: this network has no head; allowed is what one returns, [B, ...]")
+        return self.extra
+
 
 class Backbone(nn.Module):
     """A convolutional classifier cut into stages, so that methods can read, and rebuild, its parts.

@@ -154,7 +154,12 @@ def contents_hash(state: Mapping[str, Tensor]) -> str:
 
 
 def own_checkpoint(
-    name: str, path: Path, model: str, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...]
+    name: str,
+    path: Path,
+    model: str,
+    num_classes: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
 ) -> Checkpoint:
     """A checkpoint of your own, to be entered as `PUBLIC[name]`; it is identified by what the file holds now.
 
@@ -170,7 +175,7 @@ def own_checkpoint(
         ) from error
     return Checkpoint(
         name=name, model=model, num_classes=num_classes, file=str(Path(path).resolve()), url="",
-        contents=contents, top1=math.nan, mean=tuple(mean), std=tuple(std), licence="your own",
+        contents=contents, top1=math.nan, mean=(*mean,), std=(*std,), licence="your own",
     )  # fmt: skip
 
 

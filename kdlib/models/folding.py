@@ -2,10 +2,12 @@
 
 import copy
 from collections import Counter
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, Node
+from torch.fx.node import Argument
 from torch.fx.proxy import GraphAppendingTracer
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -21,7 +23,8 @@ def folded(backbone: Backbone, dtype: torch.dtype = torch.float32) -> Backbone:
     """
     backbone = copy.deepcopy(backbone).eval().requires_grad_(False)
     for conv, norm in _pairs(backbone):
-        _replace(backbone, conv, fuse_conv_bn_eval(backbone.get_submodule(conv), backbone.get_submodule(norm)))
+        pair = cast(nn.Conv2d, backbone.get_submodule(conv)), cast(nn.BatchNorm2d, backbone.get_submodule(norm))
+        _replace(backbone, conv, fuse_conv_bn_eval(*pair))
         _replace(backbone, norm, nn.Identity())
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -60,7 +63,7 @@ def _pairs(backbone: Backbone) -> list[tuple[str, str]]:
 class _Tracer(GraphAppendingTracer):
     """Writes down what is done with values; a weight that meets one is a constant."""
 
-    def create_arg(self, a: object) -> object:
+    def create_arg(self, a: Any) -> Argument:
         return None if isinstance(a, Tensor) else super().create_arg(a)
 
 

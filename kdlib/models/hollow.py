@@ -18,9 +18,10 @@ class _Unfilled(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable, types: Any, args: tuple = (), kwargs: Mapping | None = None
     ) -> Any:
+        named = kwargs or {}
         if function in _FILL:
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **kwargs or {})
+            return args[0] if args else named["tensor"]
+        return function(*args, **named)
 
 
 @contextmanager

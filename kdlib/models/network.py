@@ -20,6 +20,9 @@ class Network(nn.Module):
     and `extra` are float32. Precisions other than float32 run under autocast.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(
         self, backbone: Backbone, mean: tuple, std: tuple, precision: str = "float32", head: nn.Module | None = None
     ):

@@ -4,25 +4,31 @@ Parameter names are torchvision's, so its published ImageNet weights can be load
 """
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib.models.base import Backbone, conv3x3, initialise
 
+if TYPE_CHECKING:
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
 STEM = 64
 WIDTHS = (64, 128, 256, 512)  # inside the blocks; a bottleneck's output is four times as wide
 STRIDES = (1, 2, 2, 2)
 
 
-def block_of(name: str) -> type[nn.Module]:
+def block_of(name: str) -> "type[BasicBlock | Bottleneck]":
     """torchvision's block of that name. It is asked for here, since torchvision takes as long to import as torch."""
     from torchvision.models import resnet
 
     return {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}[name]
 
 
-def make_stage(block: type[nn.Module], blocks: int, inputs: int, width: int, stride: int) -> nn.Sequential:
+def make_stage(
+    block: "type[BasicBlock | Bottleneck]", blocks: int, inputs: int, width: int, stride: int
+) -> nn.Sequential:
     """`blocks` blocks; the first one changes the width and the stride (a bottleneck has it on its 3x3)."""
     outputs = width * block.expansion
     shortcut = None

@@ -130,7 +130,7 @@ def _shear_maps(height: int, width: int, slope: float, axis: int, device: torch.
     centre = (along + 0.5) + shift
     empty = (centre < 0) | (centre >= size)
     limits = (np.where(empty, FILL, level).astype(np.int16) for level in (0, 255))
-    maps = (array.ravel()[: height * columns] for array in (np.float32(shift - np.floor(shift)), *limits))
+    maps = (array.ravel()[: height * columns] for array in ((shift - np.floor(shift)).astype(np.float32), *limits))
     return tuple(torch.from_numpy(array).to(device) for array in (index, *maps))
 
 

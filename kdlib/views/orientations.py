@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -32,7 +33,7 @@ def spread(policy: ViewPolicy, kind: str) -> ViewPolicy:
     if not policy.spreadable:
         allowed = ", ".join(name for name in POLICIES if create_policy(name).spreadable)
         raise ValueError(f"policy {policy.name!r} cannot be spread by {kind!r}; allowed are {allowed}")
-    changes = {"spread": kind, "views": SPREADS[kind] * policy.views}
+    changes: dict[str, Any] = {"spread": kind, "views": SPREADS[kind] * policy.views}
     if kind == "turns":
         return replace(policy, after=_turn_all, **changes)
     roles = {_turned(source.crop): 6 for source in policy.sources}

@@ -42,6 +42,8 @@ class Source:
 
     def __call__(self, images: Tensor, draws: Draws, partners: Tensor | None) -> Tensor:
         raw = partners if self.partner else images
+        if raw is None:
+            raise ValueError("partners are missing; allowed are raw images uint8 [B, 3, H, W]")
         return raw if self.ops is None else self.ops(raw, draws)
 
 
@@ -265,7 +267,8 @@ def policy_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"policy {name!r} has no option {option!r}; allowed are {', '.join(known) or 'none'}")
     resolved = {option: parameter.default for option, parameter in known.items()} | dict(options)
     policy = POLICIES[name](**resolved)
-    if "p" in resolved:  # None stands for the list's own probability: one experiment, one key
+    # None stands for the list's own probability: one experiment, one key
+    if "p" in resolved and isinstance(policy.transform, JDA):
         resolved["p"] = policy.transform.p
     if "share" in resolved:  # 1 and 1.0, 0.0 and -0.0 are one experiment
         resolved["share"] = abs(float(resolved["share"]))

@@ -45,6 +45,8 @@ class JDA(_Ops):
     torch.Size([4, 3, 32, 32])
     """
 
+    transform: jda_ops.JDA
+
     def __init__(self, ops: str = "cifar100", p: float | None = None):
         super().__init__(jda_ops.jda(ops, p))
         self.ops = ops
