@@ -18,7 +18,7 @@ from kdlib.files import check_room, made_once
 from kdlib.lab.specs import RunSpec, digest
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of
-from kdlib.views.policies import ViewPolicy
+from kdlib.views.policy import ViewPolicy
 
 SEED = 0  # of the views: a bank serves the runs of every seed
 BATCH = 64  # images whose views are made, and answered, at once

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from kdlib.lab.machine import resolve_device, resolve_precision, resolve_threads
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.records import Number, Record, Whole
-from kdlib.views.policies import ViewPolicy, create_policy, policy_options
+from kdlib.views.policies import create_policy, policy_options
+from kdlib.views.policy import ViewPolicy
 
 
 class Recipe(Record):
@@ -77,7 +78,7 @@ class Policy(Record):
     def _options_with_defaults(cls, fields: dict) -> dict:
         """Defaults are written out, so that the key changes if a default does."""
         if isinstance(fields, dict) and isinstance(fields.get("name"), str):
-            fields = fields | {"options": policy_options(fields["name"], fields.get("options", {}))}
+            fields = fields | {"options": policy_options(fields["name"], fields.get("options", {})).model_dump()}
         return fields
 
     def create(self) -> ViewPolicy:

@@ -15,7 +15,7 @@ from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.models.hollow import hollow
 from kdlib.records import Number, Record, Whole
-from kdlib.views.policies import ViewPolicy
+from kdlib.views.policy import ViewPolicy
 
 # Raised when a change alters what training does, so that older results are never mistaken for new ones.
 RECIPE_VERSION = 2

@@ -17,7 +17,8 @@ from kdlib.methods import Method, Step, create_method, find_method
 from kdlib.models import create_model
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of, seeded, stream_seed
-from kdlib.views.policies import ViewPolicy, create_policy, resized
+from kdlib.views.policies import create_policy
+from kdlib.views.policy import ViewPolicy, resized
 
 WEAK_VIEW_IMAGES = 5000  # at most: for accuracy on training images and for re-estimating BatchNorm
 

@@ -23,7 +23,8 @@ from kdlib.models import Backbone, Output
 from kdlib.models.network import Network
 from kdlib.records import Record
 from kdlib.views.orientations import spread
-from kdlib.views.policies import POLICIES, ViewPolicy, create_policy
+from kdlib.views.policies import POLICIES, create_policy
+from kdlib.views.policy import ViewPolicy
 
 #: Method name -> its definition.
 METHODS: dict[str, Definition] = {

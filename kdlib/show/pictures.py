@@ -8,7 +8,7 @@ from torch import Tensor
 from kdlib.data.images import ImageSet
 from kdlib.randomness import draws_of
 from kdlib.views import functional
-from kdlib.views.policies import ViewPolicy
+from kdlib.views.policy import ViewPolicy
 
 
 def photographs(count: int = 8, size: int = 32) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from kdlib.views.crops import quarter_turns, turned_crops
-from kdlib.views.policies import POLICIES, Draws, ViewPolicy, create_policy
+from kdlib.views.policies import POLICIES, create_policy
+from kdlib.views.policy import Draws, ViewPolicy
 
 #: Ways to see a view in four orientations, and the number of views that each makes of one.
 SPREADS: Mapping[str, int] = {"none": 1, "turns": 4, "turned crops": 4}

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from kdlib.views import crops, functional
 from kdlib.views import jda as jda_ops
 from kdlib.views import randaugment as randaugment_ops
-from kdlib.views.policies import ViewPolicy, create_policy
+from kdlib.views.policies import create_policy
+from kdlib.views.policy import ViewPolicy
 
 Picture = Image.Image | Tensor
 

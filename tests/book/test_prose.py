@@ -12,7 +12,8 @@ from kdlib.methods.ccd import CCD_WEIGHTS
 from kdlib.study.profiles import PROFILES
 from kdlib.study.setting import Setting
 from kdlib.study.stats import MARGIN, PRIMARY_LEVEL
-from kdlib.views.policies import JDA_LISTS, POLICIES
+from kdlib.views.jda import JDA_LISTS
+from kdlib.views.policies import POLICIES
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS, HOW_TO_READ, README = (

@@ -10,7 +10,8 @@ from kdlib.methods import METHODS, Step, check_method, create_method, new_head, 
 from kdlib.models import create_model
 from kdlib.models.network import Network
 from kdlib.randomness import seeded
-from kdlib.views.policies import ViewPolicy, create_policy
+from kdlib.views.policies import create_policy
+from kdlib.views.policy import ViewPolicy
 
 IMAGES, CLASSES, SIZE, STEPS = 16, 4, 11, 30
 

@@ -11,7 +11,8 @@ from torchvision.transforms import v2
 from kdlib.randomness import uniforms, uniforms_of
 from kdlib.views.crops import crop_flip
 from kdlib.views.cutmix import boxes, kept, paste
-from kdlib.views.policies import POLICIES, ViewPolicy, create_policy
+from kdlib.views.policies import POLICIES, create_policy
+from kdlib.views.policy import ViewPolicy
 
 RATE = 1e-6  # of false alarms over seeds, of each statistical test as a whole
 SIZES = [(32, 32), (7, 3), (24, 40), (1, 1)]

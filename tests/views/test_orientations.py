@@ -10,7 +10,8 @@ from torch import Tensor
 from kdlib.randomness import uniforms
 from kdlib.views.jda import jda
 from kdlib.views.orientations import SPREADS, spread
-from kdlib.views.policies import POLICIES, ViewPolicy, create_policy
+from kdlib.views.policies import POLICIES, create_policy
+from kdlib.views.policy import ViewPolicy
 from kdlib.views.randaugment import randaugment
 
 SPREADABLE: dict[str, dict[str, Any]] = {

@@ -14,7 +14,8 @@ from kdlib.randomness import uniforms, uniforms_of
 from kdlib.views.crops import crop_flip
 from kdlib.views.jda import JDA_LISTS, jda
 from kdlib.views.orientations import spread
-from kdlib.views.policies import POLICIES, ViewPolicy, create_policy, policy_options, smallest
+from kdlib.views.policies import POLICIES, create_policy, policy_options, smallest
+from kdlib.views.policy import ViewPolicy
 from kdlib.views.randaugment import randaugment
 
 RATE = 1e-6  # of false alarms, of each statistical test as a whole
@@ -222,22 +223,23 @@ def test_every_policy_runs_on_the_meta_device(name: str):
 
 def test_options_are_written_out_with_the_lists_own_p():
     for ops, (p, *_) in JDA_LISTS.items():
-        assert policy_options("jda", {"ops": ops}) == {"ops": ops, "p": p}
-        assert policy_options("jda", {"ops": ops, "p": None}) == {"ops": ops, "p": p}
-    assert policy_options("jda", {}) == {"ops": "cifar100", "p": 0.3}
-    assert policy_options("jda", {"p": 1}) == {"ops": "cifar100", "p": 1.0}
-    assert isinstance(policy_options("jda", {"p": 1})["p"], float)
+        assert policy_options("jda", {"ops": ops}).model_dump() == {"ops": ops, "p": p}
+        assert policy_options("jda", {"ops": ops, "p": None}).model_dump() == {"ops": ops, "p": p}
+    assert policy_options("jda", {}).model_dump() == {"ops": "cifar100", "p": 0.3}
+    assert policy_options("jda", {"p": 1}).model_dump() == {"ops": "cifar100", "p": 1.0}
+    assert isinstance(policy_options("jda", {"p": 1}).model_dump()["p"], float)
     assert all(
-        policy_options(name, {}) == {} for name in ("weak1", "weak2", "twin", "rot2", "rot4", "cutout", "cutmix")
+        policy_options(name, {}).model_dump() == {}
+        for name in ("weak1", "weak2", "twin", "rot2", "rot4", "cutout", "cutmix")
     )
 
 
 def test_options_of_the_other_policies_are_written_out():
-    assert policy_options("randaugment", {}) == {"num_ops": 3, "magnitude": 5}
-    assert policy_options("randaugment", {"magnitude": 9}) == {"num_ops": 3, "magnitude": 9}
-    assert policy_options("share", {}) == {"ops": "cifar100", "p": 0.3, "share": 0.5}
+    assert policy_options("randaugment", {}).model_dump() == {"num_ops": 3, "magnitude": 5}
+    assert policy_options("randaugment", {"magnitude": 9}).model_dump() == {"num_ops": 3, "magnitude": 9}
+    assert policy_options("share", {}).model_dump() == {"ops": "cifar100", "p": 0.3, "share": 0.5}
     for share in (1, -0.0):
-        options = policy_options("share", {"ops": "cifar10", "share": share})
+        options = policy_options("share", {"ops": "cifar10", "share": share}).model_dump()
         assert options == {"ops": "cifar10", "p": 0.5, "share": share}
         assert str(options["share"]) == str(abs(float(share)))
 

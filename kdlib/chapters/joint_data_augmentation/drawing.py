@@ -11,8 +11,9 @@ from kdlib.chapters.joint_data_augmentation.jda_tables import signs
 from kdlib.show import pictures
 from kdlib.show.explorer import Explorer, sheet
 from kdlib.show.figures import BLUE, ORANGE, styled, tiles
+from kdlib.views.jda import JDA
 from kdlib.views.ops import OPS, apply_op
-from kdlib.views.policies import JDA, create_policy
+from kdlib.views.policies import create_policy
 
 
 @styled

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from kdlib.randomness import uniforms
+from kdlib.views.jda import JDA
 from kdlib.views.ops import OPS, apply_op
-from kdlib.views.policies import JDA
 
 CHANGES = {"photographs": "change on photographs", "grey": "change on grey images"}
 
