@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -130,10 +131,30 @@ def check_logits(**named: Tensor) -> None:
     first = next(iter(named))
     for name, logits in named.items():
         if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim != 2:
-            shown = f"{logits.dtype} {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"{name} is {shown}; allowed are floating logits [B, N]")
+            raise ValueError(f"{name} is {kind_of(logits)}; allowed are floating logits [B, N]")
         if logits.shape != named[first].shape:
             raise ValueError(f"{name} has the shape {list(logits.shape)}, {first} has {list(named[first].shape)}")
+
+
+def check_pairs(what: str, **named: tuple[Tensor, Tensor]) -> None:
+    """Raises ValueError, in one sentence, unless all are pairs; what: of what."""
+    for name, pair in named.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(f"{name} must be a pair: {what}")
+
+
+def check_tensor(subject: str, value: Tensor, kind: Literal["floating", "int64"], *shape: int | str) -> None:
+    """Raises ValueError, in one sentence that begins with the subject, such as "labels are", unless value is a tensor
+    of that kind and shape; a letter stands for any number."""
+    fits = isinstance(value, Tensor) and value.ndim == len(shape)
+    fits = fits and (value.is_floating_point() if kind == "floating" else value.dtype == torch.int64)
+    if not fits or any(n != size for n, size in zip(shape, value.shape, strict=True) if isinstance(n, int)):
+        raise ValueError(f"{subject} {kind_of(value)}; allowed is {kind} [{', '.join(map(str, shape))}]")
+
+
+def kind_of(value: object) -> str:
+    """Type and shape of a tensor, or what something else is."""
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def soft_term(value: Tensor, weight: float, temperature: float) -> Term:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, total
+from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, check_pairs, soft_term, total
 from kdlib.methods.kd import KDOptions, kl_divergence
 
 Weight = Literal["cosine", "one", "mean", "shuffled", "normalised", "centred", "softmax", "confidence"]
@@ -103,9 +103,7 @@ class CCDLoss(nn.Module):
     def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
         """A scalar. student, teacher: logits [B, N] on the original views and on the augmented views of the same
         images, in the same order; no gradient reaches the teacher's."""
-        for name, pair in (("student", student), ("teacher", teacher)):
-            if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise ValueError(f"{name} must be a pair: logits on the original views, and on the augmented views")
+        check_pairs("logits on the original views, and on the augmented views", student=student, teacher=teacher)
         (own, own_augmented), (its, its_augmented) = student, (logits.detach() for logits in teacher)
         check_logits(student=own, student_augmented=own_augmented, teacher=its, teacher_augmented=its_augmented)
         keys = torch.rand(len(its), device=its.device) if self.options.weight == "shuffled" else None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Memory, Term, summed
+from kdlib.methods.base import Batch, Definition, Loss, Memory, Term, check_tensor, summed
 from kdlib.methods.kd import KDOptions, labels_and_kd
 from kdlib.methods.numerics import widened
 from kdlib.models import Backbone
@@ -162,6 +162,64 @@ def crd(batch: Batch, options: CRDOptions) -> Loss:
     pooled = (output.pooled_feature.float() for output in (batch.student, batch.teacher_output))
     contrast = batch.memory(*pooled, batch.step.index, batch.views, batch.step.seed)
     return labels_and_kd(batch, options) | {"crd": Term(contrast, options.weight)}, {}
+
+
+DEFAULTS = CRDOptions()
+
+
+class CRDLoss(nn.Module):
+    """NCE of the student's embeddings + NCE of the teacher's, for a training loop of your own; published with the
+    weight 0.8.
+
+    It holds a `ContrastiveMemory`, whose parameters go to the optimiser with the student's, and whose banks are part of
+    the state dict. Rows that a call in training mode scored move when the next such call begins, which is after your
+    optimiser's step; `update` moves them at once, as before the state is saved.
+
+    student_dim, teacher_dim: widths d of the features; labels: int64 [n], of the training images; negatives: K, 1 and
+    up, drawn for each image. Raises ValueError for other values, and if all training images are of one class.
+
+    >>> import torch
+    >>> loss = CRDLoss(64, 256, labels=torch.arange(1000) % 10, negatives=512)
+    >>> student, teacher, index = torch.randn(8, 64, requires_grad=True), torch.randn(8, 256), torch.arange(8)
+    >>> loss(student, teacher, index).backward()
+    """
+
+    def __init__(self, student_dim: int, teacher_dim: int, labels: Tensor, negatives: int = DEFAULTS.negatives):
+        super().__init__()
+        self.options = CRDOptions(negatives=negatives)
+        check_tensor("labels are", labels, "int64", "n")
+        self.memory = ContrastiveMemory(student_dim, teacher_dim, labels, negatives)
+
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+        """A scalar; negatives are drawn from torch's default CPU generator.
+
+        student, teacher: floating [B V, d], pooled features of V views of each image in a row, the original view first;
+        index: int64 [B], places of the images among the training images, 0 to n - 1. No gradient reaches the teacher's
+        features. Raises ValueError for other shapes, types and places.
+        """
+        check_tensor("student is", student, "floating", "B V", self.memory.student.in_features)
+        check_tensor("teacher is", teacher, "floating", len(student), self.memory.teacher.in_features)
+        views = self._count_views(student, index)
+        if self.training:
+            self.update()
+        seed = int(torch.randint(2**63 - 1, ()))
+        return self.memory(student.float(), teacher.detach().float(), index.cpu(), views, seed)
+
+    def update(self) -> None:
+        """Moves the rows of the banks that were scored, once the optimiser has made its step."""
+        self.memory.update()
+
+    def _count_views(self, student: Tensor, index: Tensor) -> int:
+        """V. Raises ValueError unless index holds places of images, and each image has equally many rows."""
+        check_tensor("index is", index, "int64", "B")
+        if not len(index) or not len(student) or len(student) % len(index):
+            raise ValueError(
+                f"student has {len(student)} rows, index {len(index)}; allowed are V rows for each of index"
+            )
+        first, last, count = int(index.min()), int(index.max()), len(self.memory.labels)
+        if first < 0 or last >= count:
+            raise ValueError(f"index has places from {first} to {last}; allowed are 0 to {count - 1}")
+        return len(student) // len(index)
 
 
 CRD = Definition(

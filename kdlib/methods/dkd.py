@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, total
+from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, check_tensor, soft_term, total
 from kdlib.methods.kd import kd_loss
 from kdlib.records import Number, Record
 
@@ -72,8 +72,7 @@ class DKDLoss(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """A scalar from logits [B, N], N >= 2, and labels int64 [B]; no gradient reaches the teacher's."""
         check_logits(student=student, teacher=teacher)
-        if labels.shape != student.shape[:1] or labels.dtype != torch.int64:
-            raise ValueError(f"labels are {labels.dtype} {list(labels.shape)}; allowed is int64 [{len(student)}]")
+        check_tensor("labels are", labels, "int64", len(student))
         options = self.options
         target, others = dkd_losses(student, teacher.detach(), labels, options.temperature)
         return total(

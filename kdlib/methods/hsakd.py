@@ -9,9 +9,21 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, NoOptions, Term, soft_term, summed
+from kdlib.methods.base import (
+    Batch,
+    Definition,
+    Loss,
+    NoOptions,
+    Term,
+    check_logits,
+    check_pairs,
+    check_tensor,
+    soft_term,
+    summed,
+    total,
+)
 from kdlib.methods.kd import kd_loss
-from kdlib.methods.turns import set_labels
+from kdlib.methods.turns import count_sets, set_labels
 from kdlib.models import Backbone, Output
 from kdlib.records import Number, Record
 
@@ -81,16 +93,68 @@ class HSAKDOptions(Record):
     branch_weight: Number = Field(1.0, ge=0)
 
 
-def hsakd(batch: Batch, options: HSAKDOptions) -> Loss:
-    """CE of upright views, KL_T of all, and KL_T of every branch."""
-    student, teacher, temperature = batch.student, batch.teacher_output, options.temperature
-    pairs = zip(student.head_output.unbind(1), teacher.head_output.unbind(1), strict=True)
+def hsakd_terms(
+    student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], options: HSAKDOptions
+) -> dict[str, Term]:
+    """KL_T of all views, and KL_T of every branch.
+
+    student, teacher: logits [M, N], and those of the L branches on the same views, [M, L, 4 N].
+    """
+    temperature = options.temperature
+    pairs = zip(student[1].unbind(1), teacher[1].unbind(1), strict=True)
     branches = summed(kd_loss(own, other, temperature) for own, other in pairs)
     return {
-        "ce": Term(F.cross_entropy(student.logits[::4], set_labels(batch)), options.ce_weight),
-        "kl": soft_term(kd_loss(student.logits, teacher.logits, temperature), options.kd_weight, temperature),
+        "kl": soft_term(kd_loss(student[0], teacher[0], temperature), options.kd_weight, temperature),
         "branches": soft_term(branches, options.branch_weight, temperature),
-    }, {}
+    }
+
+
+def hsakd(batch: Batch, options: HSAKDOptions) -> Loss:
+    """`hsakd_terms`, and CE of upright views."""
+    student, teacher = ((output.logits, output.head_output) for output in (batch.student, batch.teacher_output))
+    ce = F.cross_entropy(student[0][::4], set_labels(batch))
+    return {"ce": Term(ce, options.ce_weight)} | hsakd_terms(student, teacher, options), {}
+
+
+DEFAULTS = HSAKDOptions()
+
+
+class HSAKDLoss(nn.Module):
+    """T^2 [KL_T of the logits + sum of KL_T of every branch], for a training loop of your own, each with its weight.
+
+    The cross-entropy of the upright views is yours to add. The teacher's branches are trained before, each by its
+    cross-entropy with `joint_labels`.
+
+    temperature: T, above 0; kd_weight, branch_weight: 0 and up. Raises ValueError for other values.
+
+    >>> import torch
+    >>> logits, branches = torch.randn(32, 10, requires_grad=True), torch.randn(32, 3, 40, requires_grad=True)
+    >>> teacher = torch.randn(32, 10), torch.randn(32, 3, 40)
+    >>> HSAKDLoss(temperature=3.0)((logits, branches), teacher).backward()
+    """
+
+    def __init__(
+        self,
+        temperature: float = DEFAULTS.temperature,
+        kd_weight: float = DEFAULTS.kd_weight,
+        branch_weight: float = DEFAULTS.branch_weight,
+    ):
+        super().__init__()
+        self.options = HSAKDOptions(temperature=temperature, kd_weight=kd_weight, branch_weight=branch_weight)
+
+    def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
+        """A scalar from views of B images, four of each in a row: upright, and turned by 90, 180 and 270 degrees.
+
+        student, teacher: floating logits [4 B, N], and those of L branches, [4 B, L, 4 N], as `AuxiliaryBranches`
+        returns them. No gradient reaches the teacher's. Raises ValueError for other shapes and types.
+        """
+        check_pairs("logits [4 B, N], and those of the branches, [4 B, L, 4 N]", student=student, teacher=teacher)
+        (own, branches), (its, its_branches) = student, teacher
+        check_logits(student_logits=own, teacher_logits=its)
+        count_sets("student_logits", own)
+        check_tensor("student_branches is", branches, "floating", len(own), "L", 4 * own.shape[1])
+        check_tensor("teacher_branches is", its_branches, "floating", *branches.shape)
+        return total(hsakd_terms((own, branches), (its.detach(), its_branches.detach()), self.options))
 
 
 HSAKD_TEACHER = Definition(

@@ -9,10 +9,21 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, NoOptions, Term, soft_term
+from kdlib.methods.base import (
+    Batch,
+    Definition,
+    Loss,
+    NoOptions,
+    Term,
+    check_logits,
+    check_pairs,
+    check_tensor,
+    soft_term,
+    total,
+)
 from kdlib.methods.kd import kd_loss, kl_divergence
 from kdlib.methods.numerics import unit_rows, widened
-from kdlib.methods.turns import set_labels, turned_views
+from kdlib.methods.turns import count_sets, set_labels, turned_views
 from kdlib.models import Backbone, Output
 from kdlib.records import Number, Record
 
@@ -92,27 +103,93 @@ class SSKDOptions(Record):
     similarity_ratio: Number = Field(0.75, ge=0, le=1)
 
 
-def sskd(batch: Batch, options: SSKDOptions) -> Loss:
-    """Upright views by CE and KL, turned ones by KL, and the similarities of turned to upright ones by KL at tau."""
-    labels, temperature, tau = set_labels(batch), options.temperature, options.similarity_temperature
-    student, teacher = batch.student.logits, batch.teacher_output.logits
-    own, others = (rotation_similarity(output.head_output) for output in (batch.student, batch.teacher_output))
+def sskd_terms(
+    student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], labels: Tensor, options: SSKDOptions
+) -> dict[str, Term]:
+    """Upright views by KL, turned ones by KL, and the similarities of turned to upright ones by KL at tau.
+
+    student, teacher: logits [4B, N], and what the head makes of the same views, [4B, d]; labels: int64 [B].
+    """
+    temperature, tau = options.temperature, options.similarity_temperature
+    own, others = (rotation_similarity(embeddings) for _, embeddings in (student, teacher))
     targets = rotation_targets(len(labels), labels.device)
     turned = ranked_kl(
-        turned_views(student),
-        turned_views(teacher),
+        turned_views(student[0]),
+        turned_views(teacher[0]),
         labels.repeat_interleave(3),
         temperature,
         options.turned_ratio,
     )
     alike = ranked_kl(own, others, targets, tau, options.similarity_ratio)
-    upright = kd_loss(student[::4], teacher[::4], temperature)
+    upright = kd_loss(student[0][::4], teacher[0][::4], temperature)
     return {
-        "ce": Term(F.cross_entropy(student[::4], labels), options.ce_weight),
         "kl": soft_term(upright, options.kd_weight, temperature),
         "turned": soft_term(turned, options.turned_weight, temperature),
         "similarity": soft_term(alike, options.similarity_weight, tau),
-    }, {}
+    }
+
+
+def sskd(batch: Batch, options: SSKDOptions) -> Loss:
+    """`sskd_terms`, and CE of upright views."""
+    labels = set_labels(batch)
+    student, teacher = ((output.logits, output.head_output) for output in (batch.student, batch.teacher_output))
+    terms = sskd_terms(student, teacher, labels, options)
+    return {"ce": Term(F.cross_entropy(student[0][::4], labels), options.ce_weight)} | terms, {}
+
+
+DEFAULTS = SSKDOptions()
+
+
+class SSKDLoss(nn.Module):
+    """beta T^2 KL_T(x) + gamma T^2 KL_T(turned x) + delta tau^2 KL_tau(similarities), for a training loop of your own.
+
+    The cross-entropy of the upright views, published with the weight 0.1, is yours to add. The teacher's head is
+    trained before, on the frozen teacher: by the cross-entropy of `rotation_similarity` with `rotation_targets`.
+
+    temperature: T, similarity_temperature: tau, above 0; kd_weight: beta, turned_weight: gamma, similarity_weight:
+    delta, 0 and up; turned_ratio, similarity_ratio: the share that is kept of the rows on which the teacher is wrong, 0
+    to 1. Raises ValueError for other values.
+
+    >>> import torch
+    >>> logits, embeddings = torch.randn(32, 100, requires_grad=True), torch.randn(32, 64, requires_grad=True)
+    >>> teacher = torch.randn(32, 100), torch.randn(32, 256)
+    >>> SSKDLoss(temperature=4.0)((logits, embeddings), teacher, torch.arange(8)).backward()
+    """
+
+    def __init__(
+        self,
+        temperature: float = DEFAULTS.temperature,
+        similarity_temperature: float = DEFAULTS.similarity_temperature,
+        kd_weight: float = DEFAULTS.kd_weight,
+        turned_weight: float = DEFAULTS.turned_weight,
+        similarity_weight: float = DEFAULTS.similarity_weight,
+        turned_ratio: float = DEFAULTS.turned_ratio,
+        similarity_ratio: float = DEFAULTS.similarity_ratio,
+    ):
+        super().__init__()
+        self.options = SSKDOptions(
+            temperature=temperature,
+            similarity_temperature=similarity_temperature,
+            kd_weight=kd_weight,
+            turned_weight=turned_weight,
+            similarity_weight=similarity_weight,
+            turned_ratio=turned_ratio,
+            similarity_ratio=similarity_ratio,
+        )
+
+    def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
+        """A scalar from views of B images, four of each in a row: upright, and turned by 90, 180 and 270 degrees.
+
+        student, teacher: floating logits [4 B, N], and floating embeddings [4 B, d] of a head, whose widths d may
+        differ; labels: int64 [B]. No gradient reaches the teacher's. Raises ValueError for other shapes and types.
+        """
+        check_pairs("logits [4 B, N], and a head's embeddings [4 B, d]", student=student, teacher=teacher)
+        (own, embedded), (its, its_embedded) = student, teacher
+        check_logits(student_logits=own, teacher_logits=its)
+        check_tensor("labels are", labels, "int64", count_sets("student_logits", own))
+        check_tensor("student_embeddings is", embedded, "floating", len(own), "d")
+        check_tensor("teacher_embeddings is", its_embedded, "floating", len(own), "d")
+        return total(sskd_terms((own, embedded), (its.detach(), its_embedded.detach()), labels, self.options))
 
 
 SSKD_TEACHER = Definition(

@@ -1,15 +1,29 @@
 """Losses as modules for a training loop of one's own: the method's terms, in one number, with one-sentence errors."""
 
+import copy
 import doctest
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
 
+from kdlib.methods import METHODS, total
 from kdlib.methods.ccd import CCD_WEIGHTS, CCDLoss, ccd_loss, ccd_weights
+from kdlib.methods.crd import CRDLoss
 from kdlib.methods.dkd import DKDLoss, dkd_losses
+from kdlib.methods.hsakd import HSAKDLoss
 from kdlib.methods.kd import KDLoss, kd_loss
 from kdlib.methods.spkd import SPKDLoss, spkd_loss
+from kdlib.methods.sskd import SSKDLoss
+
+
+def new_crd_loss(negatives: int | None = 3) -> CRDLoss:
+    """Of features 4 and 7 wide and ten training images, in three classes; None: with as many negatives as published."""
+    given = {} if negatives is None else {"negatives": negatives}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CRDLoss(4, 7, torch.arange(10) % 3, **given)
 
 
 def logits(seed: int, rows: int = 6, classes: int = 10) -> torch.Tensor:
@@ -30,6 +44,71 @@ def test_each_is_its_terms_times_the_square_of_the_temperature(temperature):
     torch.testing.assert_close(SPKDLoss()(*maps), spkd_loss(*maps))
 
 
+def besides_labels(terms: dict) -> torch.Tensor:
+    return total({name: term for name, term in terms.items() if name != "ce"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 2.0, "similarity_temperature": 0.3, "turned_ratio": 0.4, "similarity_ratio": 0.2},
+        {"kd_weight": 0.0, "turned_weight": 1.5, "similarity_weight": 2.5},
+    ],
+)
+def test_sskd_is_the_methods_loss_without_labels(make_batch, loss_of, options):
+    batch = make_batch(4, extra=(7,))
+    pairs = ((output.logits, output.extra) for output in (batch.student, batch.teacher))
+    assert torch.equal(SSKDLoss(**options)(*pairs, batch.labels), besides_labels(loss_of("sskd", batch, **options)[0]))
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 2.0}, {"kd_weight": 0.5, "branch_weight": 2.5}])
+def test_hsakd_is_the_methods_loss_without_labels(make_batch, loss_of, options):
+    batch = make_batch(4, extra=(3, 4 * 5))
+    pairs = ((output.logits, output.extra) for output in (batch.student, batch.teacher))
+    assert torch.equal(HSAKDLoss(**options)(*pairs), besides_labels(loss_of("hsakd", batch, **options)[0]))
+
+
+def drawn_seed(seed: int) -> int:
+    """What a CRDLoss draws its negatives with after torch.manual_seed(seed)."""
+    return int(torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_crd_is_the_methods_loss_step_by_step(make_batch, loss_of, views):
+    loss = new_crd_loss()
+    memory = copy.deepcopy(loss.memory)
+    for step in range(3):
+        index = torch.tensor([5, 4, 9, 0, 1, 2 + step])
+        batch = replace(make_batch(views, seed=drawn_seed(step), index=index), memory=memory)
+        torch.manual_seed(step)
+        value = loss(batch.student.pooled, batch.teacher.pooled, index)
+        assert torch.equal(value, loss_of("crd", batch)[0]["crd"].value)
+        memory.update()
+    assert not torch.equal(loss.memory.student_bank, memory.student_bank)  # of the last step
+    loss.update()
+    assert all(torch.equal(value, memory.state_dict()[name]) for name, value in loss.memory.state_dict().items())
+
+
+def test_crd_remembers_in_training_mode_alone_and_its_state_has_the_banks():
+    loss, features = new_crd_loss().eval(), (torch.randn(6, 4), torch.randn(6, 7))
+    before = copy.deepcopy(loss.state_dict())
+    for _ in range(2):
+        loss(*features, torch.arange(6))
+    assert not loss.memory.pending and {"memory.student_bank", "memory.teacher_bank"} < set(before)
+    assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
+    assert {name for name, _ in loss.named_parameters()} == {
+        f"memory.{network}.{part}" for network in ("student", "teacher") for part in ("weight", "bias")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [("sskd", SSKDLoss), ("hsakd", HSAKDLoss), ("crd", lambda: new_crd_loss(None))]
+)
+def test_defaults_are_the_methods_own(name, loss):
+    assert loss().options == METHODS[name].options()
+
+
 def test_shuffled_weights_come_from_torchs_generator():
     pairs = (logits(0), logits(2)), (logits(1), logits(3))
     torch.manual_seed(0)
@@ -48,6 +127,22 @@ def test_no_gradient_reaches_the_teacher():
         s.grad = t.grad = None
         loss.backward()
         assert s.grad.abs().sum() > 0 and t.grad is None and t2.grad is None
+
+
+def test_no_gradient_reaches_the_teachers_features():
+    def free(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, requires_grad=True)
+
+    loss = new_crd_loss()
+    for call, student, teacher in (
+        (lambda s, t: SSKDLoss()(s, t, torch.arange(2)), (free(8, 5), free(8, 3)), (free(8, 5), free(8, 6))),
+        (lambda s, t: HSAKDLoss()(s, t), (free(8, 5), free(8, 2, 20)), (free(8, 5), free(8, 2, 20))),
+        (lambda s, t: loss(*s, *t, torch.arange(8)), (free(8, 4),), (free(8, 7),)),
+    ):
+        call(student, teacher).backward()
+        assert all(values.grad.abs().sum() > 0 for values in student)
+        assert all(values.grad is None for values in teacher)
+    assert all(parameter.grad.abs().sum() > 0 for parameter in loss.parameters())
 
 
 @pytest.mark.parametrize(
@@ -74,7 +169,83 @@ def test_bad_input_is_one_sentence(call, said):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("module", ["methods.kd", "methods.ccd", "methods.dkd", "methods.spkd", "views.transforms"])
+def sskd(rows=8, its_rows=8, classes=5, its_classes=5, wide=3, labels=2, kind=torch.float32):
+    """SSKDLoss of made-up numbers; by default they fit."""
+    pairs = (
+        (torch.zeros(rows, classes), torch.zeros(rows, wide, dtype=kind)),
+        (torch.zeros(its_rows, its_classes), torch.zeros(rows, wide)),
+    )
+    return SSKDLoss()(*pairs, torch.zeros(labels, dtype=torch.int64))
+
+
+def hsakd(rows=8, wide=20, its_wide=20, stages=2, its_stages=2, kind=torch.float32):
+    """HSAKDLoss of made-up numbers; by default they fit."""
+    pairs = (
+        (torch.zeros(rows, 5), torch.zeros(rows, stages, wide, dtype=kind)),
+        (torch.zeros(rows, 5), torch.zeros(rows, its_stages, its_wide)),
+    )
+    return HSAKDLoss()(*pairs)
+
+
+def crd(rows=6, its_rows=6, wide=4, its_wide=7, index=None, kind=torch.float32):
+    """CRDLoss of made-up numbers; by default they fit."""
+    index = torch.arange(6) if index is None else index
+    return new_crd_loss()(torch.ones(rows, wide, dtype=kind), torch.ones(its_rows, its_wide), index)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: SSKDLoss(turned_ratio=1.5), "turned_ratio = 1.5 is not allowed"),
+        (
+            lambda: SSKDLoss()(logits(0), (logits(1), logits(2)), torch.arange(2)),
+            r"student must be a pair: logits \[4 B",
+        ),
+        (lambda: sskd(its_classes=6), r"teacher_logits has the shape \[8, 6\], student_logits has \[8, 5\]"),
+        (lambda: sskd(rows=6, its_rows=6), "student_logits has 6 rows; allowed are multiples of 4"),
+        (lambda: sskd(labels=8), r"labels are torch.int64 \[8\]; allowed is int64 \[2\]"),
+        (lambda: sskd(kind=torch.int64), r"student_embeddings is torch.int64 \[8, 3\]; allowed is floating \[8, d\]"),
+        (lambda: HSAKDLoss(temperature=-1.0), "temperature = -1"),
+        (
+            lambda: HSAKDLoss()(logits(0), logits(1)),
+            r"student must be a pair: logits \[4 B, N\], and those of the branch",
+        ),
+        (lambda: hsakd(rows=6), "student_logits has 6 rows; allowed are multiples of 4"),
+        (lambda: hsakd(wide=5), r"student_branches is torch.float32 \[8, 2, 5\]; allowed is floating \[8, L, 20\]"),
+        (lambda: hsakd(kind=torch.int32), r"student_branches is torch.int32 \[8, 2, 20\]; allowed is floating"),
+        (
+            lambda: hsakd(its_stages=3),
+            r"teacher_branches is torch.float32 \[8, 3, 20\]; allowed is floating \[8, 2, 20\]",
+        ),
+        (lambda: hsakd(its_wide=5), r"teacher_branches is torch.float32 \[8, 2, 5\]; allowed is floating \[8, 2, 20\]"),
+        (
+            lambda: CRDLoss(4, 7, torch.zeros(10).long()),
+            "negatives cannot be drawn: the training images are all of one",
+        ),
+        (lambda: CRDLoss(4, 7, [0, 1]), r"labels are list; allowed is int64 \[n\]"),
+        (lambda: new_crd_loss(negatives=0), "negatives = 0 is not allowed"),
+        (lambda: crd(wide=5), r"student is torch.float32 \[6, 5\]; allowed is floating \[B V, 4\]"),
+        (lambda: crd(kind=torch.int64), r"student is torch.int64 \[6, 4\]; allowed is floating \[B V, 4\]"),
+        (lambda: crd(its_rows=5), r"teacher is torch.float32 \[5, 7\]; allowed is floating \[6, 7\]"),
+        (lambda: crd(index=torch.arange(6.0)), r"index is torch.float32 \[6\]; allowed is int64 \[B\]"),
+        (lambda: crd(index=torch.arange(4)), "student has 6 rows, index 4; allowed are V rows for each of index"),
+        (lambda: crd(index=torch.arange(0)), "student has 6 rows, index 0; allowed are V rows"),
+        (lambda: crd(index=torch.arange(6) + 5), "index has places from 5 to 10; allowed are 0 to 9"),
+        (lambda: crd(index=torch.arange(6) - 1), "index has places from -1 to 4; allowed are 0 to 9"),
+    ],
+)
+def test_bad_views_and_features_are_one_sentence(call, said):
+    for right in (sskd, hsakd, crd):
+        assert right().isfinite()
+    with pytest.raises(ValueError, match=f"^{said}") as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+WITH_EXAMPLES = [f"methods.{name}" for name in ("kd", "ccd", "dkd", "spkd", "crd", "sskd", "hsakd")]
+
+
+@pytest.mark.parametrize("module", [*WITH_EXAMPLES, "views.transforms"])
 def test_examples_in_docstrings_run(module):
     found = doctest.testmod(importlib.import_module(f"kdlib.{module}"))
     assert found.attempted > 0 and found.failed == 0
