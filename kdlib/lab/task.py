@@ -90,8 +90,8 @@ class Task:
         if self.answers is not None:
             seen["answers"] = self.answers[step].to(device, non_blocking=True)
         return Step(
-            labels=self.targets[ids.to(device)],
-            keys=self.draws({"method": 1}, ids, epochs)["method"].squeeze(1).to(device),
+            labels=self.targets[ids.to(device, non_blocking=True)],
+            keys=self.draws({"method": 1}, ids, epochs)["method"].squeeze(1).to(device, non_blocking=True),
             index=torch.searchsorted(self.ids, ids.contiguous()),
             seed=stream_seed(self.spec.seed, f"method step of process {distributed.rank()}", step),
             epoch=first,
@@ -113,13 +113,13 @@ class Task:
         shares = self.policy.shares(draws, *views.shape[-2:])
         return {
             "views": views,
-            "shares": None if shares is None else shares.to(device),
-            "partners": None if partners is None else self.targets[partners.to(device)],
+            "shares": None if shares is None else shares.to(device, non_blocking=True),
+            "partners": None if partners is None else self.targets[partners.to(device, non_blocking=True)],
         }
 
     def raw(self, ids: Tensor) -> Tensor:
         """Training images uint8 [B, 3, H, W] on the device; ids int64 [B] on the CPU."""
-        return self.pixels[ids.to(self.pixels.device)].to(self.targets.device, non_blocking=True)
+        return self.pixels[ids.to(self.pixels.device, non_blocking=True)].to(self.targets.device, non_blocking=True)
 
     @property
     def epochs(self) -> float:

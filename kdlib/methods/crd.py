@@ -82,7 +82,7 @@ class ContrastiveMemory(Memory):
         images among the training images, on the CPU; seed: of this step's draws.
         """
         own, others = F.normalize(self.student(student)), F.normalize(self.teacher(teacher))
-        columns = torch.cat([index[:, None], self.draw(index, seed)], dim=1).to(student.device)
+        columns = torch.cat([index[:, None], self.draw(index, seed)], dim=1).to(student.device, non_blocking=True)
         columns = columns.repeat_interleave(views, 0)
         images = len(self.student_bank)
         scores = (

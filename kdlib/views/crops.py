@@ -40,7 +40,9 @@ def turned_crops(images: Tensor, uniforms: Tensor, others: Tensor) -> list[Tenso
     (cropping and then flipping is flipping and then cropping at the mirrored column); others float32 [B, 6] are the
     rows and columns of the three turned images' crops.
     """
-    flipped = torch.where(flips(uniforms).to(images.device)[:, None, None, None], images.flip(3), images)
+    flipped = torch.where(
+        flips(uniforms).to(images.device, non_blocking=True)[:, None, None, None], images.flip(3), images
+    )
     turned = [_crop(turn, others[:, 2 * k : 2 * k + 2]) for k, turn in enumerate(quarter_turns(flipped)[1:])]
     return [crop_flip(images, uniforms), *turned]
 
@@ -62,7 +64,7 @@ def resized_crop_flip(images: Tensor, uniforms: Tensor, size: int) -> Tensor:
     zero = torch.zeros_like(top)
     rows = [mirrored * width / side, zero, 2 * (left + width / 2) / side - 1]
     rows += [zero, height / side, 2 * (top + height / 2) / side - 1]
-    theta = torch.cat(rows, 1).view(-1, 2, 3).to(images.device)
+    theta = torch.cat(rows, 1).view(-1, 2, 3).to(images.device, non_blocking=True)
     grid = F.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
     scaled = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
     return scaled.round_().clamp_(0, 255).to(torch.uint8).contiguous(memory_format=torch.channels_last)
@@ -96,7 +98,7 @@ def _crop(images: Tensor, places: Tensor, flipped: Tensor | None = None) -> Tens
         columns = torch.where(flipped[:, None], columns.flip(1), columns)
     columns = columns + offsets[:, 1:]
     rows = torch.arange(height) + offsets[:, :1]
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    rows, columns = (part.to(images.device, non_blocking=True) for part in (rows, columns))
     batch = torch.arange(len(images), device=images.device)
     picked = padded[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, 3]
     return picked.permute(0, 3, 1, 2)

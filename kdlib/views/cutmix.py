@@ -33,7 +33,7 @@ def kept(found: Tensor, height: int, width: int) -> Tensor:
 def paste(images: Tensor, partners: Tensor, found: Tensor) -> Tensor:
     """images with the partners' pixels inside the boxes; uint8 [B, 3, H, W] each, boxes int64 [B, 4] on the CPU."""
     height, width = images.shape[-2:]
-    top, left, bottom, right = found.to(images.device)[:, :, None].unbind(1)
+    top, left, bottom, right = found.to(images.device, non_blocking=True)[:, :, None].unbind(1)
     row, column = (torch.arange(size, device=images.device) for size in (height, width))
     inside = ((row >= top) & (row < bottom))[:, :, None] & ((column >= left) & (column < right))[:, None]
     return torch.where(inside[:, None], partners, images)

@@ -67,7 +67,7 @@ class JDA:
         minus = (uniforms[:, len(self.ops) :] >= 0.5).to(torch.uint8)
         group = torch.where(self.fired(uniforms), minus, 2)[:, acting].T  # 0: fires with sign +1, 1: with -1, 2: not
         counts = ((group <= last).sum(1).tolist() for last in (0, 1))
-        *moves, back = _moves(group).to(images.device)
+        *moves, back = _moves(group).to(images.device, non_blocking=True)
         out = images
         for k, move, plus, fired in zip(acting, moves, *counts, strict=True):
             (name, magnitude), out = self.ops[k], out.index_select(0, move)

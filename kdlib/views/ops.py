@@ -219,6 +219,15 @@ def _solarize(images: Tensor, threshold: float) -> Tensor:
     return images ^ images.to(torch.int16).ge_(math.ceil(threshold)).neg_().to(torch.uint8)
 
 
+def _autocontrast(images: Tensor) -> Tensor:
+    """Stretch every channel to 0..255: torchvision's arithmetic, without its masks, which would wait for a GPU."""
+    levels = images.to(torch.float32)
+    low, high = levels.amin(dim=(2, 3), keepdim=True), levels.amax(dim=(2, 3), keepdim=True)
+    flat = low == high
+    scale = torch.where(flat, 1.0, (high - low).mul_(1 / 255))
+    return levels.sub_(torch.where(flat, 0.0, low)).div_(scale).clamp_(0, 255).to(torch.uint8)
+
+
 def _equalize(images: Tensor) -> Tensor:
     """Spread every channel's levels evenly; one of fewer than 255 pixels below its highest level stays."""
     levels = images.flatten(2).to(torch.int64)
@@ -253,7 +262,7 @@ OPS: dict[str, Op] = {
         Op("contrast", _contrast, _ENHANCE, neutral=0, signed=True),
         Op("sharpness", _sharpness, _ENHANCE, neutral=0, signed=True),
         Op("brightness", _brightness, _ENHANCE, neutral=0, signed=True),
-        Op("autocontrast", lambda x, _: TF.autocontrast(x)),
+        Op("autocontrast", lambda x, _: _autocontrast(x)),
         Op("equalize", lambda x, _: _equalize(x)),
         Op("invert", lambda x, _: TF.invert(x)),
     )

@@ -114,7 +114,7 @@ def _share(options: ShareOptions) -> ViewPolicy:
     def some(view: int, role: str) -> Callable[[Tensor, Draws], Tensor]:
         def apply(x: Tensor, u: Draws) -> Tensor:
             rows = smallest(u["augmented share"], share)[:, view].nonzero().squeeze(1)
-            out, here = x.clone(), rows.to(x.device)
+            out, here = x.clone(), rows.to(x.device, non_blocking=True)
             out[here] = transform(x[here], u[role][rows])
             return out
 
@@ -167,7 +167,7 @@ def _rot2(options: NoOptions) -> ViewPolicy:
     """Two views: a crop, and the same crop turned by a random 90, 180 or 270 degrees counter-clockwise."""
 
     def turn(crops: list[Tensor], u: Draws) -> list[Tensor]:
-        turns = (u["rotation"].squeeze(1) * 3).long().to(crops[0].device)
+        turns = (u["rotation"].squeeze(1) * 3).long().to(crops[0].device, non_blocking=True)
         others = torch.stack(quarter_turns(crops[0])[1:], 1)
         return [crops[0], others[torch.arange(len(turns), device=turns.device), turns]]
 

@@ -110,7 +110,7 @@ class RandAugment:
                 here = drawn[:, turn] == index
                 groups = {1: here & positive[:, turn], -1: here & ~positive[:, turn]} if op.signed else {1: here}
                 for sign, group in groups.items():
-                    rows = group.nonzero().squeeze(1).to(images.device)
+                    rows = group.nonzero().squeeze(1).to(images.device, non_blocking=True)
                     if len(rows):
                         out[rows] = op(out[rows], self.magnitude, sign)
         return out

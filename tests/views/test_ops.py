@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 from torch import Tensor
+from torchvision.transforms.v2 import functional as torchvision_functional
 
 from kdlib.views.ops import MAGNITUDE_STEPS, OPS, Op, apply_op, is_identity
 
@@ -274,3 +275,14 @@ def test_is_identity_refuses_what_apply_op_refuses():
         is_identity("mixup", 0)
     with pytest.raises(ValueError, match="magnitude is 10"):
         is_identity("rotate", 10)
+
+
+def test_autocontrast_is_torchvisions_bit_for_bit():
+    """Of channels with any lowest and highest level, flat ones among them."""
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.randint(0, 256, (500, 3, 8, 8), generator=generator)
+    ends = torch.randint(0, 256, (2, 500, 3, 1, 1), generator=generator)
+    low, high = ends.amin(0), ends.amax(0)
+    images = (low + levels * (high - low + 1) // 256).to(torch.uint8)
+    images[:20, 0] = torch.arange(20, dtype=torch.uint8)[:, None, None]
+    assert torch.equal(apply_op("autocontrast", images, 0), torchvision_functional.autocontrast(images))
