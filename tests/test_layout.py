@@ -11,7 +11,7 @@ from kdlib.chapters import CHAPTERS
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
 #: Folders of tests about other things than a folder of kdlib.
-OTHERS = {"book", "notebooks"}
+OTHERS = {"book", "cuda", "notebooks"}
 
 
 def lint(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:

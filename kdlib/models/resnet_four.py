@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from kdlib.models.base import Backbone, conv3x3, initialise
 
 if TYPE_CHECKING:
-    from torchvision.models.resnet import BasicBlock, Bottleneck
+    import torchvision.models.resnet
 
 STEM = 64
 WIDTHS = (64, 128, 256, 512)  # inside the blocks; a bottleneck's output is four times as wide
 STRIDES = (1, 2, 2, 2)
 
 
-def block_of(name: str) -> "type[BasicBlock | Bottleneck]":
+def block_of(name: str) -> "type[torchvision.models.resnet.BasicBlock | torchvision.models.resnet.Bottleneck]":
     """torchvision's block of that name. It is asked for here, since torchvision takes as long to import as torch."""
     from torchvision.models import resnet
 
@@ -27,7 +27,11 @@ def block_of(name: str) -> "type[BasicBlock | Bottleneck]":
 
 
 def make_stage(
-    block: "type[BasicBlock | Bottleneck]", blocks: int, inputs: int, width: int, stride: int
+    block: "type[torchvision.models.resnet.BasicBlock | torchvision.models.resnet.Bottleneck]",
+    blocks: int,
+    inputs: int,
+    width: int,
+    stride: int,
 ) -> nn.Sequential:
     """`blocks` blocks; the first one changes the width and the stride (a bottleneck has it on its 3x3)."""
     outputs = width * block.expansion
