@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 RUNS := $(or $(KDLIB_RUNS),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book html notebooks test test-slow bench lab clean
+.PHONY: help install book html notebooks test test-slow bench gpu lab clean
 
 help:
 	@echo "make book [PROFILE=quick] [DEVICE=auto]  run every notebook and build the book: _build/html/index.html"
@@ -18,6 +18,7 @@ help:
 	@echo "make test                                check the style and run all tests but a slow one"
 	@echo "make test-slow                           run what make test leaves out, with data sets of KDLIB_DATA"
 	@echo "make bench                               ratios of speed on this machine, JSON and a figure: runs/benchmark.json"
+	@echo "make gpu                                 check, measure and try a GPU; one report: runs/gpu.json; installs nothing"
 	@echo "make lab                                 open the notebooks in JupyterLab"
 	@echo "make notebooks [MISSING=gap]             run notebooks/ in place at profile reference (maintainers)"
 	@echo "make install                             only make .venv and install; the others do it when needed"
@@ -55,6 +56,10 @@ test-slow: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m kdlib bench
+
+# Where nothing can be installed the interpreter that has torch will do: make gpu PYTHON=python3
+gpu:
+	@$(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON)) tests/cuda/gpu.py
 
 lab: $(STAMP)
 	@$(BIN)/jupyter lab notebooks

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 _SOURCE = Path(__file__).resolve().parents[2]
-#: The project's folder, or the current one where kdlib was installed without it.
-ROOT = _SOURCE if (_SOURCE / "pyproject.toml").exists() else Path.cwd()
+#: The project's folder; None where kdlib was installed without it.
+CHECKOUT = _SOURCE if (_SOURCE / "pyproject.toml").exists() else None
+#: The project's folder, or the current one.
+ROOT = CHECKOUT or Path.cwd()
 BUNDLED = ROOT / "data" / "fashion_mnist_8k.npz"
 TEACHERS = ROOT / "data" / "teachers"  # runs that come with the project: those whose students learn at profile quick
 

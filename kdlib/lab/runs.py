@@ -156,7 +156,9 @@ def provenance(spec: Spec, seconds: float | None) -> dict:
 
 def commit() -> str | None:
     """The project's git commit, or None outside a checkout."""
-    call = ["git", "-C", str(paths.ROOT), "rev-parse", "--short=12", "HEAD"]
+    if paths.CHECKOUT is None:
+        return None
+    call = ["git", "-C", str(paths.CHECKOUT), "rev-parse", "--short=12", "HEAD"]
     try:
         done = subprocess.run(call, capture_output=True, text=True, check=False)
     except FileNotFoundError:

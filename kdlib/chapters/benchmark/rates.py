@@ -1,12 +1,11 @@
 """Rates: work per second, of arms that take turns."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
-from kdlib.lab.clock import Tell, nobody, turns
+from kdlib.lab.clock import Tell, nobody, seconds_of, turns
 from kdlib.models.network import PRECISIONS
 
 Arms = Mapping[str, Callable[[int], float]]  #: name -> what measures a rate, given the number of the round
@@ -18,18 +17,20 @@ def in_turn(arms: Arms, rounds: int, tell: Tell = nobody) -> Rates:
     return turns(arms, rounds, 1, tell)
 
 
-def rate(work: float, task: Callable[[int], object], repeats: int = 1) -> float:
+def rate(work: float, task: Callable[[int], object], repeats: int = 1, device: str = "cpu") -> float:
     """Work per second of task(0), task(1), ..., which do `work` each."""
-    started = time.perf_counter()
-    for number in range(repeats):
-        task(number)
-    return repeats * work / (time.perf_counter() - started)
+
+    def all_of_them(_: int) -> None:
+        for number in range(repeats):
+            task(number)
+
+    return repeats * work / seconds_of(all_of_them, 0, device)
 
 
-def products(precision: str, size: int = 2048) -> Callable[[int], float]:
+def products(precision: str, size: int = 2048, device: str = "cpu") -> Callable[[int], float]:
     """An arm: GFLOP/s of the product of two square matrices."""
-    a = torch.randn(size, size).to(PRECISIONS[precision])
-    return lambda _: rate(2 * size**3 / 1e9, lambda _: a @ a, 3)
+    a = torch.randn(size, size, device=device).to(PRECISIONS[precision])
+    return lambda _: rate(2 * size**3 / 1e9, lambda _: a @ a, 3, device)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from kdlib.models import create_model
 from kdlib.models.network import Network
 from kdlib.randomness import seeded
 
-PAIRS = {"wrn": ("wrn_40_2", "wrn_16_2"), "resnet": ("resnet56", "resnet8")}
+PAIRS = {"wrn": ("wrn_40_2", "wrn_16_2"), "resnet": ("resnet56", "resnet8"), "small": ("resnet20", "resnet8")}
 IMAGES = 64  # of a step, each as a pair of views
 POOL = 1000  # training images, so that a view bank is quickly made
 SETS = 2  # of views per image in a view bank
@@ -31,10 +31,12 @@ def some_images(count: int) -> ImageSet:
     return replace(train, images=train.images[:count], labels=train.labels[:count])
 
 
-def run_of(pair: str, images: int = IMAGES, exact: bool = False, bank: int | None = None) -> RunSpec:
+def run_of(
+    pair: str, images: int = IMAGES, exact: bool = False, bank: int | None = None, device: str = "cpu"
+) -> RunSpec:
     """KD + JDA of a pair of networks. images: of a step; exact: in float32; bank: of how many sets of views."""
     teacher, student = PAIRS[pair]
-    machine = Machine.of("cpu", threads=1)
+    machine = Machine.of(device, threads=1)
     if exact:
         machine = machine.model_copy(update={"precision": "float32"})
     fields = {"method": "kd", "exact": exact, "bank": bank, "machine": machine}
@@ -62,7 +64,7 @@ def steps_of(run: RunSpec, banks: Path | None = None) -> Steps:
     with seeded(0, "teacher of the benchmark"):
         backbone = create_model(run.teacher.student, len(images.classes))
     network = Network(backbone, images.mean, images.std, run.machine.precision)
-    return Steps(run, with_batch_norm_from(network, images.images[:250]), banks)
+    return Steps(run, with_batch_norm_from(network, images.images[:250]).to(run.machine.device), banks)
 
 
 def gigaflops_of_a_pair(run: RunSpec) -> float:

@@ -1,0 +1,119 @@
+"""How fast a GPU trains: whole steps against networks alone, a plain program, and matrix products.
+
+It needs the core's requirements alone: torch's own image has them, and nothing can be installed on some machines.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from kdlib.chapters.benchmark import plain
+from kdlib.chapters.benchmark.rates import Rates, in_turn, products, rate
+from kdlib.chapters.benchmark.records import Comparison
+from kdlib.chapters.benchmark.runs import gigaflops_of_a_pair, run_of, some_images, steps_of
+from kdlib.data.images import load_data
+from kdlib.lab.clock import Tell, nobody
+from kdlib.lab.specs import RunSpec
+from kdlib.models import create_model
+from kdlib.views.jda import jda
+
+IMAGES = 128  # of a step, each as a pair of views
+VIEWS = 1024  # images that are augmented at once
+WORKERS = 8  # of the plain program
+SIDE = 4096  # of the matrices
+PAIRS = {"wrn": "WRN-40-2 to WRN-16-2", "resnet": "ResNet-56 to ResNet-8", "small": "ResNet-20 to ResNet-8"}
+
+#: Name -> (what is compared in words, target) of each pair of networks, and the arms.
+COMPARED = {
+    "bare": ("whole step, against one on fixed tensors", 0.85, "kdlib", "fixed tensors"),
+    "plain": ("whole step, against the plain program", 10.0, "kdlib", "plain program"),
+    "products": ("whole step, against matrix products", None, "whole step", "products"),
+}
+
+
+def measure(device: str, rounds: int, steps: int = 20, tell: Tell = nobody) -> list[Comparison]:
+    """Of each pair of networks the ratios of `COMPARED`, and the rate of JDA. steps: of each arm in a round."""
+    views = in_turn({"JDA views": _views(device)}, rounds)
+    found = [Comparison.of("views", "JDA", "views/s", views)]
+    for place, (pair, title) in enumerate(PAIRS.items()):
+        rates = _rates(run_of(pair, IMAGES, device=device), rounds, steps)
+        for name, (words, target, *arms) in COMPARED.items():
+            unit = "GFLOP/s" if name == "products" else "pairs/s"
+            chosen = {arm: rates[arm] for arm in arms}
+            found.append(Comparison.of(f"{pair} {name}", f"{title}: {words}", unit, chosen, target=target))
+        tell((place + 1) / len(PAIRS))
+    return found
+
+
+def lines(found: list[Comparison]) -> list[str]:
+    """A line for each comparison: the ratio, or the rate; its quartiles, its target, and the rates behind it."""
+    shown = []
+    for c in found:
+        medians = ", ".join(f"{arm} {sorted(values)[len(values) // 2]:,.4g}" for arm, values in c.rates.items())
+        target = "" if c.target is None else f", target {c.target:g}{'' if c.met else ': missed'}"
+        value = f"{c.value.median:.4g} [{c.value.first_quartile:.4g}, {c.value.third_quartile:.4g}]"
+        shown.append(f"{c.title}: {value}{target} ({medians} {c.unit})")
+    return shown
+
+
+def _rates(run: RunSpec, rounds: int, steps: int) -> Rates:
+    device, work = run.machine.device, gigaflops_of_a_pair(run)
+    going, still = steps_of(run), steps_of(run)
+    fixed = still.task.batch(0)
+    with _plain_program(run) as take:
+        arms = {
+            "plain program": lambda _: rate(IMAGES, take, steps, device),
+            "kdlib": lambda n: rate(IMAGES, lambda k: going.take(steps * n + k), steps, device),
+            "fixed tensors": lambda _: rate(
+                IMAGES, lambda _: still.optimisation.step(still.method, fixed, 0.0), steps, device
+            ),
+            "products": products(run.machine.precision, SIDE, device),
+        }
+        found = in_turn(arms, rounds)
+    return found | {"whole step": [work * pairs for pairs in found["kdlib"]]}
+
+
+@contextmanager
+def _plain_program(run: RunSpec) -> Iterator[Callable[[int], None]]:
+    """What takes a step of it, in float32 with TF32 products, as a GPU's default was for long.
+
+    Its workers have made some batches ahead; those are used up before.
+    """
+    device, classes = run.machine.device, len(load_data(run.data).train.classes)
+    teacher = create_model(run.teacher.student, classes).eval().to(device)
+    student = create_model(run.student, classes).to(device)
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, nesterov=True)
+    source = plain.batches(plain.Pairs(some_images(1000)), IMAGES, WORKERS)
+
+    def take(_: int) -> None:
+        with tf32():
+            plain.step(teacher, student, optimiser, [part.to(device) for part in next(source)])
+
+    for number in range(2 * WORKERS + 1):
+        take(number)
+    try:
+        yield take
+    finally:
+        source.close()
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Inside, products of float32 on a GPU have ten bits of mantissa."""
+    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = True
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.allow_tf32 = value
+
+
+def _views(device: str) -> Callable[[int], float]:
+    """An arm: augmented views per second of a batch on the device, with draws that lie on the CPU."""
+    images, transform = some_images(1000).images.repeat(2, 1, 1, 1)[:VIEWS].to(device), jda()
+    uniforms = torch.rand(VIEWS, transform.draws)
+    return lambda _: rate(VIEWS, lambda _: transform(images, uniforms), 10, device)

@@ -1,0 +1,50 @@
+"""The benchmark of a GPU, tried on a CPU with small steps; and what its program says where there is no GPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdlib.chapters.benchmark import gpu
+
+ROOT = Path(__file__).resolve().parents[3]
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+
+def test_everything_that_is_compared_is_measured(monkeypatch):
+    small = {"IMAGES": 4, "VIEWS": 8, "WORKERS": 1, "SIDE": 128, "PAIRS": {"small": "ResNet-20 to ResNet-8"}}
+    for name, value in small.items():
+        monkeypatch.setattr(gpu, name, value)
+    shares = []
+    found = gpu.measure("cpu", rounds=2, steps=1, tell=shares.append)
+    assert [c.name for c in found] == ["views", "small bare", "small plain", "small products"] and shares == [1.0]
+    assert all(len(values) == 2 and min(values) > 0 for c in found for values in c.rates.values())
+    bare, products = found[1], found[3]
+    assert products.rates["whole step"][0] / bare.rates["kdlib"][0] == pytest.approx(
+        2e-9 * (3 * 2 * 12.5e6 + 2 * 40.8e6), rel=0.05
+    )  # a pair is two views: forward and backward of ResNet-8, forward of ResNet-20
+    views, first, *_ = gpu.lines(found)
+    assert views.startswith("JDA: ") and "ResNet-20 to ResNet-8: whole step, against one on fixed tensors" in first
+    assert ", target 0.85" in first and "pairs/s)" in first
+
+
+def test_the_plain_programs_products_are_its_own():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with pytest.raises(RuntimeError, match="inside"), gpu.tf32():
+        assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
+        raise RuntimeError("inside")
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_the_program_says_so_in_one_sentence(isolated):
+    environment = {name: value for name, value in os.environ.items() if name != "KDLIB_CHECKED_DEVICE"}
+    command = [sys.executable, str(ROOT / "tests" / "cuda" / "gpu.py")]
+    done = subprocess.run(command, cwd=isolated, capture_output=True, text=True, env=environment, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "torch sees no GPU here: nothing was checked or measured\n"
+    assert not list(isolated.rglob("gpu.json"))
