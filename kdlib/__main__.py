@@ -53,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
         commands[name].add_argument("--long", action="store_true", help="a line for each run, with its key")
         commands[name].add_argument("--json", action="store_true", help="a JSON record for each run, and nothing else")
     commands["run"].add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th on")
+    commands["run"].add_argument(
+        "--for", dest="limit", metavar="TIME", help="such as 90s, 9m or 2h: then runs in flight stop at a checkpoint"
+    )
     commands["plan"].add_argument("--tflops", type=float, help="sustained TFLOP/s, for the hours")
     commands["repeat"].add_argument(
         "keys", nargs="+", metavar="KEY", help="of a finished run, as plan and results/ name it"
@@ -79,6 +82,8 @@ def check(arguments: argparse.Namespace) -> None:
             raise ValueError("--option needs the name of one study")
     if arguments.command == "run":
         choices.parse_shard(arguments.shard)
+        if arguments.limit is not None:
+            choices.parse_duration(arguments.limit)
     if arguments.command == "plan" and arguments.tflops is not None and not arguments.tflops > 0:
         raise ValueError(f"tflops = {arguments.tflops} must be above 0")
     if arguments.command == "bench" and arguments.rounds < 1:
@@ -88,15 +93,15 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0, or 2 with one sentence on stderr."""
+    """Exit status 0; 2 with one sentence on stderr; or what the command returns."""
     arguments = parser().parse_args(argv)
     try:
         check(arguments)
-        getattr(import_module("kdlib.commands"), arguments.command)(arguments)
+        status = getattr(import_module("kdlib.commands"), arguments.command)(arguments)
     except (ValueError, FloatingPointError, OSError, BrokenProcessPool) as error:
         print(f"kdlib {arguments.command}: {error}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
 if __name__ == "__main__":

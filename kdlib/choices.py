@@ -55,6 +55,18 @@ def parse_option(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def parse_duration(text: str) -> float:
+    """ "90s", "9m", "1.5h" -> seconds. Raises ValueError for anything else, and for no time at all."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    try:
+        seconds = float(text[:-1]) * units[text[-1:]]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"for = {text!r} must be a time such as 90s, 9m or 2h")
+    return seconds
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """ "1/4" -> (1, 4). Raises ValueError for anything but i/n with i from 1 to n."""
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from kdlib.chapters import registry
 from kdlib.chapters.registry import create_study
-from kdlib.choices import fetchable, parse_option, parse_shard
+from kdlib.choices import fetchable, parse_duration, parse_option, parse_shard
 from kdlib.data import images, paths
 from kdlib.lab import forecasts
 from kdlib.lab.machine import resolve_device
@@ -17,11 +17,15 @@ from kdlib.lab.runs import default_executor, missing, run_all
 from kdlib.lab.runs import repeat as repeat_run
 from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.store import Store
+from kdlib.lab.train import OutOfTimeError
 from kdlib.models.checkpoints import download_checkpoint
 from kdlib.show.displays import watching
 from kdlib.study import listing, tiers
 from kdlib.study.profiles import Profile
 from kdlib.study.setting import Setting, Study
+
+OUT_OF_TIME = 75  # what sysexits.h calls a temporary failure: to be tried again
+RESERVE = 20.0  # seconds of the time given that are left for checkpoints, evaluations and the end of processes
 
 
 def describe(spec: Spec) -> str:
@@ -118,9 +122,9 @@ def _long(groups: Mapping[int, list[RunSpec]]) -> Iterator[str]:
         yield f"{spec.key}  {describe(spec):70s} {size}"
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
     """Runs what the store lacks; finished runs stay stored whatever happens after."""
-    started = time.monotonic()
+    started, until = time.monotonic(), arguments.limit and end_of(arguments.limit)
     studies = named_studies(arguments)
     scale, planned = by_tier(studies, arguments)
     specs = shard([spec for group in planned.values() for spec in group], arguments.shard)
@@ -135,8 +139,19 @@ def run(arguments: argparse.Namespace) -> None:
             scores = f": {top1:.2f} %, {result.provenance['seconds']:.0f} s" if top1 else ""
             watch.say(names[result.key] + scores)
 
-        run_all(specs, scale.name, report=report, look=watch.look)
-    print(f"Runs: {time.monotonic() - started:.1f} s.")
+        try:
+            run_all(specs, scale.name, report=report, look=watch.look, until=until)
+            status, end = 0, ""
+        except OutOfTimeError as error:
+            status, end = OUT_OF_TIME, f" Out of time: {error}. The same command goes on."
+    print(f"Runs: {time.monotonic() - started:.1f} s.{end}")
+    return status
+
+
+def end_of(limit: str) -> float:
+    """When runs must stop, so that the command ends in time: some seconds are left for checkpoints and processes."""
+    seconds = parse_duration(limit)
+    return time.time() + seconds - min(RESERVE, seconds / 4)
 
 
 def status(arguments: argparse.Namespace) -> None:

@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 
 import pytest
 
 from kdlib import __main__ as command_line
-from kdlib import commands
+from kdlib import choices, commands
 from kdlib.__main__ import main
 from kdlib.chapters import power_plan
 from kdlib.chapters.registry import create_study
@@ -286,3 +287,30 @@ def test_what_is_not_finished_cannot_be_repeated(capsys, make_spec):
     assert "key = '0123' is no finished run of profile 'smoke'" in refused(
         capsys, "repeat", "0123", "--profile", "smoke"
     )
+
+
+def test_a_run_ends_in_time_says_how_far_it_went_and_goes_on(capsys, tiny, immediate, monkeypatch):
+    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    words = ["run", "00_tour", "--profile", "smoke", "--device", "cpu", "--data", tiny]
+    assert command_line.main([*words, "--for", "0.001s"]) == commands.OUT_OF_TIME
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(
+        r"Runs: \d\.\d s\. Out of time: 0 of \d+ runs finished, 0 are at a checkpoint\. The same command goes on\.",
+        last,
+    )  # fmt: skip
+    assert command_line.main([*words, "--for", "1h"]) == 0
+    assert command_line.main(words) == 0
+    assert "Out of time" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("limit", ["9", "m", "-1m", "0s", "nan s", "infh", "1d", ""])
+def test_a_bad_time_is_refused(capsys, limit):
+    assert command_line.main(["run", "00_tour", "--profile", "smoke", f"--for={limit}"]) == 2
+    assert capsys.readouterr().err == f"kdlib run: for = {limit!r} must be a time such as 90s, 9m or 2h\n"
+
+
+def test_some_of_the_time_is_left_for_the_end():
+    now = time.time()
+    assert commands.end_of("9m") == pytest.approx(now + 540 - commands.RESERVE, abs=1)
+    assert commands.end_of("8s") == pytest.approx(now + 6, abs=1)
+    assert choices.parse_duration("1.5h") == 5400

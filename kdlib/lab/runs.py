@@ -24,7 +24,7 @@ from kdlib.lab.results import RunResult
 from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.store import Store
 from kdlib.lab.task import check_views
-from kdlib.lab.train import train
+from kdlib.lab.train import CHECKPOINT, OutOfTimeError, is_past, train
 from kdlib.methods import find_method
 from kdlib.models.network import Network
 
@@ -63,8 +63,11 @@ def missing(specs: Iterable[Spec], store: Store) -> list[Spec]:
     return list(todo.values())
 
 
-def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunResult:
+def execute(spec: Spec, profile: str, progress: Progress | None = None, until: float | None = None) -> RunResult:
     """Runs one spec to its end in this process, or on from its checkpoint, and stores the result.
+
+    until: a time of `time.time`, after which OutOfTimeError is raised instead, see `train`; a measurement that was
+    begun is ended.
 
     A second process asked for the same spec waits and then reads what the first one stored. Under torchrun the first
     process decides for all; it raises BlockingIOError instead of waiting, since the others would wait with it.
@@ -73,11 +76,13 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None) -> RunRe
     with distributed.process_group(spec.machine.device), claimed(spec, store):
         if distributed.agreed(complete(spec, store)):
             return store.get(spec)
+        if distributed.agreed(is_past(until)):
+            raise OutOfTimeError(f"run {spec.key} was not begun")
         machine.prepare(spec.machine.threads)
         teachers = [load_teacher(taught, store) for taught in spec.taught]
         if isinstance(spec, RunSpec):
             with _noted_by_the_first(spec, store) as note:
-                outcome = train(spec, store.folder(spec), *teachers, progress or note)
+                outcome = train(spec, store.folder(spec), *teachers, progress or note, until)
         else:
             outcome = measure(spec, *teachers)
         if distributed.rank() == 0:
@@ -172,24 +177,26 @@ def run_all(
     executor: Executor | None = None,
     report: Report | None = None,
     look: Look | None = None,
+    until: float | None = None,
 ) -> list[RunResult]:
     """Results of all specs, in order; what the store lacks is run, teachers first.
 
     executor: any concurrent.futures.Executor; by default a pool with one process per `threads` cores (one process on a
     GPU), or for very little work a thread of this one. Under torchrun all processes work on one run after another.
     report(done, total, result) is called after each run, look(finished, shares) twice a second (under torchrun after
-    each step). The first failure is raised; finished runs stay stored. Raises ValueError before any work if the views
-    of a run cannot be made.
+    each step). The first failure is raised; finished runs stay stored. until: a time of `time.time`, after which no run
+    is begun, and those in flight stop at a checkpoint; OutOfTimeError then says how far it went. Raises ValueError
+    before any work if the views of a run cannot be made.
     """
     specs = list(specs)
     if specs and distributed.launched():
-        _run_together(specs, profile, report, look)
+        _run_together(specs, profile, report, look, until)
     elif todo := missing(specs, Store(profile)):
         if executor is None:  # the runs of another one may be made where the data are, and not here
             check(todo)
         pool = executor or default_executor(todo)
         try:
-            _run(todo, profile, pool, report, look)
+            _run(todo, profile, pool, report, look, until)
         finally:
             if executor is None:
                 pool.shutdown(cancel_futures=True)
@@ -197,7 +204,9 @@ def run_all(
     return [store.get(spec) for spec in specs]
 
 
-def _run_together(specs: list[Spec], profile: str, report: Report | None, look: Look | None) -> None:
+def _run_together(
+    specs: list[Spec], profile: str, report: Report | None, look: Look | None, until: float | None
+) -> None:
     """All processes of torchrun work on one spec after another; the first of them says on which."""
     with distributed.process_group(specs[0].machine.device):
         todo = distributed.agreed(missing(specs, Store(profile)))
@@ -205,7 +214,7 @@ def _run_together(specs: list[Spec], profile: str, report: Report | None, look: 
         first, finished = distributed.rank() == 0, []
         for spec in todo:
             seen = (lambda step, steps, key=spec.key: look(finished, {key: step / steps})) if look and first else None
-            result = execute(spec, profile, seen)
+            result = execute(spec, profile, seen, until)
             finished.append(spec.key)
             if report and first:
                 report(len(finished), len(todo), result)
@@ -231,26 +240,43 @@ def default_executor(specs: list[Spec]) -> Executor:
     return ProcessPoolExecutor(min(workers, len(specs)), mp_context=multiprocessing.get_context("spawn"))
 
 
-def _run(todo: list[Spec], profile: str, pool: Executor, report: Report | None, look: Look | None) -> None:
-    """Hands each spec to the pool once its teachers are there."""
+def _run(
+    todo: list[Spec],
+    profile: str,
+    pool: Executor,
+    report: Report | None,
+    look: Look | None,
+    until: float | None = None,
+) -> None:
+    """Hands each spec to the pool once its teachers are there; none after the time `until`."""
     waiting, running, finished = {spec.key: spec for spec in todo}, {}, []
     needs = {spec.key: {run.key for run in spec.prerequisites} for spec in todo}
     store, notes = Store(profile), {}
-    while waiting or running:
+    over = False
+    while running or waiting and not over:
         lacking = waiting.keys() | running.values()
-        ready = [spec for key, spec in waiting.items() if lacking.isdisjoint(needs[key])]
+        over = over or is_past(until)
+        ready = [spec for key, spec in waiting.items() if lacking.isdisjoint(needs[key])] if not over else []
         others = [s for s in ready if not isinstance(s, TimingSpec)]
         for spec in others if others or running else ready[:1]:  # clocks run last, and alone
             key = spec.key
             notes[key] = store.note(spec)
-            running[pool.submit(execute, waiting.pop(key), profile)] = key
+            running[pool.submit(execute, waiting.pop(key), profile, until=until)] = key
         for future in wait(running, timeout=LOOKED if look else None, return_when=FIRST_COMPLETED).done:
-            result = future.result()
-            finished.append(running.pop(future))
+            key = running.pop(future)
+            try:
+                result = future.result()
+            except OutOfTimeError:
+                over = True
+                continue
+            finished.append(key)
             if report:
                 report(len(finished), len(todo), result)
         if look:
             look(finished, shares(notes, finished))
+    if len(finished) < len(todo):
+        begun = sum((store.folder(spec) / CHECKPOINT).exists() for spec in todo)
+        raise OutOfTimeError(f"{len(finished)} of {len(todo)} runs finished, {begun} are at a checkpoint")
 
 
 def shares(notes: Mapping[str, Path], finished: Collection[str]) -> dict[str, float]:

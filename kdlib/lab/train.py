@@ -27,6 +27,7 @@ from kdlib.lab.task import Task
 from kdlib.methods import Step, total
 from kdlib.models.network import Network
 
+CHECKPOINT = "checkpoint.pt"  # in the folder of a run that is not finished
 CHECKPOINT_SECONDS = 60.0
 
 
@@ -81,6 +82,10 @@ class Optimisation:
         return scalars
 
 
+class OutOfTimeError(Exception):
+    """The time that was given is over. What was begun lies in a checkpoint, and goes on from there."""
+
+
 @dataclass
 class State:
     """What changes while a run runs, and what a checkpoint holds."""
@@ -91,8 +96,17 @@ class State:
     evaluations: list[dict[str, float]]
 
 
-def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progress | None = None) -> dict | None:
+def train(
+    spec: RunSpec,
+    folder: Path,
+    teacher: Network | None,
+    progress: Progress | None = None,
+    until: float | None = None,
+) -> dict | None:
     """Runs `spec` to its end, or on from the checkpoint in `folder`, and writes weights.safetensors there.
+
+    until: after this time (of `time.time`) no further step is begun: a checkpoint is written, and OutOfTimeError
+    raised.
 
     Returns {"metrics", "evaluations", "bits", "fingerprint", "seconds"}, see `finish` for the metrics; None in the
     other processes of torchrun. Raises ValueError if the checkpoint belongs to other data or another spec.
@@ -115,7 +129,17 @@ def train(spec: RunSpec, folder: Path, teacher: Network | None, progress: Progre
             save(task, optimisation, state, folder)
         if progress:
             progress(state.step, task.steps)
+        if state.step < task.steps and distributed.agreed(is_past(until)):
+            if distributed.rank() == 0:
+                state.seconds = time.monotonic() - started
+                save(task, optimisation, state, folder)
+            raise OutOfTimeError(f"run {spec.key} stopped at step {state.step} of {task.steps}")
     return finish(task, state, folder) if distributed.rank() == 0 else None
+
+
+def is_past(until: float | None) -> bool:
+    """Whether a time is over; None never is."""
+    return until is not None and time.time() >= until
 
 
 def add(sums: dict[str, Tensor], scalars: dict[str, Tensor], parts: int) -> None:
@@ -143,7 +167,7 @@ def save(task: Task, optimisation: Optimisation, state: State, folder: Path) -> 
         "optimiser": optimisation.optimiser.state_dict(), "scaler": optimisation.scaler.state_dict(),
         "state": vars(state),
     }  # fmt: skip
-    with replacing(folder / "checkpoint.pt") as temporary:
+    with replacing(folder / CHECKPOINT) as temporary:
         torch.save(content, temporary)
 
 
@@ -154,7 +178,7 @@ def belongs_to(task: Task) -> dict:
 
 def resume(task: Task, optimisation: Optimisation, folder: Path) -> State:
     """The state to go on from: the checkpoint's, if there is one. Refuses that of another spec, data or processes."""
-    path = folder / "checkpoint.pt"
+    path = folder / CHECKPOINT
     if not path.exists():
         return State(0, 0.0, {}, [])
     try:

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from kdlib.lab import runs
+from kdlib.lab import train as training
 from kdlib.lab.measurements import TimingSpec, ViewsSpec
 from kdlib.lab.recipe import Policy, Public
 from kdlib.lab.runs import execute, missing, needed, run_all
 from kdlib.lab.store import Store
+from kdlib.lab.train import OutOfTimeError
 
 pytestmark = pytest.mark.usefixtures("isolated")
 SHORT = {"views_per_step": 32, "views_per_image": 2, "evaluations": 1}  # 2 steps
@@ -134,7 +136,7 @@ def test_a_run_starts_as_soon_as_its_teacher_is_there(make_spec, monkeypatch):
     pupil = make_spec(recipe=SHORT, method="kd", policy="weak2", teacher=fast)
     taught, execute = threading.Event(), runs.execute
 
-    def watched(spec, profile):
+    def watched(spec, profile, until):
         assert spec != slow or taught.wait(60), "the student waits for a teacher that is not its own"
         result = execute(spec, profile)
         if spec == pupil:
@@ -150,7 +152,7 @@ def test_clocks_run_last_and_alone(students, teacher, measurement, monkeypatch):
     clocks = [TimingSpec(data=teacher.data, runs={"kd": students[0]}, steps=n, machine=teacher.machine) for n in (1, 2)]
     running, company, execute = [], {}, runs.execute
 
-    def watched(spec, profile):
+    def watched(spec, profile, until):
         company[spec.key] = list(running)
         running.append(spec.key)
         result = execute(spec, profile)
@@ -339,3 +341,27 @@ def test_only_one_launched_job_works_at_a_run(students, teacher, monkeypatch):
     monkeypatch.setattr(runs.distributed, "rank", lambda: 1)
     with runs.claimed(teacher, store), runs.claimed(teacher, store):
         pass  # the first process decides for the others
+
+
+def test_nothing_is_begun_when_the_time_is_over(students, immediate):
+    with pytest.raises(OutOfTimeError, match=r"^0 of 4 runs finished, 0 are at a checkpoint$"):
+        run_all(students, "smoke", immediate, until=time.time())
+    assert immediate.calls == []
+
+
+def test_what_is_in_flight_stops_and_the_same_call_goes_on(students, teacher, immediate, counted, monkeypatch):
+    """The time is over in the middle of the second run: the first stays, the others go on with the next call."""
+    monkeypatch.setattr(training, "is_past", lambda until: until is not None and len(counted) >= 2)
+    with pytest.raises(OutOfTimeError, match=r"^1 of 4 runs finished, 3 are at a checkpoint$"):
+        run_all(students, "smoke", immediate, until=time.time() + 600)
+    assert counted == [teacher.key, *(s.key for s in students)]
+    monkeypatch.setattr(training, "is_past", lambda until: False)
+    results = run_all(students, "smoke", immediate)
+    assert [r.key for r in results] == [s.key for s in students]
+
+
+def test_a_spec_is_not_begun_after_its_time(students, teacher, isolated):
+    execute(teacher, "smoke")
+    with pytest.raises(OutOfTimeError, match=f"^run {students[0].key} was not begun$"):
+        execute(students[0], "smoke", until=time.time())
+    assert execute(teacher, "smoke", until=0.0).key == teacher.key  # what is there is given
