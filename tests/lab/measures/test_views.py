@@ -11,7 +11,8 @@ from kdlib.lab.measures import measure
 from kdlib.lab.measures.views import BINS, draw_views, measured_ids, weight_summary
 from kdlib.lab.recipe import Policy
 from kdlib.randomness import uniforms
-from kdlib.views.policies import create_policy, crop_flip
+from kdlib.views.crops import crop_flip
+from kdlib.views.policies import create_policy
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
