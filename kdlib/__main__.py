@@ -1,4 +1,4 @@
-"""python -m kdlib plan | run | status | fetch | publish | repeat | bench
+"""python -m kdlib plan | run | status | fetch | publish | pack | unpack | repeat | bench
 
 This file reads the command line and checks it; `kdlib.commands`, which imports torch, does what it asks for.
 """
@@ -19,6 +19,8 @@ COMMANDS = {
     "run": "Runs what the store lacks; finished runs stay stored whatever happens after.",
     "status": "What is there and what is not, with the forecast of what is missing.",
     "publish": "Copies finished results of the profile to results/.",
+    "pack": "Writes what this machine has run of a profile to one file, with which another machine goes on.",
+    "unpack": "Places what such a file holds in this machine's store; what is there stays.",
     "repeat": "Trains finished runs once more, and compares the bits. On CPUs of one kind they are equal; "
     "GPUs may differ.",
     "bench": "Measures ratios of speed on this machine, prints them and writes JSON and a figure.",
@@ -65,7 +67,10 @@ def parser() -> argparse.ArgumentParser:
     timing.add_argument("--compile", action="store_true", help="also what torch.compile makes of a student's step")
     timing.add_argument("--out", type=Path, default=paths.runs_root() / "benchmark.json", help="the JSON to write")
     commands["fetch"].add_argument("names", nargs="+", metavar="NAME", help=", ".join(choices.fetchable()))
-    for name in ("plan", "run", "status", "publish", "repeat"):
+    for name in ("pack", "unpack"):
+        commands[name].add_argument("file", type=Path, metavar="FILE", help="the archive, such as runs.zip")
+    commands["pack"].add_argument("--unfinished", action="store_true", help="also runs that are at a checkpoint")
+    for name in ("plan", "run", "status", "publish", "pack", "repeat"):
         commands[name].add_argument(
             "--profile", default="reference", choices=choices.PROFILES, help="the scale; by default reference"
         )

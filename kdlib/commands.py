@@ -9,7 +9,7 @@ from kdlib.chapters import registry
 from kdlib.chapters.registry import create_study
 from kdlib.choices import fetchable, parse_duration, parse_option, parse_shard
 from kdlib.data import images, paths
-from kdlib.lab import forecasts
+from kdlib.lab import archives, forecasts
 from kdlib.lab.machine import resolve_device
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.results import RunResult
@@ -196,6 +196,25 @@ def publish(arguments: argparse.Namespace) -> None:
     store = Store(arguments.profile)
     for path in store.publish():
         print(path.name)
+
+
+def pack(arguments: argparse.Namespace) -> None:
+    """Writes what this machine has run of a profile to one file, with which another machine goes on."""
+    count = archives.pack(Store(arguments.profile), arguments.file, arguments.unfinished)
+    size = arguments.file.stat().st_size / 1e6
+    print(f"{arguments.file}, {size:.1f} MB: {count.finished} finished, {count.unfinished} at a checkpoint")
+
+
+def unpack(arguments: argparse.Namespace) -> None:
+    """Places what such a file holds in this machine's store; what is there stays."""
+    count = archives.unpack(arguments.file)
+    new = f"{count.finished} finished and {count.unfinished} at a checkpoint are new"
+    print(f"profile {count.profile}: {new}, {count.there} were there already")
+    if count.differ:
+        print(
+            f"{count.differ} of those {'has' if count.differ == 1 else 'have'} other bits than the archive's; "
+            "this machine's stay"
+        )
 
 
 def repeat(arguments: argparse.Namespace) -> None:

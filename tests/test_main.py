@@ -303,6 +303,29 @@ def test_a_run_ends_in_time_says_how_far_it_went_and_goes_on(capsys, tiny, immed
     assert "Out of time" not in capsys.readouterr().out
 
 
+def test_what_one_machine_packs_another_unpacks(capsys, make_spec, invented, isolated, monkeypatch):
+    spec, file = make_spec(), isolated / "runs.zip"
+    Store("smoke").put(invented(spec, "smoke"))
+    assert main(["pack", str(file), "--profile", "smoke"]) == 0
+    assert re.fullmatch(rf"{file}, 0\.0 MB: 1 finished, 0 at a checkpoint\n", capsys.readouterr().out)
+    monkeypatch.setenv("KDLIB_RUNS", str(isolated / "elsewhere"))
+    for new, there in ((1, 0), (0, 1)):
+        assert main(["unpack", str(file)]) == 0
+        line = f"profile smoke: {new} finished and 0 at a checkpoint are new, {there} were there already\n"
+        assert capsys.readouterr().out == line
+    other = invented(spec, "smoke").model_copy(update={"bits": "0" * 16})
+    Store("smoke").put(other)
+    assert main(["unpack", str(file)]) == 0
+    assert "1 of those has other bits than the archive's; this machine's stay" in capsys.readouterr().out
+    assert Store("smoke").get(spec) == other
+
+
+def test_there_must_be_something_to_pack_and_to_unpack(capsys, isolated):
+    assert "holds no finished run" in refused(capsys, "pack", str(isolated / "runs.zip"), "--profile", "smoke")
+    assert "No such file" in refused(capsys, "unpack", str(isolated / "runs.zip"))
+    assert not (isolated / "runs.zip").exists()
+
+
 @pytest.mark.parametrize("limit", ["9", "m", "-1m", "0s", "nan s", "infh", "1d", ""])
 def test_a_bad_time_is_refused(capsys, limit):
     assert command_line.main(["run", "00_tour", "--profile", "smoke", f"--for={limit}"]) == 2

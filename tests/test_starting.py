@@ -39,7 +39,10 @@ def test_the_module_imports_nothing():
     [
         [],
         ["--help"],
-        *([command, "--help"] for command in ("plan", "run", "status", "fetch", "publish", "repeat", "bench")),
+        *(
+            [command, "--help"]
+            for command in ("plan", "run", "status", "fetch", "publish", "pack", "unpack", "repeat", "bench")
+        ),
         ["plam"],
         ["plan", "99_none"],
         ["plan", "--profile", "huge"],

@@ -1,0 +1,196 @@
+"""What a machine has run, as one file with which another goes on: results, weights, checkpoints.
+
+The file is a ZIP archive of KEY/FILE as a store has them, and of a manifest with a hash of each. All of it is looked
+through before anything is placed, and what the store has stays.
+"""
+
+import hashlib
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import torch
+
+from kdlib.choices import PROFILES
+from kdlib.files import check_room, replacing
+from kdlib.lab.results import RunResult
+from kdlib.lab.store import Store, read_result
+from kdlib.lab.train import CHECKPOINT
+from kdlib.records import Record
+
+MANIFEST = "manifest.json"
+RESULT = "result.json"
+FINISHED = ("weights.safetensors", "head.safetensors", RESULT)  # placed in this order: a result says that all is there
+ENCRYPTED = 1  # a bit of the flags of a ZIP archive's entry
+NAME = re.compile(rf"[0-9a-f]{{16}}/({'|'.join(map(re.escape, (*FINISHED, CHECKPOINT)))})")
+
+
+class Manifest(Record):
+    """What an archive says of itself."""
+
+    #: the layout, with its version
+    format: Literal["kdlib runs 1"] = "kdlib runs 1"
+    #: of which store
+    profile: Literal[PROFILES]
+    #: KEY/FILE -> its SHA-256, in hexadecimal digits
+    files: dict[str, str]
+
+
+@dataclass
+class Count:
+    """How many runs an archive has, or brought."""
+
+    #: whose store it is
+    profile: str
+    #: runs and measurements with a result
+    finished: int = 0
+    #: runs at a checkpoint
+    unfinished: int = 0
+    #: those that the store had, or had further
+    there: int = 0
+    #: of those, the ones whose results have other bits
+    differ: int = 0
+
+
+def pack(store: Store, target: Path, unfinished: bool = False) -> Count:
+    """Writes everything finished that a store's own folder holds to one archive, whole or not at all.
+
+    unfinished: also the checkpoints of runs that are not finished. Raises ValueError if there is nothing to pack, or if
+    a result is damaged.
+    """
+    count, hashes = Count(store.profile), {}
+    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for folder in sorted(path for path in store.runs.glob("*") if re.fullmatch("[0-9a-f]{16}", path.name)):
+            files = _contents(folder, unfinished)
+            for name, content in files.items():
+                hashes[f"{folder.name}/{name}"] = hashlib.sha256(content).hexdigest()
+                archive.writestr(f"{folder.name}/{name}", content)
+            count.finished += RESULT in files
+            count.unfinished += CHECKPOINT in files
+        if not hashes:
+            raise ValueError(f"{store.runs} holds no finished run: there is nothing to pack")
+        archive.writestr(MANIFEST, Manifest(profile=store.profile, files=hashes).model_dump_json(indent=1))
+    return count
+
+
+def _contents(folder: Path, unfinished: bool) -> Mapping[str, bytes]:
+    """Name -> content of what is packed of a run's folder: all of a finished one, or the checkpoint, or nothing."""
+    if (folder / RESULT).exists():
+        _check_result(folder / RESULT)
+        return {name: (folder / name).read_bytes() for name in FINISHED if (folder / name).exists()}
+    if not unfinished:
+        return {}
+    try:
+        return {CHECKPOINT: (folder / CHECKPOINT).read_bytes()}
+    except FileNotFoundError:  # none was written yet, or the run has ended since
+        return _contents(folder, False)
+
+
+def unpack(source: Path) -> Count:
+    """Places what an archive holds in the store of its profile; what the store has, or has further, stays as it is.
+
+    Raises ValueError, before anything is placed, if the file is no archive of `pack`, or is damaged.
+    """
+    try:
+        with zipfile.ZipFile(source) as archive:
+            manifest = _manifest(archive, source)
+            store = Store(manifest.profile)
+            store.runs.mkdir(parents=True, exist_ok=True)
+            check_room(store.runs, sum(entry.file_size for entry in archive.infolist()), f"archive {source}")
+            with TemporaryDirectory(dir=store.runs, prefix=".unpacked-") as folder:
+                for name, digest in manifest.files.items():
+                    _extract(archive, name, digest, Path(folder) / name)
+                return _place_all(Path(folder), store)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"file {source} is no whole archive of kdlib pack: {error}") from error
+
+
+def _manifest(archive: zipfile.ZipFile, source: Path) -> Manifest:
+    """The manifest of an archive that has all it names, stored as they are, and nothing else."""
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED for entry in archive.infolist()):
+        raise ValueError(f"file {source} is no archive of kdlib pack: those are neither compressed nor encrypted")
+    try:
+        manifest = Manifest(**json.loads(archive.read(MANIFEST)))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"file {source} is no archive of kdlib pack: {error}") from error
+    odd = set(archive.namelist()) ^ {*manifest.files, MANIFEST} | {n for n in manifest.files if not NAME.fullmatch(n)}
+    if odd:
+        raise ValueError(f"file {source} is no archive of kdlib pack: {min(odd)} does not belong there, or is missing")
+    return manifest
+
+
+def _extract(archive: zipfile.ZipFile, name: str, digest: str, target: Path) -> None:
+    """Writes one file of an archive to `target` if it has its hash."""
+    content = archive.read(name)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"archive {archive.filename} is damaged: {name} is not what was packed")
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(content)
+
+
+def _place_all(unpacked: Path, store: Store) -> Count:
+    """Moves the folders of an unpacked archive into a store, once each has been found to be sound."""
+    count, sound = Count(store.profile), list(_checked(unpacked))
+    for folder, result in sound:
+        target = store.runs / folder.name
+        if result is None and (_steps(target) >= _steps(folder) or (target / RESULT).exists()):
+            count.there += 1
+        elif result and (target / RESULT).exists():
+            count.there += 1
+            count.differ += read_result(target / RESULT).bits != result.bits
+        else:
+            _place(folder, target)
+            count.finished += result is not None
+            count.unfinished += result is None
+    return count
+
+
+def _checked(unpacked: Path) -> Iterator[tuple[Path, RunResult | None]]:
+    """Folder and result of each run of an unpacked archive; None for one at a checkpoint."""
+    for folder in sorted(unpacked.iterdir()):
+        names = {path.name for path in folder.iterdir()}
+        if names == {CHECKPOINT}:
+            _steps(folder)
+            yield folder, None
+        elif RESULT in names and CHECKPOINT not in names:
+            yield folder, _check_result(folder / RESULT)
+        else:
+            raise ValueError(f"the files of run {folder.name} are {', '.join(sorted(names))}: that is no whole run")
+
+
+def _check_result(path: Path) -> RunResult:
+    """The result in a run's folder. Raises ValueError if it is damaged, or another's."""
+    result = read_result(path)
+    if result.key != path.parent.name:
+        raise ValueError(f"result file {path} is that of run {result.key}")
+    return result
+
+
+def _steps(folder: Path) -> int:
+    """How many steps the checkpoint in a run's folder is after; -1 without one. Raises ValueError if it is damaged."""
+    if not (folder / CHECKPOINT).exists():
+        return -1
+    try:
+        content = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        key, step = content["key"], content["state"]["step"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        raise ValueError(f"checkpoint {folder / CHECKPOINT} is corrupt: delete it to start anew") from error
+    if key != folder.name:
+        raise ValueError(f"checkpoint {folder / CHECKPOINT} is that of run {key}: it was moved, delete it")
+    return step
+
+
+def _place(folder: Path, target: Path) -> None:
+    """Moves the files of a run into the store, the result last; a checkpoint that it makes needless goes."""
+    target.mkdir(exist_ok=True)
+    for name in (CHECKPOINT, *FINISHED):
+        if (folder / name).exists():
+            (folder / name).replace(target / name)
+    if (target / RESULT).exists():
+        (target / CHECKPOINT).unlink(missing_ok=True)
