@@ -11,6 +11,7 @@ import pandas as pd
 from kdlib.chapters.registry import command_line, create_study
 from kdlib.lab.forecasts import forecast, hours
 from kdlib.lab.runs import needed
+from kdlib.lab.specs import Spec
 from kdlib.lab.store import Store
 from kdlib.study.arms import Contrast
 from kdlib.study.judging import Judged
@@ -203,14 +204,18 @@ def profiles_frame(setting: Setting) -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis("claim")
 
 
+def runs_of(study: Study, name: str) -> list[Spec]:
+    """What a contrast of a study rests on: the runs of its arms and of their floors, and those of their teachers."""
+    arms = study.contrast(name).weights
+    floors = {floor: None for arm in arms if (floor := study.arms[arm].floor)}
+    return needed(spec for arm in (*arms, *floors) for spec in study.specs(arm))
+
+
 def gaps_frame(store: Store, setting: Setting) -> pd.DataFrame:
     """What each primary contrast still lacks: runs there, forecast of the others, and the line that trains them."""
     rows = []
     for name, (text, study_name) in CONTRASTS.items():
-        study = create_study(study_name, setting)
-        contrast = study.contrast(name)
-        floors = {floor for arm in contrast.weights if (floor := study.arms[arm].floor)}
-        specs = needed(spec for arm in (*contrast.weights, *floors) for spec in study.specs(arm))
+        specs = runs_of(create_study(study_name, setting), name)
         lacking = [spec for spec in specs if store.get(spec) is None]
         rows.append(
             {
