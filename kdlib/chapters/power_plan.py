@@ -1,8 +1,7 @@
 """Before any run: how many seeds the primary contrasts of a study need, against how many are planned.
 
 What is looked for is the margin, `kdlib.study.stats.MARGIN`: the numbers are those of
-`kdlib.study.stats.required_seeds` and `kdlib.study.stats.power`, computed here without scipy.stats, which takes longer
-to import than all results to be read.
+`kdlib.study.stats.required_seeds` and `kdlib.study.stats.power`.
 """
 
 import math

@@ -252,6 +252,15 @@ def test_power_is_the_share_of_supported_simulations(effect, sd, n, level):
     assert abs((low > 0).mean() - expected) < 4 * math.sqrt(expected * (1 - expected) / len(draws))
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 57, 59, 300])
+@pytest.mark.parametrize("ratio", [-1.0, 0.01, 0.3, 1.0, 5.0])
+@pytest.mark.parametrize("level", [0.95, 1 - 0.05 / 9])
+def test_power_is_the_tail_of_the_noncentral_t_distribution(n, ratio, level):
+    quantile = scipy_stats.t.ppf((1 + level) / 2, n - 1)
+    expected = scipy_stats.nct.sf(quantile, n - 1, ratio * math.sqrt(n))
+    assert power(ratio * 0.7, 0.7, n, level) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
 def test_power_without_an_effect_is_half_the_error_rate():
     assert power(0, 0.3, 7, 0.95) == pytest.approx(0.025)
 
