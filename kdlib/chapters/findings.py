@@ -138,12 +138,19 @@ def few_shot(found: Found) -> str:
         return ""
     helps = direction(gain, "helps", "harms", "is not shown to help")
     text = f"**JDA {helps} where images are few**: {points(gain)} against two plain crops at {share} of the images."
-    fewest = next((label for label in found.study.arms if label.endswith(f"{EQUAL_EPOCHS}: JDA")), None)
-    epochs = found(fewest, fewest.replace("JDA", "weak2")) if fewest else None
-    if not epochs:
-        return text
-    does = direction(epochs, "still helps", "harms", "brings nothing that can be told from zero")
-    return f"{text} In the few steps that equal epochs leave it {does}: {points(epochs)} at {fewest.split(',')[0]}."
+    return text + _equal_epochs(found)
+
+
+def _equal_epochs(found: Found) -> str:
+    jda = [label for label in found.study.arms if label.endswith(f"{EQUAL_EPOCHS}: JDA")]
+    gains = {label.split(",")[0]: found(label, label.replace("JDA", "weak2")) for label in jda}
+    nothing = "brings nothing that can be told from zero"
+    parts = [
+        f"{direction(gain, 'still helps', 'harms', nothing)} at {share} ({points(gain)})"
+        for share, gain in gains.items()
+        if gain
+    ]
+    return f" In the few steps that equal epochs leave it {joined(parts)}." if parts else ""
 
 
 def compatibility(found: Found) -> str:

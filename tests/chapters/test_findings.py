@@ -104,7 +104,9 @@ def test_other_chapters_follow_their_differences(told):
     few = {"10 %: weak2": 20, "10 %: JDA": 28, "5 %, equal epochs: weak2": 5, "5 %, equal epochs: JDA": 5}
     text = told("06_few_shot", few)
     assert text.startswith("**JDA helps where images are few**: +8.00 points")
-    assert "brings nothing that can be told from zero" in text and text.endswith("at 5 %.")
+    assert "leave it brings nothing that can be told from zero at 5 % (" in text and text.endswith("]).")
+    text = told("06_few_shot", few | {"10 %, equal epochs: weak2": 6, "10 %, equal epochs: JDA": 9})
+    assert "told from zero at 5 % (" in text and "] and still helps at 10 % (+3.00 points [" in text.replace(") and", " and")
 
 
 def test_nothing_is_said_without_runs_and_nothing_is_claimed_at_demonstrations(told):
