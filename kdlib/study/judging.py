@@ -58,8 +58,8 @@ def judge(study: Study, contrast: Contrast, frame: pd.DataFrame) -> Judged:
 
     *Floor*: an arm whose paired 95 % interval against the same student without a teacher lies below zero did not train
     at this budget, and a contrast that rests on it is not tested, whatever its sign. As long as a floor is not measured
-    neither is the contrast. *Carry*: a supported contrast names its teacher if the interval of its control with another
-    teacher is measured and not above zero.
+    neither is the contrast. *Carry*: a supported contrast that has a control with another teacher names its own, until
+    the interval of the control is measured and lies above zero.
     """
     rule = by_rule(study, contrast, contrast_interval(contrast, frame))
     if rule not in _JUDGED:
@@ -80,10 +80,12 @@ def by_rule(study: Study, contrast: Contrast, interval: Interval) -> Verdict:
 
 
 def _carry(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:
-    """The teacher that a verdict must name, in words; empty if it carries further, or no control says otherwise."""
+    """The teacher that a verdict must name, in words; empty if it is shown to carry further, or has no control."""
     control = study.contrast(contrast.control) if contrast.control else None
-    found = contrast_interval(control, frame) if control else None
-    return teacher_in_words(study) if found and found.n > 1 and not found.low > 0 else ""
+    if control is None:
+        return ""
+    found = contrast_interval(control, frame)
+    return "" if found.n > 1 and found.low > 0 else teacher_in_words(study)
 
 
 def teacher_in_words(study: Study) -> str:

@@ -72,7 +72,7 @@ def test_nothing_is_measured_in_an_empty_store(judged):
 @pytest.mark.parametrize(
     ("a1", "a2", "expected", "claim"),
     [
-        (2 + NOISE, 1.5 + NOISE, ("supported", "supported"), "supported"),
+        (2 + NOISE, 1.5 + NOISE, ("supported", "supported"), "supported with the public ResNet-56"),  # no control yet
         (2 + NOISE, -1 + NOISE, ("supported", "contradicted"), "contradicted"),
         (2 + NOISE, 5 * NOISE, ("supported", "inconclusive"), "inconclusive"),
         (NOISE / 2, 2 + NOISE, ("contradicted", "supported"), "contradicted"),  # below the margin is no better
@@ -152,8 +152,9 @@ def test_the_readme_shows_each_claim_and_its_verdict(judged):
     assert lines[0] == "| claim | says | found | by the rule | with floor and carry |"
     assert len(lines) == 2 + len(claims.CLAIMS)
     assert lines[2].startswith("| a | ")
-    assert lines[2].endswith(" | supported | supported |")
-    assert lines[4].endswith(" | not measured yet | not measured (c1: supported, c2: not measured) |")
+    named = "supported with the public ResNet-56"  # no control is measured
+    assert lines[2].endswith(f" | supported | {named} (a1: {named}, a2: supported) |")
+    assert lines[4].endswith(f" | not measured yet | not measured (c1: {named}, c2: not measured) |")
     assert all(line.endswith(" | not measured yet | not measured yet |") for line in (lines[3], *lines[5:]))
     assert all(line.count("|") == 6 for line in lines)
 
@@ -163,7 +164,7 @@ def test_every_profile_with_verdicts_has_a_column(judged):
     frame = claims.profiles_frame(setting)
     assert list(frame.columns) == [name for name, scale in PROFILES.items() if scale.verdicts and not scale.chapters]
     assert list(frame.index) == [claim.name for claim in claims.CLAIMS]
-    assert frame.reference["a"] == "supported"
+    assert frame.reference["a"].startswith("supported with the public ResNet-56 (a1: ")
     assert set(frame.paper) == {"not measured"}
 
 

@@ -46,7 +46,8 @@ def arms(jda: np.ndarray, weak2: np.ndarray, **others: np.ndarray) -> dict[str, 
 
 
 def test_above_the_floor_the_rule_stands(judged):
-    found = judged("a1", arms(FLOOR + 10, FLOOR + 8 + NOISE))
+    ours = {f"{OURS}: weak2": FLOOR + 12, f"{OURS}: JDA": FLOOR + 14 + NOISE}
+    found = judged("a1", arms(FLOOR + 10, FLOOR + 8 + NOISE) | ours)
     assert found == Judged(Verdict.SUPPORTED, Verdict.SUPPORTED)
     assert found.word == "supported" and judging.verdict_in_words(found) == "supported"
 
@@ -86,8 +87,8 @@ def test_without_its_floor_a_contrast_is_not_decided(judged):
         (2 + NOISE, "supported"),
         (NOISE, "supported with the public ResNet-56"),
         (-2 + NOISE, "supported with the public ResNet-56"),
-        ((2 + NOISE)[:1], "supported"),  # one seed is no interval
-        (NOISE[:0], "supported"),
+        ((2 + NOISE)[:1], "supported with the public ResNet-56"),  # one seed is no interval
+        (NOISE[:0], "supported with the public ResNet-56"),
     ],
 )
 def test_a_verdict_names_its_teacher_where_it_does_not_carry(judged, gain, word):
