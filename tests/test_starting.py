@@ -75,7 +75,7 @@ def test_a_plan_needs_torch_and_no_more(command, profile, monkeypatch, tmp_path)
     """
     monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
     words = [command, "--profile", profile, "--device", "cpu"]
-    counted = {"scipy", "scipy.stats"} if command == "plan" and PROFILES[profile].verdicts else set()
+    counted = {"scipy"} if command == "plan" and PROFILES[profile].verdicts else set()
     assert imported(LINE.format(words)) == {"numpy", "pydantic", "torch"} | counted
 
 

@@ -253,7 +253,9 @@ def test_contrasts_say_what_is_exploratory_and_what_is_missing(study, filled):
     assert (empty.n == 0).all()
     runs = {"JDA": [60.0] * 4 + [60.1], "weak2": [50] * 5, "rot2": [40], "no teacher": [30] * 5}
     table = judging.contrasts_table(study, filled(runs))
-    assert table.loc["a1: JDA - weak2", "verdict"] == "supported"
+    assert (
+        table.loc["a1: JDA - weak2", "verdict"] == "supported with the public ResNet-56 (by the rule alone: supported)"
+    )
     assert table.loc["a1: JDA - weak2", "level"] == "99.4 %"
     assert table.loc["a1: JDA - weak2", "difference"] == "+10.02"
     assert table.loc["a2: JDA - rot4", "verdict"] == "not measured"
