@@ -107,7 +107,7 @@ def unpack(source: Path) -> Count:
                 for name, digest in manifest.files.items():
                     _extract(archive, name, digest, Path(folder) / name)
                 return _place_all(Path(folder), store)
-    except (zipfile.BadZipFile, EOFError) as error:  # EOFError: an entry that says it is longer than the file
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # what zipfile raises for damage
         raise ValueError(f"file {source} is no whole archive of kdlib pack: {error}") from error
 
 
