@@ -4,6 +4,7 @@ The file is a ZIP archive of KEY/FILE as a store has them, and of a manifest wit
 through before anything is placed, and what the store has stays.
 """
 
+import errno
 import hashlib
 import json
 import pickle
@@ -107,7 +108,9 @@ def unpack(source: Path) -> Count:
                 for name, digest in manifest.files.items():
                     _extract(archive, name, digest, Path(folder) / name)
                 return _place_all(Path(folder), store)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # what zipfile raises for damage
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError) as error:  # what zipfile raises for damage
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an entry that begins before the file
+            raise
         raise ValueError(f"file {source} is no whole archive of kdlib pack: {error}") from error
 
 
