@@ -11,7 +11,7 @@ import pandas as pd
 from kdlib.chapters.registry import command_line, create_study
 from kdlib.lab.forecasts import forecast, hours
 from kdlib.lab.runs import needed
-from kdlib.lab.specs import Spec
+from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store
 from kdlib.study.arms import Contrast
 from kdlib.study.judging import Judged
@@ -93,12 +93,17 @@ class Judgement:
         return self.judged.rule is not Verdict.NOT_MEASURED
 
 
+def contrasts_of(setting: Setting) -> dict[str, tuple[str, str]]:
+    """`CONTRASTS`, without those with HSAKD where the setting's networks do not go with it."""
+    return {name: known for name, known in CONTRASTS.items() if setting.fits("hsakd") or name not in WITH_HSAKD}
+
+
 def judge(store: Store, setting: Setting, names: Sequence[str] = tuple(CONTRASTS)) -> list[Judgement]:
     """Primary contrasts at a setting, by default all, from what the store holds. Nothing is typed by hand.
 
     Those with HSAKD are not measured where the setting's networks do not go with it.
     """
-    chapters = {name: CONTRASTS[name][1] for name in names if setting.fits("hsakd") or name not in WITH_HSAKD}
+    chapters = {name: chapter for name, (_, chapter) in contrasts_of(setting).items() if name in names}
     studies = {chapter: create_study(chapter, setting) for chapter in dict.fromkeys(chapters.values())}
     frames = {chapter: runs_frame(study, store) for chapter, study in studies.items()}
     return [
@@ -204,7 +209,7 @@ def profiles_frame(setting: Setting) -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis("claim")
 
 
-def runs_of(study: Study, name: str) -> list[Spec]:
+def runs_of(study: Study, name: str) -> list[RunSpec]:
     """What a contrast of a study rests on: the runs of its arms and of their floors, and those of their teachers."""
     arms = study.contrast(name).weights
     floors = {floor: None for arm in arms if (floor := study.arms[arm].floor)}

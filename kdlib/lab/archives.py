@@ -7,7 +7,6 @@ through before anything is placed, and what the store has stays.
 import errno
 import hashlib
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -16,20 +15,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-import torch
-
 from kdlib.choices import PROFILES
 from kdlib.files import check_room, replacing
 from kdlib.lab.results import RunResult
-from kdlib.lab.store import Store, read_result
-from kdlib.lab.train import CHECKPOINT
+from kdlib.lab.store import Store, read_placed
+from kdlib.lab.train import CHECKPOINT, read_checkpoint
 from kdlib.records import Record
 
 MANIFEST = "manifest.json"
 RESULT = "result.json"
 FINISHED = ("weights.safetensors", "head.safetensors", RESULT)  # placed in this order: a result says that all is there
 ENCRYPTED = 1  # a bit of the flags of a ZIP archive's entry
-NAME = re.compile(rf"[0-9a-f]{{16}}/({'|'.join(map(re.escape, (*FINISHED, CHECKPOINT)))})")
+KEY = re.compile("[0-9a-f]{16}")
+NAME = re.compile(rf"{KEY.pattern}/({'|'.join(map(re.escape, (*FINISHED, CHECKPOINT)))})")
 
 
 class Manifest(Record):
@@ -67,7 +65,7 @@ def pack(store: Store, target: Path, unfinished: bool = False) -> Count:
     """
     count, hashes = Count(store.profile), {}
     with replacing(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for folder in sorted(path for path in store.runs.glob("*") if re.fullmatch("[0-9a-f]{16}", path.name)):
+        for folder in sorted(path for path in store.runs.glob("*") if KEY.fullmatch(path.name)):
             files = _contents(folder, unfinished)
             for name, content in files.items():
                 hashes[f"{folder.name}/{name}"] = hashlib.sha256(content).hexdigest()
@@ -83,7 +81,7 @@ def pack(store: Store, target: Path, unfinished: bool = False) -> Count:
 def _contents(folder: Path, unfinished: bool) -> Mapping[str, bytes]:
     """Name -> content of what is packed of a run's folder: all of a finished one, or the checkpoint, or nothing."""
     if (folder / RESULT).exists():
-        _check_result(folder / RESULT)
+        read_placed(folder / RESULT)  # refuses a damaged one
         return {name: (folder / name).read_bytes() for name in FINISHED if (folder / name).exists()}
     if not unfinished:
         return {}
@@ -140,52 +138,43 @@ def _extract(archive: zipfile.ZipFile, name: str, digest: str, target: Path) -> 
 def _place_all(unpacked: Path, store: Store) -> Count:
     """Moves the folders of an unpacked archive into a store, once each has been found to be sound."""
     count, sound = Count(store.profile), list(_checked(unpacked))
-    for folder, result in sound:
+    for folder, found in sound:
         target = store.runs / folder.name
-        if result is None and (_steps(target) >= _steps(folder) or (target / RESULT).exists()):
+        finished, is_result = (target / RESULT).exists(), isinstance(found, RunResult)
+        if finished or not is_result and _steps(target) >= found:
             count.there += 1
-        elif result and (target / RESULT).exists():
-            count.there += 1
-            count.differ += read_result(target / RESULT).bits != result.bits
+            count.differ += is_result and read_placed(target / RESULT).bits != found.bits
         else:
             _place(folder, target)
-            count.finished += result is not None
-            count.unfinished += result is None
+            count.finished += is_result
+            count.unfinished += not is_result
     return count
 
 
-def _checked(unpacked: Path) -> Iterator[tuple[Path, RunResult | None]]:
-    """Folder and result of each run of an unpacked archive; None for one at a checkpoint."""
+def _checked(unpacked: Path) -> Iterator[tuple[Path, RunResult | int]]:
+    """Folder of each run of an unpacked archive, with its result, or with the steps that its checkpoint is after."""
     for folder in sorted(unpacked.iterdir()):
         names = {path.name for path in folder.iterdir()}
         if names == {CHECKPOINT}:
-            _steps(folder)
-            yield folder, None
+            yield folder, _steps(folder)
         elif RESULT in names and CHECKPOINT not in names:
-            yield folder, _check_result(folder / RESULT)
+            yield folder, read_placed(folder / RESULT)
         else:
             raise ValueError(f"the files of run {folder.name} are {', '.join(sorted(names))}: that is no whole run")
 
 
-def _check_result(path: Path) -> RunResult:
-    """The result in a run's folder. Raises ValueError if it is damaged, or another's."""
-    result = read_result(path)
-    if result.key != path.parent.name:
-        raise ValueError(f"result file {path} is that of run {result.key}")
-    return result
-
-
 def _steps(folder: Path) -> int:
     """How many steps the checkpoint in a run's folder is after; -1 without one. Raises ValueError if it is damaged."""
-    if not (folder / CHECKPOINT).exists():
+    path = folder / CHECKPOINT
+    if not path.exists():
         return -1
+    content = read_checkpoint(path, "cpu")
     try:
-        content = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
         key, step = content["key"], content["state"]["step"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        raise ValueError(f"checkpoint {folder / CHECKPOINT} is corrupt: delete it to start anew") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"checkpoint {path} is corrupt: delete it to start anew") from error
     if key != folder.name:
-        raise ValueError(f"checkpoint {folder / CHECKPOINT} is that of run {key}: it was moved, delete it")
+        raise ValueError(f"checkpoint {path} is that of run {key}: it was moved, delete it")
     return step
 
 

@@ -62,12 +62,7 @@ class Store:
         if (published := self.published.get(spec.experiment)) is not None:
             return published
         path = self.folder(spec) / "result.json"
-        if not path.exists():
-            return self.bundled.get(spec.experiment)
-        result = read_result(path)
-        if result.key != spec.key:
-            raise ValueError(f"result file {path} is that of run {result.key}: it was moved, delete it")
-        return result
+        return read_placed(path) if path.exists() else self.bundled.get(spec.experiment)
 
     def weights(self, run: RunSpec) -> Path | None:
         """The file with the weights that a run left on this machine, or that came with the project; None without."""
@@ -129,6 +124,14 @@ def statistics(teacher: RunSpec | Public) -> tuple[tuple[float, ...], tuple[floa
     source = backbone_source(teacher)
     known = PUBLIC[source.checkpoint] if isinstance(source, Public) else load_data(source.data).train
     return known.mean, known.std
+
+
+def read_placed(path: Path) -> RunResult:
+    """The result in the folder of its run, see `Store.folder`. Raises ValueError also if it is that of another run."""
+    result = read_result(path)
+    if result.key != path.parent.name:
+        raise ValueError(f"result file {path} is that of run {result.key}: it was moved, delete it")
+    return result
 
 
 def read_result(path: Path) -> RunResult:

@@ -176,15 +176,20 @@ def belongs_to(task: Task) -> dict:
     return {"key": task.spec.key, "fingerprint": task.train.fingerprint, "processes": distributed.world()}
 
 
+def read_checkpoint(path: Path, device: str) -> dict:
+    """What a checkpoint holds, see `save`, with its tensors on a device. Raises ValueError if it is damaged."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"checkpoint {path} is corrupt: delete it to start anew") from error
+
+
 def resume(task: Task, optimisation: Optimisation, folder: Path) -> State:
     """The state to go on from: the checkpoint's, if there is one. Refuses that of another spec, data or processes."""
     path = folder / CHECKPOINT
     if not path.exists():
         return State(0, 0.0, {}, [])
-    try:
-        content = torch.load(path, map_location=task.spec.machine.device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"checkpoint {path} is corrupt: delete it to start anew") from error
+    content = read_checkpoint(path, task.spec.machine.device)
     for name, value in belongs_to(task).items():
         if content.get(name) != value:
             raise ValueError(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from kdlib.chapters.claims import CONTRASTS, WITH_HSAKD, runs_of
+from kdlib.chapters.claims import contrasts_of, runs_of
 from kdlib.chapters.registry import create_study
 from kdlib.lab.forecasts import forecast, run_cost
 from kdlib.lab.specs import RunSpec
@@ -18,19 +18,18 @@ ALL = "all, each run once"
 def price_frame(store: Store, setting: Setting) -> pd.DataFrame:
     """One row per primary contrast of a setting, with the runs of its arms, of their floors and of their teachers, and
     one for all of them together: a run that several contrasts share counts in the row of each."""
-    runs = {}
-    for name, (text, chapter) in CONTRASTS.items():
-        if setting.fits("hsakd") or name not in WITH_HSAKD:
-            specs = runs_of(create_study(chapter, setting), name)
-            runs[f"{name}: {text}"] = [spec for spec in specs if isinstance(spec, RunSpec)]
+    runs = {
+        f"{name}: {text}": runs_of(create_study(chapter, setting), name)
+        for name, (text, chapter) in contrasts_of(setting).items()
+    }
     together = {spec.key: spec for specs in runs.values() for spec in specs}
     rows = {name: _row(specs, store) for name, specs in (runs | {ALL: list(together.values())}).items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _row(specs: Sequence[RunSpec], store: Store) -> dict[str, str]:
+def _row(specs: list[RunSpec], store: Store) -> dict[str, str]:
     costs = [run_cost(spec) for spec in specs]
-    saved = 1 - forecast(list(specs), kept=True) / forecast(list(specs))
+    saved = 1 - forecast(specs, kept=True) / forecast(specs)
     there = [result for spec in specs if (result := store.get(spec))]
     return {
         "runs there": f"{len(there)} of {len(specs)}",

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from kdlib.chapters.claims import CONTRASTS, WITH_HSAKD
+from kdlib.chapters.claims import contrasts_of
 from kdlib.chapters.power_plan import MOST_SEEDS, Need, required, typical_spread
 from kdlib.chapters.registry import create_study
 from kdlib.lab.store import Store
@@ -23,7 +23,7 @@ def reach_frame(store: Store, setting: Setting) -> pd.DataFrame:
     would find a difference of the margin with a power of 80 %. Those with HSAKD have no row where the setting's
     networks do not go with it.
     """
-    asked = {name: fields for name, fields in CONTRASTS.items() if setting.fits("hsakd") or name not in WITH_HSAKD}
+    asked = contrasts_of(setting)
     studies = {chapter: create_study(chapter, setting) for _, chapter in asked.values()}
     typical = typical_spread(setting, store) if setting.verdicts else None
     needs = {need.contrast: need for study in studies.values() for need in required(study, store, typical)}
