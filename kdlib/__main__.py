@@ -34,23 +34,7 @@ def parser() -> argparse.ArgumentParser:
     added = top.add_subparsers(dest="command", required=True)
     commands = {name: added.add_parser(name, help=about) for name, about in COMMANDS.items()}
     for name in ("plan", "run", "status"):
-        command = commands[name]
-        command.add_argument(
-            "study", nargs="?", default="all", choices=["all", *CHAPTERS], metavar="STUDY",
-            help="the name of a chapter, such as 03_blind_teacher; without it all",
-        )  # fmt: skip
-        command.add_argument("--pair", default="auto", help="TEACHER-STUDENT; auto takes the profile's first")
-        command.add_argument("--seeds", type=int, nargs="*", default=[], help="such as 0 1; none takes the profile's")
-        command.add_argument("--device", default="auto", help="auto, cpu or cuda")
-        command.add_argument("--data", default="auto", help="a data set; auto takes the profile's")
-        command.add_argument(
-            "--option", action="append", default=[], metavar="NAME=VALUE",
-            help="a parameter that only this chapter has; VALUE is JSON or a word",
-        )  # fmt: skip
-        command.add_argument(
-            "--tier", type=int, choices=[1, 2, 3, 4],
-            help="up to which: 1 decides the claims, 4 is everything; by default what the profile plans",
-        )  # fmt: skip
+        _name_runs(commands[name])
     for name in ("plan", "status"):
         commands[name].add_argument("--long", action="store_true", help="a line for each run, with its key")
         commands[name].add_argument("--json", action="store_true", help="a JSON record for each run, and nothing else")
@@ -75,6 +59,26 @@ def parser() -> argparse.ArgumentParser:
             "--profile", default="reference", choices=choices.PROFILES, help="the scale; by default reference"
         )
     return top
+
+
+def _name_runs(command: argparse.ArgumentParser) -> None:
+    """The arguments that say which runs: a study, its setting, and up to which tier."""
+    command.add_argument(
+        "study", nargs="?", default="all", choices=["all", *CHAPTERS], metavar="STUDY",
+        help="the name of a chapter, such as 03_blind_teacher; without it all",
+    )  # fmt: skip
+    command.add_argument("--pair", default="auto", help="TEACHER-STUDENT; auto takes the profile's first")
+    command.add_argument("--seeds", type=int, nargs="*", default=[], help="such as 0 1; none takes the profile's")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    command.add_argument("--data", default="auto", help="a data set; auto takes the profile's")
+    command.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE",
+        help="a parameter that only this chapter has; VALUE is JSON or a word",
+    )  # fmt: skip
+    command.add_argument(
+        "--tier", type=int, choices=[1, 2, 3, 4],
+        help="up to which: 1 decides the claims, 4 is everything; by default what the profile plans",
+    )  # fmt: skip
 
 
 def check(arguments: argparse.Namespace) -> None:
