@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kdlib.lab.recipe import Public
-from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.arms import Contrast
 from kdlib.study.setting import Study
 from kdlib.study.stats import Interval, Verdict, verdict
@@ -23,11 +21,10 @@ from kdlib.study.tables import (
     shown_contrasts,
     signed,
     span,
+    teacher_name,
     untrained,
 )
 
-#: When the floor and the carry were added to the rule.
-AMENDED = "2026-11-28"
 _JUDGED = (Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE)
 
 
@@ -90,10 +87,8 @@ def _carry(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:
 
 def teacher_in_words(study: Study) -> str:
     """ "the public ResNet-56", or "our resnet20" where the teacher is trained here."""
-    teacher = study.setting.teacher()
-    if not isinstance(teacher, Public):
-        return f"our {teacher.student}"
-    return f"the public {PUBLIC[teacher.checkpoint].model.replace('resnet', 'ResNet-')}"
+    name, *_ = teacher_name(study.setting.teacher()).split(",")
+    return name.replace("public resnet", "public ResNet-").replace("public", "the public")
 
 
 def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
