@@ -93,19 +93,16 @@ def teacher_in_words(study: Study) -> str:
 
 def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """One row per contrast that is measured or primary: difference in points, interval, n, verdict of primary ones."""
-    rows = []
+    rows = {}
     for contrast, interval in shown_contrasts(study, frame):
-        rows.append(
-            {
-                "contrast": contrast.title,
-                "difference": signed(interval),
-                "interval": span(interval, "+.2f"),
-                "level": f"{100 * interval.level:.1f} %",
-                "n": interval.n,
-                "verdict": verdict_text(study, contrast, frame),
-            }
-        )
-    return pd.DataFrame(rows).set_index("contrast").rename_axis(None) if rows else pd.DataFrame()
+        rows[contrast.title] = {
+            "difference": signed(interval),
+            "interval": span(interval, "+.2f"),
+            "level": f"{100 * interval.level:.1f} %",
+            "n": interval.n,
+            "verdict": verdict_text(study, contrast, frame),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def verdict_text(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:

@@ -86,25 +86,22 @@ def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     stands there once more over the seeds that all finished candidates share.
     """
     found = finished(frame, candidates(study))
-    chosen, rows, shared = used(study), [], shared_seeds(found)
+    chosen, rows, shared = used(study), {}, shared_seeds(found)
     for name in candidates(study):
         specs, by = study.specs(label_of(name, "weak2")), found.get(name, {})
         recipe = specs[0].recipe
-        rows.append(
-            {
-                "candidate": name,
-                "images x views": f"{training_images(specs[0]):,} x {recipe.views_per_image}",
-                "views in a step": recipe.views_per_step,
-                "learning rate": f"{recipe.learning_rate:g}",
-                "student": specs[0].student,
-                **{f"{view} %": _shown(frame, name, view) for view in VIEWS},
-                "mean %": _mean(mean_interval(list(by.values()))),
-                "of shared seeds %": _mean(mean_interval([by[seed] for seed in sorted(shared) if by])),
-                "n": f"{len(by)} of {len(specs)}",
-                "used": "yes" if name == chosen else "",
-            }
-        )
-    return pd.DataFrame(rows).set_index("candidate").rename_axis(None)
+        rows[name] = {
+            "images x views": f"{training_images(specs[0]):,} x {recipe.views_per_image}",
+            "views in a step": recipe.views_per_step,
+            "learning rate": f"{recipe.learning_rate:g}",
+            "student": specs[0].student,
+            **{f"{view} %": _shown(frame, name, view) for view in VIEWS},
+            "mean %": _mean(mean_interval(list(by.values()))),
+            "of shared seeds %": _mean(mean_interval([by[seed] for seed in sorted(shared) if by])),
+            "n": f"{len(by)} of {len(specs)}",
+            "used": "yes" if name == chosen else "",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def beside(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
