@@ -241,12 +241,7 @@ def default_executor(specs: list[Spec]) -> Executor:
 
 
 def _run(
-    todo: list[Spec],
-    profile: str,
-    pool: Executor,
-    report: Report | None,
-    look: Look | None,
-    until: float | None = None,
+    todo: list[Spec], profile: str, pool: Executor, report: Report | None, look: Look | None, until: float | None = None
 ) -> None:
     """Hands each spec to the pool once its teachers are there; none after the time `until`."""
     waiting, running, finished = {spec.key: spec for spec in todo}, {}, []

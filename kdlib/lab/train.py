@@ -97,11 +97,7 @@ class State:
 
 
 def train(
-    spec: RunSpec,
-    folder: Path,
-    teacher: Network | None,
-    progress: Progress | None = None,
-    until: float | None = None,
+    spec: RunSpec, folder: Path, teacher: Network | None, progress: Progress | None = None, until: float | None = None
 ) -> dict | None:
     """Runs `spec` to its end, or on from the checkpoint in `folder`, and writes weights.safetensors there.
 

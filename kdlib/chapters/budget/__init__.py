@@ -170,10 +170,7 @@ def _explored(scale: Profile) -> list[Contrast]:
     asked = [(way, than, v) for way, than in ((JDA, PLAIN), (CCD, HSAKD)) for v in scale.budgets if v != decides]
     asked += [(HSAKD, NO_TEACHER, views) for views in scale.budgets]
     pairs = {f"{way} - {label_of(than, v)}": (label_of(way, v), label_of(than, v)) for way, than, v in asked}
-    return [
-        Contrast(CARRY, {jda: 1.0, plain: -1.0}),
-        *(Contrast.of(name, *pair) for name, pair in pairs.items()),
-    ]
+    return [Contrast(CARRY, {jda: 1.0, plain: -1.0}), *(Contrast.of(name, *pair) for name, pair in pairs.items())]
 
 
 def _difference(name: str, way: str, than: str, at: Callable[[str], str], **fields) -> Contrast:
