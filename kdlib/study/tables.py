@@ -101,7 +101,7 @@ def cheaper(study: Study, contrast: Contrast) -> bool:
 def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """One row per arm that has runs, ready to print: accuracy with its interval, n, and what it cost.
 
-    Where an arm has a floor (see `kdlib.study.floors`) the paired difference from it stands beside; one whose 95 %
+    Where an arm has a floor (see `kdlib.study.shared_arms`) the paired difference from it stands beside; one whose 95 %
     interval lies below zero did not train.
     """
     rows = {}

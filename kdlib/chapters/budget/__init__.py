@@ -10,9 +10,9 @@ from math import isclose, log2
 
 from kdlib.lab.recipe import Policy, Public
 from kdlib.study.arms import Arm, Contrast, by_label
-from kdlib.study.floors import NO_TEACHER, with_floor
 from kdlib.study.profiles import Profile
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import NO_TEACHER, with_floor
 
 PLAIN, JDA, CCD, HSAKD = "two plain crops", "JDA", "CCD", "HSAKD"
 MEAN, ALONE, FOUR, TURN = "mean weight", f"{NO_TEACHER} + JDA", "four quarter turns", "a quarter turn"
