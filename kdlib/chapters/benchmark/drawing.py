@@ -11,6 +11,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from kdlib.chapters.benchmark.records import Benchmark
 from kdlib.show.figures import BLUE, CYCLE, GREY, ORANGE, styled
+from kdlib.show.series import empty
 
 
 @styled
@@ -51,7 +52,7 @@ def _drawn(draw: Callable[[Axes, Benchmark], None], axis: Axes, found: Benchmark
     """Draws, or says that nothing is measured."""
     if found is None:
         axis.set(xticks=[], yticks=[])
-        axis.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        empty(axis, "not measured")
     else:
         draw(axis, found)
 

@@ -7,7 +7,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdlib.show.figures import CYCLE, GREY, styled
+from kdlib.show.figures import CYCLE, styled
+from kdlib.show.series import empty, legend_once
 
 AXES: Mapping[str, str] = {
     "megabytes": "bytes kept in training, MB", "gigamacs": "GMACs of one step", "seconds": "seconds of one step",
@@ -26,10 +27,8 @@ def accuracy_against_cost(points: pd.DataFrame) -> Figure:
         if len(shown):
             axis.set_xlim(left=0)
         else:
-            axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+            empty(axis)
         axis.set(xlabel=label)
     axes[0].set_ylabel("top-1 accuracy, %")
-    handles = next((h for h in (axis.get_legend_handles_labels() for axis in axes) if h[0]), None)
-    if handles:
-        figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
+    legend_once(figure, axes, loc="outside lower center", ncols=4)
     return figure
