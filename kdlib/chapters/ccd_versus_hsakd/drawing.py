@@ -19,11 +19,13 @@ AXES: Mapping[str, str] = {
 def accuracy_against_cost(points: pd.DataFrame) -> Figure:
     """One panel per cost. points: indexed by arm, columns top1, low, high (nan where there is no interval) and AXES."""
     figure, axes = plt.subplots(1, len(AXES), figsize=(3.3 * len(AXES), 3.6), sharey=True)
+    known = points[points.top1.notna()]
+    colours = dict(zip(known.index, cycle(CYCLE), strict=False))  # an arm's in every panel, also where others lack
     for axis, (column, label) in zip(axes, AXES.items(), strict=True):
-        shown = points[points.top1.notna() & points[column].notna()]
-        for colour, (arm, row) in zip(cycle(CYCLE), shown.iterrows(), strict=False):
-            axis.vlines(row[column], row.low, row.high, color=colour, lw=1.4)
-            axis.plot(row[column], row.top1, "o", color=colour, ms=7, label=arm)
+        shown = known[known[column].notna()]
+        for arm, row in shown.iterrows():
+            axis.vlines(row[column], row.low, row.high, color=colours[arm], lw=1.4)
+            axis.plot(row[column], row.top1, "o", color=colours[arm], ms=7, label=arm)
         if len(shown):
             axis.set_xlim(left=0)
         else:
