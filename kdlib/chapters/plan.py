@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from kdlib.chapters.registry import studies_of as studies_of
+from kdlib.chapters.registry import studies_of
 from kdlib.lab.forecasts import forecast, hours
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store

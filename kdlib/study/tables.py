@@ -4,9 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from kdlib.lab.forecasts import CORE_MACS_PER_SECOND as CORE_MACS_PER_SECOND
 from kdlib.lab.forecasts import forecast, hours, run_cost
-from kdlib.lab.forecasts import training_images as training_images
 from kdlib.lab.recipe import Public
 from kdlib.lab.results import of_one_precision
 from kdlib.lab.specs import RunSpec, backbone_source

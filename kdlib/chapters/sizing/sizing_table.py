@@ -13,6 +13,7 @@ from kdlib.study.arms import Arm, Contrast
 from kdlib.study.setting import Study
 from kdlib.study.stats import PRIMARY_LEVEL, Interval, mean_interval, paired_interval
 from kdlib.study.tables import (
+    arm_intervals,
     by_seed,
     contrast_interval,
     contrast_values,
@@ -133,10 +134,10 @@ def _mean(interval: Interval) -> str:
 
 def panels(study: Study, frame: pd.DataFrame) -> dict[str, dict[str, dict[str, Interval]]]:
     """Question -> view policy -> answer -> interval of top-1, for questions with two candidates or more."""
-    found = {}
+    found, top1 = {}, arm_intervals(study, frame)
     for question, names in asked(study).items():
         answers = {name: ANSWERS[question](study.specs(label_of(name, "weak2"))[0]) for name in names}
-        found[question] = {view: {answers[n]: _top1(frame, label_of(n, view)) for n in names} for view in VIEWS}
+        found[question] = {view: {answers[n]: top1[label_of(n, view)] for n in names} for view in VIEWS}
     return found
 
 
@@ -145,10 +146,6 @@ def asked(study: Study) -> dict[str, list[str]]:
     here = candidates(study)
     found = {question: [name for name in names if name in here] for question, names in QUESTIONS.items()}
     return {question: names for question, names in found.items() if len(names) > 1}
-
-
-def _top1(frame: pd.DataFrame, label: str) -> Interval:
-    return mean_interval(list(by_seed(frame, label).values()))
 
 
 def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:
