@@ -191,29 +191,19 @@ def _head_cost(
 
 @cache
 def arm_cost(
-    student_name: str,
-    teacher_name: str | None,
-    num_classes: int,
-    image_size: int,
-    views_per_step: int,
-    steps: int,
+    student_name: str, teacher_name: str | None, num_classes: int, image_size: int, views_per_step: int, steps: int,
     extras: Extras = Extras(),  # noqa: B008 (frozen)
-) -> Cost:
+) -> Cost:  # fmt: skip
     """The cost of one run.
 
     A forward and backward pass is counted as three forward passes. For these networks the exact factor is
     2.96 to 3.00, because the first convolution needs no gradient of its input. What is frozen goes forward only, over
     every view that the student sees.
 
-    Args:
-        student_name, teacher_name: names that `create_model` takes; None for a student without a teacher. Where a
-            teacher's head is trained on its own backbone, that backbone is the student, and there is no teacher.
-        num_classes, image_size: N, and the side of a square view in pixels.
-        views_per_step, steps: views of one optimiser step, and optimiser steps of the run.
-        extras: what the method adds, see `method_extras`.
-
-    Raises:
-        ValueError: a model name is unknown, or a count is below its minimum.
+    student_name, teacher_name: names that `create_model` takes; None for a student without a teacher. Where a teacher's
+    head is trained on its own backbone, that backbone is the student, and there is no teacher. image_size: the side of
+    a square view in pixels; steps: optimiser steps of the run; extras: what the method adds, see `method_extras`.
+    Raises ValueError if a model name is unknown, or a count is below its minimum.
     """
     for field, value, minimum in (
         ("image_size", image_size, 1), ("views_per_step", views_per_step, 1), ("steps", steps, 0),
