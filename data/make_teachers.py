@@ -13,12 +13,11 @@ import shutil
 from kdlib.chapters.registry import studies_of
 from kdlib.data import paths
 from kdlib.data.images import BUNDLED
+from kdlib.lab.results import FINISHED
 from kdlib.lab.runs import needed, run_all
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store
 from kdlib.study.setting import Setting
-
-FILES = ("result.json", "weights.safetensors", "head.safetensors")
 
 
 def teachers() -> list[RunSpec]:
@@ -39,7 +38,7 @@ def main() -> None:
     for folder in folders:
         if folder.parent != paths.TEACHERS:
             (paths.TEACHERS / folder.name).mkdir(parents=True, exist_ok=True)
-            for file in FILES:
+            for file in FINISHED:
                 if (folder / file).exists():
                     shutil.copyfile(folder / file, paths.TEACHERS / folder.name / file)
     for folder in paths.TEACHERS.glob("*/"):

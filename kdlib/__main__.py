@@ -48,7 +48,6 @@ def parser() -> argparse.ArgumentParser:
     )
     timing = commands["bench"]
     timing.add_argument("--rounds", type=int, default=5, help="of each comparison")
-    timing.add_argument("--compile", action="store_true", help="also what torch.compile makes of a student's step")
     timing.add_argument("--out", type=Path, default=paths.runs_root() / "benchmark.json", help="the JSON to write")
     commands["fetch"].add_argument("names", nargs="+", metavar="NAME", help=", ".join(choices.fetchable()))
     for name in ("pack", "unpack"):

@@ -242,9 +242,8 @@ def bench(arguments: argparse.Namespace) -> None:
     from kdlib.chapters.benchmark import report  # with all that is measured, and with figures
 
     print("This takes some minutes, on a machine that should do nothing else.", flush=True)
-    parts = {name: part for name, part in report.PARTS.items() if arguments.compile or name != "compiled"}
-    work, names = ({name: part[i] for name, part in parts.items()} for i in (1, 0))
-    with watching(work, names, "parts") as watch:
-        found = report.measure(arguments.rounds, arguments.compile, watch.look)
+    titles, work = ({name: part[i] for name, part in report.PARTS.items()} for i in (0, 1))
+    with watching(work, titles, "parts") as watch:
+        found = report.measure(arguments.rounds, watch.look)
     report.write(found, arguments.out)
     print(report.table(found).to_string(), report.table(found, targets=False).to_string(), sep="\n\n")

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -17,14 +16,13 @@ from kdlib.chapters.registry import command_line, create_study, own_options
 from kdlib.data.images import BUNDLED, Data, available, load_data
 from kdlib.lab.forecasts import work
 from kdlib.lab.measures.views import draw_views
-from kdlib.lab.recipe import Public
 from kdlib.lab.runs import missing, needed, run_all
-from kdlib.lab.specs import RunSpec, Spec, backbone_source
+from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.store import Store
-from kdlib.methods import find_method
 from kdlib.show import figures
 from kdlib.show.displays import watching
 from kdlib.show.explorers import Examples, gather_examples
+from kdlib.show.status import status_box
 from kdlib.study import cost_tables, judging, tables
 from kdlib.study.arms import Contrast
 from kdlib.study.series import Suitable, gains, points, suitable
@@ -92,6 +90,20 @@ class Session:
         """One row per contrast, with the computed verdict."""
         return judging.contrasts_table(self.study, self.frame)
 
+    @property
+    def order(self) -> list[str]:
+        """The labels of the arms, in the order in which tables and figures show them."""
+        return list(self.study.arms)
+
+    @property
+    def series(self) -> Mapping[str, Mapping[str, float]]:
+        """Name of a curve -> its arms, each with its x."""
+        return self.study.series
+
+    def runs(self, arm: str) -> list[RunSpec]:
+        """The runs of one arm, one per seed."""
+        return self.study.specs(arm)
+
     def interval(self, arm: str) -> Interval:
         """The 95 % interval of top-1 of an arm over seeds."""
         return mean_interval(list(tables.by_seed(self.frame, arm).values()))
@@ -126,6 +138,11 @@ class Session:
         """The metrics of a teacher-only measurement, or None where it is missing."""
         result = self.store.get(self.study.measurements[name])
         return result.metrics if result else None
+
+    @property
+    def measured(self) -> dict[str, dict[str, Any] | None]:
+        """Name -> metrics of each teacher-only measurement, or None where it is missing."""
+        return {name: self.metrics(name) for name in self.study.measurements}
 
     def intervals(self) -> dict[str, Interval]:
         """The paired interval of each contrast that is measured or primary."""
@@ -207,45 +224,9 @@ class Session:
         gap = tables.training_gap(self.frame, arm)
         return f"{gap} points" if gap else "not measured"
 
-    def _pairs(self) -> list[str]:
-        """The networks that teach and learn in this study; those of the setting where nothing is distilled."""
-        taught = [
-            s for s in self.specs if isinstance(s, RunSpec) and s.teacher and find_method(s.method).trains_student
-        ]
-        pairs = [(_named(s.teacher), s.student) for s in taught]
-        return [" → ".join(pair) for pair in dict.fromkeys(pairs or [self.setting.networks])]
-
-    def _seeds(self) -> list[int]:
-        """The seeds of the study's arms; those of the setting where it has none."""
-        used = {spec.seed for arm in self.study.arms for spec in self.study.specs(arm)}
-        return sorted(used or self.setting.seeds)
-
     def status(self) -> HTML:
-        """The status box of the chapter: profile, data, networks, seeds, hardware, dates, commits."""
-        found = [r for s in self.specs if (r := self.store.get(s)) is not None]
-        said = {
-            key: sorted({r.provenance[key] or "not in git" for r in found}) for key in ("hardware", "date", "commit")
-        }
-        precision = sorted({r.spec.machine.precision for r in found})
-        rows = {
-            "profile": self.profile.summary,
-            "data": self.setting.data,
-            "teacher → student": ", ".join(self._pairs()),
-            "seeds": ", ".join(map(str, self._seeds())),
-            "runs": f"{len(found)} of {len(self.specs)} there",
-            "hardware": ", ".join(said["hardware"] + precision) or "nothing run yet",
-            "date": " to ".join(said["date"][:: max(1, len(said["date"]) - 1)]) or "nothing run yet",
-            "commit": ", ".join(said["commit"]) or "nothing run yet",
-        }
-        body = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
-        return HTML(f'<dl class="kd-status">{body}</dl>')
-
-
-def _named(teacher: RunSpec | Public) -> str:
-    """What a teacher is called: its network, or its checkpoint; with a note if a head was trained on it."""
-    source = backbone_source(teacher)
-    name = source.checkpoint if isinstance(source, Public) else source.student
-    return name if source is teacher else f"{name} with a head"
+        """The status box of the chapter."""
+        return status_box(self.study, self.specs, self.store)
 
 
 def open_study(study: Study) -> Session:

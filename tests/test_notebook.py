@@ -194,6 +194,9 @@ def test_a_smoke_chapter_trains_and_answers(tiny, monkeypatch, immediate):
     assert "5 of 5" in status  # the teacher is one of them
     assert "resnet8_tiny → resnet8_tiny" in status
     assert session.metrics("JDA")["test_images"] > 0
+    assert session.measured == {"JDA": session.metrics("JDA")} and session.series == {}
+    assert session.order == ["no teacher", "distilled", "distilled, augmented"] == session.frame.arm.tolist()
+    assert [run.method for arm in session.order for run in session.runs(arm)] == ["ce", "kd", "kd"]
     assert session.examples("JDA", count=3).images.shape[:2] == (3, 2)
     assert session.extremes("JDA") is not None
     immediate.calls.clear()
@@ -206,7 +209,7 @@ def test_a_smoke_chapter_trains_and_answers(tiny, monkeypatch, immediate):
 
 def test_a_gap_says_what_it_needs(tiny):
     session = kdlib.start("00_tour", given(data="cifar10"))
-    assert session.metrics("JDA") is None
+    assert session.metrics("JDA") is None and session.measured == {"JDA": None}
     assert session.examples("JDA") is None
     assert session.extremes("JDA") is None
     assert "`cifar10`" in session.gap("This figure").data

@@ -3,8 +3,8 @@
 from kdlib.lab.recipe import Policy
 from kdlib.models import MODELS
 from kdlib.study.arms import Arm, Contrast, by_label
-from kdlib.study.floors import NO_TEACHER, with_floor
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import NO_TEACHER, with_floor
 
 WAYS = {"weak2": (Policy(name="weak2"), "kd"), "JDA": (Policy(name="jda"), "kd"), "CCD": (Policy(name="jda"), "ccd")}
 

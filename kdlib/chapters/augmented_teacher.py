@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from kdlib.lab.recipe import Policy, Public
 from kdlib.study.arms import Arm, Contrast, OwnTeacher, by_label
-from kdlib.study.floors import with_floor
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import with_floor
 
 PLAIN, AUGMENTED, PUBLIC = "plain teacher", "JDA teacher", "public teacher"
 

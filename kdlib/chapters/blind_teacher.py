@@ -3,9 +3,8 @@
 from kdlib.lab.recipe import Policy, Public
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.arms import Arm, Contrast, OwnTeacher, by_label
-from kdlib.study.floors import NO_TEACHER, with_floor
-from kdlib.study.our_teacher import GAIN, OURS, our_teacher
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import GAIN, NO_TEACHER, OURS, our_teacher, with_floor
 
 SEEN, UNSEEN = "seen", "unseen"
 LADDER = ("cifar100_resnet20", "cifar100_resnet32", "cifar100_resnet44")  # below the ResNet-56 of profile reference

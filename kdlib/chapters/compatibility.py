@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from kdlib.lab.recipe import Policy
 from kdlib.methods import METHODS
 from kdlib.study.arms import Arm, Contrast, by_label
-from kdlib.study.floors import with_floor
-from kdlib.study.published_weights import dkd_options
-from kdlib.study.rates import SLOWER, slowed
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import SLOWER, dkd_options, slowed, with_floor
 
 NAMES = {"kd": "KD", "dkd": "DKD", "spkd": "SPKD", "crd": "CRD", "sskd": "SSKD", "hsakd": "HSAKD", "ccd": "CCD"}
 OTHERS = ("dkd", "spkd", "hsakd", "crd", "sskd")

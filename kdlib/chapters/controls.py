@@ -9,10 +9,8 @@ from kdlib.chapters.few_shot import percent
 from kdlib.chapters.registry import create_study
 from kdlib.lab.store import Store
 from kdlib.study.arms import Contrast
-from kdlib.study.floors import NO_TEACHER
-from kdlib.study.our_teacher import GAIN
-from kdlib.study.rates import RATES
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import GAIN, NO_TEACHER, RATES
 from kdlib.study.stats import Verdict
 from kdlib.study.tables import above_floor, contrast_interval, runs_frame, signed, span, untrained
 

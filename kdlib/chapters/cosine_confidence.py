@@ -3,9 +3,8 @@
 from kdlib.lab.recipe import Policy
 from kdlib.methods.ccd import CCD_WEIGHTS
 from kdlib.study.arms import Arm, Contrast, by_label
-from kdlib.study.floors import with_floor
-from kdlib.study.published_weights import dkd_options
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import dkd_options, with_floor
 
 WEIGHT_NAMES = {
     "cosine": "CCD", "one": "w = 1 (KD + JDA)", "mean": "w = mean(w)", "shuffled": "w shuffled",

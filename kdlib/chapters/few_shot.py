@@ -2,9 +2,8 @@
 
 from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
-from kdlib.study.floors import NO_TEACHER, with_floor
-from kdlib.study.our_teacher import GAIN, OURS, our_teacher
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import GAIN, NO_TEACHER, OURS, our_teacher, with_floor
 
 WAYS = {
     "weak2": (Policy(name="weak2"), "kd"),

@@ -12,11 +12,9 @@ from kdlib.chapters.registry import create_study
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.store import Store
 from kdlib.study.arms import Contrast
-from kdlib.study.floors import NO_TEACHER
 from kdlib.study.judging import demonstration, teacher_in_words
-from kdlib.study.our_teacher import GAIN
-from kdlib.study.rates import SLOWLY
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import GAIN, NO_TEACHER, SLOWLY
 from kdlib.study.stats import Interval
 from kdlib.study.tables import above_floor, contrast_interval, joined, runs_frame, untrained
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from kdlib.chapters.registry import studies_of as studies_of
+from kdlib.chapters.registry import studies_of
 from kdlib.lab.forecasts import forecast, hours
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store
@@ -15,19 +15,16 @@ def table(setting: Setting, store: Store) -> pd.DataFrame:
 
     Hours are forecasts, with teachers' answers kept (see `kdlib.lab.answers`).
     """
-    rows = []
+    rows = {}
     for tier, specs in by_tier(studies_of(setting), max(TIERS)).items():
         runs = [spec for spec in specs if isinstance(spec, RunSpec)]
         lacking = [spec for spec in runs if store.get(spec) is None]
         planned = tier <= setting.profile.tiers
-        rows.append(
-            {
-                "tier": f"{tier}: {TIERS[tier]}",
-                "runs": len(runs),
-                "there": len(runs) - len(lacking),
-                "all, on one core": hours(forecast(runs, kept=True)) if runs else "",
-                "missing, on one core": (hours(forecast(lacking, kept=True)) if lacking else "nothing") if planned
-                else "not planned",
-            }
-        )  # fmt: skip
-    return pd.DataFrame(rows).set_index("tier").rename_axis(None)
+        rows[f"{tier}: {TIERS[tier]}"] = {
+            "runs": len(runs),
+            "there": len(runs) - len(lacking),
+            "all, on one core": hours(forecast(runs, kept=True)) if runs else "",
+            "missing, on one core": (hours(forecast(lacking, kept=True)) if lacking else "nothing") if planned
+            else "not planned",
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -2,9 +2,8 @@
 
 from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
-from kdlib.study.floors import with_floor
-from kdlib.study.our_teacher import GAIN, OURS, our_teacher
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import GAIN, OURS, our_teacher, with_floor
 
 SEEDS = {0.0: "many", 0.3: "many", 1.0: "usual"}  # of the values of p that decide the claim
 FIRST = (0.1, 0.5, 0.6, 1.0)  # of the others, and of the shares: on both sides of what decides

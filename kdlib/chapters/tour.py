@@ -2,8 +2,8 @@
 
 from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
-from kdlib.study.floors import NO_TEACHER, with_floor
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import NO_TEACHER, with_floor
 
 
 def create(setting: Setting) -> Study:

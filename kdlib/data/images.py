@@ -272,7 +272,7 @@ def _locate_splits(name: str, root: Path) -> str:
 
 def _decode(samples: list[tuple[str, int]]) -> dict[str, Tensor]:
     with ThreadPoolExecutor() as pool:  # PIL decodes outside the interpreter lock
-        pixels = list(pool.map(_read_rgb, [path for path, _ in samples]))
+        pixels = list(pool.map(lambda sample: np.asarray(photos.read_rgb(sample[0])), samples))  # uint8 [H, W, 3]
     sizes = {p.shape for p in pixels}
     if len(sizes) != 1:
         found = ", ".join(f"{w}x{h}" for h, w, _ in sorted(sizes)[:3])
@@ -281,11 +281,6 @@ def _decode(samples: list[tuple[str, int]]) -> dict[str, Tensor]:
     labels = torch.tensor([label for _, label in samples])
     mark = torch.tensor(list(fingerprint(images, labels).encode()), dtype=torch.uint8)
     return {"images": images, "labels": labels, "fingerprint": mark}
-
-
-def _read_rgb(path: str) -> np.ndarray:
-    """uint8 [H, W, 3]"""
-    return np.asarray(photos.read_rgb(path))
 
 
 def _statistics(images: Tensor) -> tuple[RGB, RGB]:

@@ -17,14 +17,12 @@ from typing import Literal
 
 from kdlib.choices import PROFILES
 from kdlib.files import check_room, replacing
-from kdlib.lab.results import RunResult
+from kdlib.lab.results import CHECKPOINT, FINISHED, RESULT, RunResult
 from kdlib.lab.store import Store, read_placed
-from kdlib.lab.train import CHECKPOINT, read_checkpoint
+from kdlib.lab.train import read_checkpoint
 from kdlib.records import Record
 
 MANIFEST = "manifest.json"
-RESULT = "result.json"
-FINISHED = ("weights.safetensors", "head.safetensors", RESULT)  # placed in this order: a result says that all is there
 ENCRYPTED = 1  # a bit of the flags of a ZIP archive's entry
 KEY = re.compile("[0-9a-f]{16}")
 NAME = re.compile(rf"{KEY.pattern}/({'|'.join(map(re.escape, (*FINISHED, CHECKPOINT)))})")

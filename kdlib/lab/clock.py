@@ -14,7 +14,9 @@ def nobody(share: float) -> None:
     """Is told, and does nothing."""
 
 
-def turns(tasks: Mapping[str, Callable[[int], Any]], rounds: int, warm_up: int, tell: Tell = nobody) -> dict[str, list]:
+def in_turn(
+    tasks: Mapping[str, Callable[[int], Any]], rounds: int, warm_up: int = 1, tell: Tell = nobody
+) -> dict[str, list]:
     """Name -> what the task gave in each round. Each is called with the number of the round, which counts on from the
     `warm_up` rounds whose values are left out."""
     found: dict[str, list] = {name: [] for name in tasks}
@@ -27,25 +29,17 @@ def turns(tasks: Mapping[str, Callable[[int], Any]], rounds: int, warm_up: int, 
     return found
 
 
-def seconds_of(task: Callable[[int], object], number: int, device: str = "cpu") -> float:
-    """How long task(number) takes; a GPU is waited for before the clock is read."""
-    started = time.perf_counter()
-    task(number)
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+def timed(task: Callable[[int], object], device: str = "cpu") -> Callable[[int], float]:
+    """What calls a task with a number, and gives its seconds; a GPU is waited for before the clock is read."""
 
+    def seconds(number: int) -> float:
+        started = time.perf_counter()
+        task(number)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
 
-def in_turn(
-    tasks: Mapping[str, Callable[[int], object]],
-    rounds: int,
-    warm_up: int = 3,
-    device: str = "cpu",
-    tell: Tell = nobody,
-) -> dict[str, list[float]]:
-    """Name -> seconds of each round of tasks that take turns, see `turns`."""
-    timed = {name: lambda number, task=task: seconds_of(task, number, device) for name, task in tasks.items()}
-    return turns(timed, rounds, warm_up, tell)
+    return seconds
 
 
 def summary(values: list[float]) -> dict[str, float]:

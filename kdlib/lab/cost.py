@@ -4,8 +4,7 @@ Networks are built without weights; their MACs are counted in one pass of a sing
 they depend on the machine and come from a benchmark.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kdlib.lab.machine import threads
 from kdlib.methods import find_method, new_head, new_memory
 from kdlib.models import Backbone, create_model
 from kdlib.models.hollow import hollow
@@ -70,22 +70,11 @@ def macs(module: nn.Module, images_shape: Sequence[int]) -> int:
     the `meta` device nothing would be computed, but torch imports its compiler for that, which takes longer.)
     """
     tensors = [*module.named_parameters(), *module.named_buffers()]
-    with torch.no_grad(), _one_thread():
+    with torch.no_grad(), threads(1):  # for so little work several would wait for one another
         zeros = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors}
         with _Counter() as counter:
             functional_call(module, zeros, (torch.zeros(*images_shape),))
     return counter.macs
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For so little work: several threads would wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Counter(TorchDispatchMode):
@@ -202,29 +191,19 @@ def _head_cost(
 
 @cache
 def arm_cost(
-    student_name: str,
-    teacher_name: str | None,
-    num_classes: int,
-    image_size: int,
-    views_per_step: int,
-    steps: int,
+    student_name: str, teacher_name: str | None, num_classes: int, image_size: int, views_per_step: int, steps: int,
     extras: Extras = Extras(),  # noqa: B008 (frozen)
-) -> Cost:
+) -> Cost:  # fmt: skip
     """The cost of one run.
 
     A forward and backward pass is counted as three forward passes. For these networks the exact factor is
     2.96 to 3.00, because the first convolution needs no gradient of its input. What is frozen goes forward only, over
     every view that the student sees.
 
-    Args:
-        student_name, teacher_name: names that `create_model` takes; None for a student without a teacher. Where a
-            teacher's head is trained on its own backbone, that backbone is the student, and there is no teacher.
-        num_classes, image_size: N, and the side of a square view in pixels.
-        views_per_step, steps: views of one optimiser step, and optimiser steps of the run.
-        extras: what the method adds, see `method_extras`.
-
-    Raises:
-        ValueError: a model name is unknown, or a count is below its minimum.
+    student_name, teacher_name: names that `create_model` takes; None for a student without a teacher. Where a teacher's
+    head is trained on its own backbone, that backbone is the student, and there is no teacher. image_size: the side of
+    a square view in pixels; steps: optimiser steps of the run; extras: what the method adds, see `method_extras`.
+    Raises ValueError if a model name is unknown, or a count is below its minimum.
     """
     for field, value, minimum in (
         ("image_size", image_size, 1), ("views_per_step", views_per_step, 1), ("steps", steps, 0),

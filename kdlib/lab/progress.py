@@ -47,15 +47,21 @@ def noted(path: Path) -> float:
 
 @dataclass(frozen=True)
 class Reading:
-    """How far it is. share: of the work, 0 to 1; left: seconds, or None before there is evidence; finished, total:
-    how many runs, or what `unit` says; running: name of one in flight -> its share."""
+    """How far it is."""
 
+    #: of the work, 0 to 1
     share: float
+    #: seconds
     elapsed: float
+    #: seconds, or None before there is evidence
     left: float | None
+    #: how many
     finished: int
+    #: how many
     total: int
+    #: name of one in flight -> its share
     running: Mapping[str, float]
+    #: what is counted
     unit: str = "runs"
 
     def __str__(self) -> str:

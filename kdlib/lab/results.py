@@ -9,6 +9,11 @@ from kdlib.lab.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
 from kdlib.lab.specs import RunSpec
 from kdlib.records import Record
 
+# The files in the folder of a run; CHECKPOINT is there while it is not finished.
+RESULT, WEIGHTS, HEAD, CHECKPOINT = "result.json", "weights.safetensors", "head.safetensors", "checkpoint.pt"
+#: Those of a finished run, in the order in which they are placed: a result says that all is there.
+FINISHED = (WEIGHTS, HEAD, RESULT)
+
 AnySpec = Annotated[RunSpec | ViewsSpec | ScoresSpec | SpreadSpec | TimingSpec, Field(discriminator="kind")]
 
 

@@ -20,11 +20,11 @@ from kdlib.lab.forecasts import work
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.measures import measure
 from kdlib.lab.progress import Look, Progress, noted, noting
-from kdlib.lab.results import RunResult
+from kdlib.lab.results import CHECKPOINT, RESULT, RunResult
 from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.store import Store
 from kdlib.lab.task import check_views
-from kdlib.lab.train import CHECKPOINT, OutOfTimeError, is_past, train
+from kdlib.lab.train import OutOfTimeError, is_past, train
 from kdlib.methods import find_method
 from kdlib.models.network import Network
 
@@ -143,7 +143,7 @@ def complete(spec: Spec, store: Store) -> bool:
     """Whether this machine holds the result of a spec and, for a run, its weights beside it."""
     weights = store.weights(spec) if isinstance(spec, RunSpec) else None
     folder = weights.parent if weights else store.folder(spec)
-    return (folder / "result.json").exists() and (weights is not None or not isinstance(spec, RunSpec))
+    return (folder / RESULT).exists() and (weights is not None or not isinstance(spec, RunSpec))
 
 
 def provenance(spec: Spec, seconds: float | None) -> dict:
@@ -241,12 +241,7 @@ def default_executor(specs: list[Spec]) -> Executor:
 
 
 def _run(
-    todo: list[Spec],
-    profile: str,
-    pool: Executor,
-    report: Report | None,
-    look: Look | None,
-    until: float | None = None,
+    todo: list[Spec], profile: str, pool: Executor, report: Report | None, look: Look | None, until: float | None = None
 ) -> None:
     """Hands each spec to the pool once its teachers are there; none after the time `until`."""
     waiting, running, finished = {spec.key: spec for spec in todo}, {}, []

@@ -13,7 +13,7 @@ from kdlib.data import paths
 from kdlib.data.images import load_data
 from kdlib.files import replacing
 from kdlib.lab.recipe import Public
-from kdlib.lab.results import RunResult
+from kdlib.lab.results import CHECKPOINT, HEAD, RESULT, WEIGHTS, RunResult
 from kdlib.lab.specs import RunSpec, Spec, backbone_source
 from kdlib.methods import new_head
 from kdlib.models import create_model
@@ -53,7 +53,7 @@ class Store:
     @cached_property
     def bundled(self) -> dict[str, RunResult]:
         """Results of the teachers that come with the project, by experiment; their weights lie in teachers/KEY/."""
-        found = [read_result(path) for path in sorted(self.teachers.glob("*/result.json"))]
+        found = [read_result(path) for path in sorted(self.teachers.glob(f"*/{RESULT}"))]
         return {result.spec.experiment: result for result in found}
 
     def get(self, spec: Spec) -> RunResult | None:
@@ -61,7 +61,7 @@ class Store:
         it; its spec says which."""
         if (published := self.published.get(spec.experiment)) is not None:
             return published
-        path = self.folder(spec) / "result.json"
+        path = self.folder(spec) / RESULT
         return read_placed(path) if path.exists() else self.bundled.get(spec.experiment)
 
     def weights(self, run: RunSpec) -> Path | None:
@@ -69,26 +69,26 @@ class Store:
         folders = [self.folder(run)]
         if run.experiment in self.bundled:
             folders.append(self.teachers / self.bundled[run.experiment].key)
-        files = [folder / "weights.safetensors" for folder in folders]
+        files = [folder / WEIGHTS for folder in folders]
         return next((file for file in files if file.exists()), None)
 
     def results_of_runs(self) -> list[RunResult]:
         """All finished runs, published, of this machine or of the project; no measurements."""
-        own = (read_result(path) for path in sorted(self.runs.glob("*/result.json")))
+        own = (read_result(path) for path in sorted(self.runs.glob(f"*/{RESULT}")))
         found = {result.key: result for result in (*own, *self.bundled.values(), *self.published.values())}
         return [result for result in found.values() if isinstance(result.spec, RunSpec)]
 
     def put(self, result: RunResult) -> None:
         """Writes result.json, whole or not at all, and removes the checkpoint that is no longer needed."""
         folder = self.folder(result.spec)
-        with replacing(folder / "result.json") as temporary:
+        with replacing(folder / RESULT) as temporary:
             temporary.write_text(result.model_dump_json(indent=1) + "\n")
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def publish(self) -> list[Path]:
         """Copies every finished result of the profile to results/ (weights stay); the new files."""
         new = []
-        for source in sorted(self.runs.glob("*/result.json")):
+        for source in sorted(self.runs.glob(f"*/{RESULT}")):
             target = self.results / f"{read_result(source).key}.json"
             if not target.exists() or target.read_bytes() != source.read_bytes():
                 with replacing(target) as temporary:
@@ -106,13 +106,13 @@ class Store:
             return Network(backbone, *statistics(teacher), precision).eval()
         path = self.weights(teacher)
         if path is None:
-            file = self.folder(teacher) / "weights.safetensors"
+            file = self.folder(teacher) / WEIGHTS
             raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {file}; run its study first")
         backbone = create_model(teacher.student, len(load_data(teacher.data).train.classes))
         backbone.load_state_dict(load_file(path))
         extra = new_head(teacher.method, backbone, teacher.options) if head else None
         if extra is not None:
-            extra.load_state_dict(load_file(path.with_name("head.safetensors")))
+            extra.load_state_dict(load_file(path.with_name(HEAD)))
         return Network(backbone, *statistics(teacher), precision, extra).eval()
 
 

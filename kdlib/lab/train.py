@@ -22,12 +22,12 @@ from kdlib.lab.answers import evaluated_answers, remembering
 from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
 from kdlib.lab.progress import Progress
 from kdlib.lab.recipe import Recipe
+from kdlib.lab.results import CHECKPOINT, HEAD, WEIGHTS
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.task import Task
 from kdlib.methods import Step, total
 from kdlib.models.network import Network
 
-CHECKPOINT = "checkpoint.pt"  # in the folder of a run that is not finished
 CHECKPOINT_SECONDS = 60.0
 
 
@@ -97,11 +97,7 @@ class State:
 
 
 def train(
-    spec: RunSpec,
-    folder: Path,
-    teacher: Network | None,
-    progress: Progress | None = None,
-    until: float | None = None,
+    spec: RunSpec, folder: Path, teacher: Network | None, progress: Progress | None = None, until: float | None = None
 ) -> dict | None:
     """Runs `spec` to its end, or on from the checkpoint in `folder`, and writes weights.safetensors there.
 
@@ -225,9 +221,9 @@ def finish(task: Task, state: State, folder: Path) -> dict:
         metrics |= agreement(logits, evaluated_answers(task, paths.answers_root()))
     tensors = {name: t.contiguous() for name, t in student.backbone.state_dict().items()}
     head = {name: t.contiguous() for name, t in student.head.state_dict().items()} if student.head else {}
-    for name, content in (("head", head), ("weights", tensors)):
+    for name, content in ((HEAD, head), (WEIGHTS, tensors)):
         if content:
-            with replacing(folder / f"{name}.safetensors") as temporary:
+            with replacing(folder / name) as temporary:
                 save_file(content, temporary)
     trained = tensors | {f"head.{name}": tensor for name, tensor in head.items()}
     return {

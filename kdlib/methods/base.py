@@ -25,24 +25,27 @@ Loss = tuple[dict[str, Term], dict[str, Tensor]]  #: terms of the loss, and scal
 
 
 class Step(NamedTuple):
-    """The input of one optimiser step, B images with V views each.
+    """The input of one optimiser step, B images with V views each."""
 
-    views: uint8 [B, V, 3, H, W]; labels: int64 [B]; keys: float32 [B], one uniform number per image for methods that
-    draw; index: int64 [B] on the CPU, the places of the images in the run's list of training images; seed: for draws of
-    the whole step; epoch: the epoch of the first image, from 1; epochs: of the whole run. Where the policy mixes
-    images, shares: float32 [B, V], how much of each view is the image itself; partners: int64 [B], the other labels.
-    answers: floating [B, V, N], the teacher's logits on the views, where they were stored before.
-    """
-
+    #: uint8 [B, V, 3, H, W]
     views: Tensor
+    #: int64 [B]
     labels: Tensor
+    #: float32 [B], one uniform number per image for methods that draw
     keys: Tensor
+    #: int64 [B] on the CPU, the places of the images in the run's list of training images
     index: Tensor  # type: ignore[assignment]  # a tuple's method of that name, which nobody calls on a step
+    #: for draws of the whole step
     seed: int = 0
+    #: the epoch of the first image, from 1
     epoch: int = 1
+    #: of the whole run
     epochs: float = 1.0
+    #: float32 [B, V], how much of each view is the image itself, where the policy mixes images
     shares: Tensor | None = None
+    #: int64 [B], the other labels, where the policy mixes images
     partners: Tensor | None = None
+    #: floating [B, V, N], the teacher's logits on the views, where they were stored before
     answers: Tensor | None = None
 
     def split(self, parts: int) -> "list[Step]":
@@ -175,34 +178,36 @@ def summed(values: Iterable[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Definition(Generic[Options]):
-    """A method as data.
+    """A method as data."""
 
-    loss: (Batch, options) -> Loss; options: their names, defaults, ranges and, as titles, symbols in the formula;
-    source: the paper; formula: LaTeX.
-    needs_teacher: whether it learns from a teacher. taught_by: the methods whose runs train the teacher's head, if the
-    teacher needs one. trains_student: False trains only a head on the teacher's own frozen backbone.
-    views: the numbers of views per image that a policy may make (None: any). spread: what the method makes of each view
-    of the policy, see kdlib.views.orientations. mixes: whether views that mix two images make sense. logits_only:
-    whether the teacher's logits are all that the loss reads of it, so that stored ones will do.
-    pairs_stages: whether teacher and student must have equally many stages.
-    head: (backbone, options) -> a module from its Output to a tensor, needed only in training.
-    memory: (student, teacher or None, labels of the training images, options) -> a module that is trained with the
-    student and needed only in training.
-    revision: raised when a change alters what this method alone does in training, see `kdlib.lab.specs.RunSpec`.
-    """
-
+    #: (Batch, options) -> Loss
     loss: Callable[[Batch, Options], Loss]
+    #: their names, defaults, ranges and, as titles, symbols in the formula
     options: type[Options]
+    #: the paper
     source: str
+    #: LaTeX
     formula: str
+    #: whether it learns from a teacher
     needs_teacher: bool = True
+    #: the methods whose runs train the teacher's head, if the teacher needs one
     taught_by: tuple[str, ...] = ()
+    #: False trains only a head on the teacher's own frozen backbone
     trains_student: bool = True
+    #: the numbers of views per image that a policy may make (None: any)
     views: tuple[int, ...] | None = None
+    #: what the method makes of each view of the policy, see kdlib.views.orientations
     spread: str = "none"
+    #: whether views that mix two images make sense
     mixes: bool = False
+    #: whether the teacher's logits are all that the loss reads of it, so that stored ones will do
     logits_only: bool = False
+    #: whether teacher and student must have equally many stages
     pairs_stages: bool = False
+    #: (backbone, options) -> a module from its Output to a tensor, needed only in training
     head: Callable[[Backbone, Options], nn.Module] | None = None
+    #: (student, teacher or None, labels of the training images, options) -> a module that is trained with the student
+    #: and needed only in training
     memory: Callable[[Backbone, Backbone | None, Tensor, Options], Memory] | None = None
+    #: raised when a change alters what this method alone does in training, see `kdlib.lab.specs.RunSpec`
     revision: int = 0

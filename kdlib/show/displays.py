@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
 
 from tqdm import tqdm
 
@@ -15,17 +14,21 @@ from kdlib.lab.progress import Meter, Reading
 MINUTE = 60.0
 
 
-class Display(Protocol):
-    """Shows readings as they come, and lines of text between them."""
+class Display:
+    """Shows readings as they come, and lines of text between them. This one is quiet, as continuous integration wants
+    it."""
 
-    def show(self, reading: Reading) -> None: ...
+    def show(self, reading: Reading) -> None:
+        """How far it is."""
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        """A line of text."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """All is done."""
 
 
-class Bar:
+class Bar(Display):
     """A bar at the foot of a terminal; lines go above it."""
 
     def __init__(self) -> None:
@@ -44,7 +47,7 @@ class Bar:
         self.bar.close()
 
 
-class Panel:
+class Panel(Display):
     """A bar below the cell of a notebook, which is gone when all is done; lines are left out."""
 
     def __init__(self) -> None:
@@ -58,14 +61,11 @@ class Panel:
     def show(self, reading: Reading) -> None:
         self.bar.value, self.label.value = reading.share, f"{reading.share:.0%}, {reading}"
 
-    def say(self, text: str) -> None:
-        pass
-
     def close(self) -> None:
         self.box.close()
 
 
-class Log:
+class Log(Display):
     """A line a minute, the first after a minute; other lines are left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -76,30 +76,11 @@ class Log:
             self.said = self.clock()
             print(f"{reading.share:.0%} after {reading.elapsed / MINUTE:.0f} min, {reading}", flush=True)
 
-    def say(self, text: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class Quiet:
-    """Nothing, as continuous integration wants it."""
-
-    def show(self, reading: Reading) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
 
 def display_here(environment: Mapping[str, str] = os.environ) -> Display:
     """What fits where this process runs: JupyterLab names its sessions, papermill and nbclient do not."""
     if environment.get("CI"):
-        return Quiet()
+        return Display()
     if "JPY_SESSION_NAME" in environment:
         return Panel()
     return Bar() if sys.stderr.isatty() else Log()

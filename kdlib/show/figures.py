@@ -1,6 +1,6 @@
 """Figures. Each function draws one, from data, and returns it; none reads a store or trains."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import wraps
 
 import matplotlib.pyplot as plt
@@ -33,6 +33,18 @@ def styled(draw):
         return figure
 
     return wrapper
+
+
+def empty(axis: Axes, words: str = "not run") -> None:
+    """Words where there is nothing to draw."""
+    axis.annotate(words, (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+
+
+def legend_once(figure: Figure, axes: Iterable[Axes], **look) -> None:
+    """What the marks of all axes mean, each once; nothing where there are none."""
+    once = {text: mark for axis in axes for mark, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if once:
+        figure.legend(once.values(), once, fontsize=8, **look)
 
 
 @styled
@@ -75,7 +87,7 @@ def arms(
     order = [arm for arm, values in known.items() if len(values)]
     figure, axis = plt.subplots(figsize=(6.4, 0.45 * max(2, len(order)) + 0.9))
     if not order:
-        axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        empty(axis)
     if floor in order:
         axis.axvline(known[floor].mean(), color=GREY, ls="--", lw=1, zorder=1)
     for y, arm in enumerate(order):
@@ -110,7 +122,7 @@ def forest(
     ends = [end for i in rows.values() if i.n for end in ((i.low, i.high) if i.shown else (i.mean,))]
     low, high = min([*ends, -1.0]), max([*ends, 1.0])
     if not rows:
-        axis.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        empty(axis, "not measured")
     axis.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0)
     axis.axvline(0, color="black", lw=0.8)
     for y in (y for y, interval in enumerate(rows.values()) if not interval.n):
@@ -141,7 +153,7 @@ def curves(frame: pd.DataFrame, order: Sequence[str], metric: str = "top1", labe
     if len(frame):
         figure.legend(loc="outside right upper", fontsize=8, handlelength=3)
     else:
-        axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        empty(axis)
     axis.set(xlabel="views seen by the student", ylabel=label)
     return figure
 
@@ -151,7 +163,7 @@ def weight_histograms(metrics: Mapping[str, list] | None, split: str = "test") -
     """The distribution of w on JDA views, and its floor: w between two plain crops of one image."""
     figure, axis = plt.subplots(figsize=(6.4, 3.0))
     if metrics is None:
-        axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        empty(axis)
     else:
         edges = np.linspace(0, 2, len(metrics[f"{split}_w_histogram"]) + 1)
         for name, colour, text in (("floor", GREY, "two plain crops"), ("w", BLUE, "crop and JDA view")):
@@ -183,9 +195,7 @@ def teacher_on_views(measured: Mapping[str, Mapping | None], split: str = "test"
         panel.set(xlabel=label, ylim=(len(measured) - 0.4, -0.6))
         panel.grid(axis="y", visible=False)
     panels[0].set_yticks(range(len(measured)), list(measured))
-    bars = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))  # one of each label
-    if bars:
-        figure.legend(bars.values(), bars, loc="outside upper center", ncols=2, fontsize=8)
+    legend_once(figure, panels[:1], loc="outside upper center", ncols=2)
     return figure
 
 

@@ -5,22 +5,19 @@ from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdlib.show.figures import BLUE, CYCLE, GREY, ORANGE, styled
+from kdlib.show.figures import BLUE, CYCLE, ORANGE, empty, styled
 from kdlib.study.stats import MINIMUM_SEEDS, Interval
 
 
-def _line(axis, points: Mapping[float, Interval], colour: str, label: str | None = None) -> None:
+def interval_line(axis: Axes, points: Mapping[float, Interval], colour: str, label: str | None = None, **look) -> None:
     """Means joined by a line, with the interval of each point that has one."""
-    x, mean = list(points), [i.mean for i in points.values()]
-    axis.plot(x, mean, "o-", color=colour, ms=5, lw=1.4, label=label)
+    look = {"marker": "o", "ms": 5, "lw": 1.4} | look
+    axis.plot(list(points), [i.mean for i in points.values()], color=colour, label=label, **look)
     wide = {at: i for at, i in points.items() if i.shown}
     axis.vlines(list(wide), [i.low for i in wide.values()], [i.high for i in wide.values()], color=colour, lw=1.6)
-
-
-def _empty(axis) -> None:
-    axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
 
 
 @styled
@@ -36,7 +33,7 @@ def sweeps(
     figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.4), sharey=True, squeeze=False)
     for axis, (name, (points, ringed)) in zip(axes[0], panels.items(), strict=True):
         if points:
-            _line(axis, points, BLUE)
+            interval_line(axis, points, BLUE)
             rings = [x for x in points if x in ringed]
             axis.scatter(rings, [points[x].mean for x in rings], s=130, facecolors="none", edgecolors=ORANGE, lw=1.6)
             for x, interval in points.items():
@@ -45,7 +42,7 @@ def sweeps(
                         f"n = {interval.n}", (x, interval.mean), (7, -12), textcoords="offset points", fontsize=7
                     )
         else:
-            _empty(axis)
+            empty(axis)
         axis.set(xlabel=name)
     axes[0, 0].set_ylabel(label)
     return figure
@@ -60,7 +57,7 @@ def lines(
     if zero:
         axis.axhline(0, color="black", lw=0.8)
     for colour, (name, points) in zip(cycle(CYCLE), curves.items(), strict=False):
-        _line(axis, points, colour, name)
+        interval_line(axis, points, colour, name)
     if shares:
         axis.set_xscale("log")
         ticks = sorted({x for points in curves.values() for x in points})
@@ -69,7 +66,7 @@ def lines(
     if any(curves.values()):
         axis.legend(fontsize=8)
     else:
-        _empty(axis)
+        empty(axis)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 

@@ -53,7 +53,7 @@ class Arm:
     seeds: Literal["many", "usual", "few", "one"] = "usual"
     #: 2 to 4, see `Study.tier`
     tier: int = 2
-    #: the arm below which this one did not train, see `kdlib.study.floors`
+    #: the arm below which this one did not train, see `kdlib.study.shared_arms`
     floor: str | None = None
 
 

@@ -15,23 +15,20 @@ from kdlib.study.tables import arm_intervals, digits
 
 def parts_table(study: Study) -> pd.DataFrame:
     """One row per arm, counted without any run: what training keeps beside the two networks, and what is deployed."""
-    rows = []
+    rows = {}
     for arm in study.arms:
         spec = study.specs(arm)[0]
         cost, first = run_cost(spec), head_run(spec)
-        rows.append(
-            {
-                "arm": arm,
-                "teacher + student, parameters": f"{cost.teacher_parameters + cost.student_parameters:,}",
-                "extra parameters": f"{cost.extra_parameters:,}",
-                "bank MB": f"{run_extras(spec).bank_bytes / 1e6:.2f}",
-                "training MB": f"{cost.training_bytes / 1e6:.2f}",
-                "student's TMACs": digits(cost.run_macs / 1e12),
-                "first stage TMACs": digits(run_cost(first).run_macs / 1e12) if first else "–",
-                "deployed MB": f"{cost.deployed_bytes / 1e6:.2f}",
-            }
-        )
-    return pd.DataFrame(rows).set_index("arm").rename_axis(None)
+        rows[arm] = {
+            "teacher + student, parameters": f"{cost.teacher_parameters + cost.student_parameters:,}",
+            "extra parameters": f"{cost.extra_parameters:,}",
+            "bank MB": f"{run_extras(spec).bank_bytes / 1e6:.2f}",
+            "training MB": f"{cost.training_bytes / 1e6:.2f}",
+            "student's TMACs": digits(cost.run_macs / 1e12),
+            "first stage TMACs": digits(run_cost(first).run_macs / 1e12) if first else "–",
+            "deployed MB": f"{cost.deployed_bytes / 1e6:.2f}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def cost_points(study: Study, frame: pd.DataFrame, timing: Mapping | None) -> pd.DataFrame:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kdlib.lab.recipe import Public
-from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.arms import Contrast
 from kdlib.study.setting import Study
 from kdlib.study.stats import Interval, Verdict, verdict
@@ -23,11 +21,10 @@ from kdlib.study.tables import (
     shown_contrasts,
     signed,
     span,
+    teacher_name,
     untrained,
 )
 
-#: When the floor and the carry were added to the rule.
-AMENDED = "2026-11-28"
 _JUDGED = (Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE)
 
 
@@ -90,27 +87,22 @@ def _carry(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:
 
 def teacher_in_words(study: Study) -> str:
     """ "the public ResNet-56", or "our resnet20" where the teacher is trained here."""
-    teacher = study.setting.teacher()
-    if not isinstance(teacher, Public):
-        return f"our {teacher.student}"
-    return f"the public {PUBLIC[teacher.checkpoint].model.replace('resnet', 'ResNet-')}"
+    name, *_ = teacher_name(study.setting.teacher()).split(",")
+    return name.replace("public resnet", "public ResNet-").replace("public", "the public")
 
 
 def contrasts_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """One row per contrast that is measured or primary: difference in points, interval, n, verdict of primary ones."""
-    rows = []
+    rows = {}
     for contrast, interval in shown_contrasts(study, frame):
-        rows.append(
-            {
-                "contrast": contrast.title,
-                "difference": signed(interval),
-                "interval": span(interval, "+.2f"),
-                "level": f"{100 * interval.level:.1f} %",
-                "n": interval.n,
-                "verdict": verdict_text(study, contrast, frame),
-            }
-        )
-    return pd.DataFrame(rows).set_index("contrast").rename_axis(None) if rows else pd.DataFrame()
+        rows[contrast.title] = {
+            "difference": signed(interval),
+            "interval": span(interval, "+.2f"),
+            "level": f"{100 * interval.level:.1f} %",
+            "n": interval.n,
+            "verdict": verdict_text(study, contrast, frame),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def verdict_text(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:

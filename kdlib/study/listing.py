@@ -8,7 +8,7 @@ from kdlib.lab.forecasts import run_cost
 from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.store import Store
 from kdlib.study.setting import Study
-from kdlib.study.tiers import Place, places
+from kdlib.study.tiers import places
 
 
 def records(studies: Sequence[Study], planned: Mapping[int, Sequence[Spec]], store: Store) -> list[dict[str, Any]]:
@@ -20,15 +20,11 @@ def records(studies: Sequence[Study], planned: Mapping[int, Sequence[Spec]], sto
     known = places(studies)
     return [
         {"key": spec.key, "tier": tier, "kind": spec.kind, "there": store.get(spec) is not None}
-        | _placed(known[spec.key])
+        | dict(zip(("chapter", "arm", "seed"), known[spec.key], strict=True))
         | _costs(spec)
         for tier, specs in planned.items()
         for spec in specs
     ]
-
-
-def _placed(place: Place) -> dict[str, Any]:
-    return {"chapter": place.chapter, "arm": place.what, "seed": place.seed}
 
 
 def _costs(spec: Spec) -> dict[str, Any]:

@@ -36,12 +36,7 @@ class Setting:
 
     @classmethod
     def of(
-        cls,
-        name: str,
-        pair: str = "auto",
-        seeds: list[int] | None = None,
-        device: str = "auto",
-        data: str = "auto",
+        cls, name: str, pair: str = "auto", seeds: list[int] | None = None, device: str = "auto", data: str = "auto"
     ):
         """The setting of a profile; "auto" and None stand for the profile's own. Raises ValueError on a bad field."""
         scale = profile(name)

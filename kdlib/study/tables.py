@@ -4,9 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from kdlib.lab.forecasts import CORE_MACS_PER_SECOND as CORE_MACS_PER_SECOND
 from kdlib.lab.forecasts import forecast, hours, run_cost
-from kdlib.lab.forecasts import training_images as training_images
 from kdlib.lab.recipe import Public
 from kdlib.lab.results import of_one_precision
 from kdlib.lab.specs import RunSpec, backbone_source
@@ -18,32 +16,11 @@ from kdlib.study.setting import Study
 from kdlib.study.stats import Interval, mean_interval
 
 NO_VERDICT = "no verdict: a demonstration, or seeds of your own"  # see Setting.verdicts
-METRICS = (
-    "top1",
-    "best_top1",
-    "top5",
-    "nll",
-    "ece",
-    "agreement",
-    "kl_to_teacher",
-    "train_top1",
-    "bn_top1",
-    "mean_w",
-)
+METRICS = ("top1", "best_top1", "top5", "nll", "ece", "agreement", "kl_to_teacher", "train_top1", "bn_top1", "mean_w")
 COLUMNS = (
-    "arm",
-    "seed",
-    *METRICS,
-    "images",
-    "views",
-    "steps",
-    "distinct_views",
-    "seconds",
-    "date",
-    "commit",
-    "hardware",
+    "arm", "seed", *METRICS, "images", "views", "steps", "distinct_views", "seconds", "date", "commit", "hardware",
     "precision",
-)
+)  # fmt: skip
 
 
 def runs_frame(study: Study, store: Store) -> pd.DataFrame:
@@ -122,31 +99,28 @@ def cheaper(study: Study, contrast: Contrast) -> bool:
 def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """One row per arm that has runs, ready to print: accuracy with its interval, n, and what it cost.
 
-    Where an arm has a floor (see `kdlib.study.floors`) the paired difference from it stands beside; one whose 95 %
+    Where an arm has a floor (see `kdlib.study.shared_arms`) the paired difference from it stands beside; one whose 95 %
     interval lies below zero did not train.
     """
-    rows = []
+    rows = {}
     for arm, interval in arm_intervals(study, frame).items():
         if not interval.n:
             continue
-        specs = study.specs(arm)
-        spec, cost = specs[0], run_cost(specs[0])
-        mine = frame[frame.arm == arm]
-        row = {
-            "arm": arm,
+        specs, mine = study.specs(arm), frame[frame.arm == arm]
+        cost, recipe = run_cost(specs[0]), specs[0].recipe
+        rows[arm] = {
             "top-1 %": f"{interval.mean:.2f}",
             "95 % interval": span(interval),
             "minus no teacher": _above_floor(study, frame, arm),
             "best": f"{mine.best_top1.mean():.2f}",
             "n": f"{interval.n} of {len(specs)}",
-            "views of an image": spec.recipe.views_per_image,
-            "views in a step": spec.recipe.views_per_step,
+            "views of an image": recipe.views_per_image,
+            "views in a step": recipe.views_per_step,
             "steps": f"{int(mine.steps.iloc[0]):,}",
             "TMACs": digits(cost.run_macs / 1e12),
             "training MB": f"{cost.training_bytes / 1e6:.2f}",
         }
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("arm").rename_axis(None) if rows else pd.DataFrame()
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def above_floor(study: Study, frame: pd.DataFrame, arms: Iterable[str]) -> dict[str, Interval]:

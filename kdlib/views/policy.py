@@ -27,11 +27,14 @@ Draws = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """An image to crop: crop is the role of its crop and flip, ops what the raw image goes through before."""
+    """An image to crop."""
 
+    #: the role of its crop and flip
     crop: str
+    #: what the raw image goes through before
     ops: Callable[[Tensor, Draws], Tensor] | None = None
-    partner: bool = False  # whether it is made from the partner's raw image
+    #: whether it is made from the partner's raw image
+    partner: bool = False
 
     def __call__(self, images: Tensor, draws: Draws, partners: Tensor | None) -> Tensor:
         raw = partners if self.partner else images
@@ -47,23 +50,27 @@ def crop_once(source: Tensor, crop: str, draws: Draws) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class ViewPolicy:
-    """What makes V views of an image.
+    """What makes V views of an image."""
 
-    roles: uniforms per image of each role. crops: (source image, role of its crop, draws) -> its crops; after: what is
-    done to the crops of all sources, where anything is; kept: for a policy that mixes images, (draws, height, width) ->
-    the share of each view's pixels that are the image's own; spread: see `kdlib.views.orientations`; by_batch: whether
-    what an image undergoes depends on the others of its batch.
-    """
-
+    #: its key in `kdlib.views.policies.POLICIES`
     name: str
+    #: V
     views: int
+    #: what is cropped
     sources: tuple[Source, ...]
+    #: uniforms per image of each role
     roles: Mapping[str, int]
+    #: (source image, role of its crop, draws) -> its crops
     crops: Callable[[Tensor, str, Draws], list[Tensor]] = crop_once
+    #: what is done to the crops of all sources, where anything is
     after: Callable[[list[Tensor], Draws], list[Tensor]] | None = None
+    #: of a policy that mixes images: (draws, height, width) -> the share of each view's pixels that are the image's own
     kept: Callable[[Draws, int, int], Tensor] | None = None
-    transform: JDA | RandAugment | None = None  # what makes an augmented view, where it is a list of ops
+    #: what makes an augmented view, where it is a list of ops
+    transform: JDA | RandAugment | None = None
+    #: see `kdlib.views.orientations`
     spread: str = "none"
+    #: whether what an image undergoes depends on the others of its batch
     by_batch: bool = False
 
     @property

@@ -223,7 +223,7 @@ def test_second_read_does_not_decode(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_folder(tmp_path / "set", {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}})
     first = load_data(name)
     load_data.cache_clear()
-    monkeypatch.setattr(sets, "_read_rgb", refuse)
+    monkeypatch.setattr(sets.photos, "read_rgb", refuse)
     second = load_data(name)
     for old, new in ((first.train, second.train), (first.test, second.test)):
         assert torch.equal(old.images, new.images) and torch.equal(old.labels, new.labels)
@@ -269,7 +269,7 @@ def test_touched_files_are_decoded_again(tmp_path: Path, monkeypatch: pytest.Mon
     load_data(f"folder:{root}")
     load_data.cache_clear()
     os.utime(root / "train" / "a" / "0.png", ns=(0, 12345))
-    monkeypatch.setattr(sets, "_read_rgb", refuse)
+    monkeypatch.setattr(sets.photos, "read_rgb", refuse)
     with pytest.raises(AssertionError, match="decoded"):
         load_data(f"folder:{root}")
 
@@ -338,7 +338,7 @@ def test_damaged_pngs_raise_nothing_but_value_errors(tmp_path: Path):
         content[place] = value
         path.write_bytes(bytes(content))
         try:
-            sets._read_rgb(str(path))
+            np.asarray(sets.photos.read_rgb(str(path)))
         except ValueError as error:
             assert str(path) in str(error)
         except Exception as error:

@@ -10,6 +10,7 @@ from kdlib.data import paths
 from kdlib.data.images import BUNDLED, load_data
 from kdlib.lab import runs
 from kdlib.lab.recipe import Machine
+from kdlib.lab.results import FINISHED
 from kdlib.lab.runs import execute, missing, provenance
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store
@@ -87,7 +88,7 @@ def test_what_lacks_is_made_and_what_nobody_needs_goes(make_spec, isolated, monk
         monkeypatch.setattr(module, "teachers", lambda specs=specs: specs)
         module.main()
         assert {made.name for made in folder.iterdir()} == {spec.key for spec in specs}
-    assert {file.name for file in (folder / head.key).iterdir()} == set(module.FILES)
+    assert {file.name for file in (folder / head.key).iterdir()} == set(FINISHED)
     assert {file.name for file in (folder / teacher.key).iterdir()} == {"result.json", "weights.safetensors"}
     assert capsys.readouterr().out.count(" of ") == 3  # runs in all
     assert missing([teacher, head], Store("quick")) == []

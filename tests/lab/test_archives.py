@@ -11,9 +11,10 @@ import torch
 from kdlib.lab import archives
 from kdlib.lab import train as training
 from kdlib.lab.archives import MANIFEST, Count, pack, unpack
+from kdlib.lab.results import CHECKPOINT
 from kdlib.lab.runs import execute
 from kdlib.lab.store import Store
-from kdlib.lab.train import CHECKPOINT, OutOfTimeError
+from kdlib.lab.train import OutOfTimeError
 
 pytestmark = pytest.mark.usefixtures("isolated")
 

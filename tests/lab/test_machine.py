@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdlib.lab import machine
-from kdlib.lab.machine import device_name, prepare, resolve_device, resolve_precision
+from kdlib.lab.machine import device_name, prepare, resolve_device, resolve_precision, threads
 from kdlib.lab.recipe import Machine
 
 
@@ -107,3 +107,10 @@ def test_float32_is_float32_and_sums_are_the_same_each_time():
         assert torch.get_num_threads() == 1
     finally:
         cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+
+def test_threads_are_set_and_set_back():
+    with pytest.raises(KeyError), threads(2):
+        assert torch.get_num_threads() == 2
+        raise KeyError
+    assert torch.get_num_threads() == 1

@@ -98,7 +98,7 @@ def test_whoever_waits_sees_the_shares_of_runs_in_flight(make_spec, isolated, mo
 @pytest.mark.parametrize(
     ("environment", "terminal", "kind"),
     [
-        ({"CI": "true"}, True, displays.Quiet), ({"JPY_SESSION_NAME": "x.ipynb"}, False, displays.Panel),
+        ({"CI": "true"}, True, displays.Display), ({"JPY_SESSION_NAME": "x.ipynb"}, False, displays.Panel),
         ({}, True, displays.Bar), ({}, False, displays.Log),
     ],
 )  # fmt: skip

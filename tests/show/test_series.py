@@ -68,6 +68,16 @@ def test_accuracy_against_costs_leaves_out_what_is_unknown():
     assert texts(drawing.accuracy_against_cost(points.assign(top1=math.nan))) == ["not run"] * 3
 
 
+def test_an_arm_has_one_colour_in_all_panels_also_where_others_are_not_timed():
+    columns = {"top1": 50.0, "low": 49.0, "high": 51.0, "megabytes": 3.0, "gigamacs": 1.0}
+    points = pd.DataFrame([columns | {"seconds": s} for s in (math.nan, 1.0, 2.0)], index=["no teacher", "CCD", "CRD"])
+    *others, timed = drawing.accuracy_against_cost(points).axes
+    for panel in others:
+        colours = {line.get_label(): line.get_color() for line in panel.lines}
+        assert {line.get_label(): line.get_color() for line in timed.lines}.items() <= colours.items()
+    assert [line.get_label() for line in timed.lines] == ["CCD", "CRD"]
+
+
 @pytest.mark.parametrize("arms", [1, 9])
 def test_any_number_of_arms(arms: int):
     points = pd.DataFrame(

@@ -12,8 +12,8 @@ from kdlib.chapters.registry import create_study
 from kdlib.lab.store import Store
 from kdlib.study import judging, tables
 from kdlib.study.judging import Judged
-from kdlib.study.our_teacher import OURS
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import OURS
 from kdlib.study.stats import Verdict
 
 pytestmark = pytest.mark.usefixtures("isolated")

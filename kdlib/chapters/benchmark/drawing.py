@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from kdlib.chapters.benchmark.records import Benchmark
-from kdlib.show.figures import BLUE, CYCLE, GREY, ORANGE, styled
+from kdlib.show.figures import BLUE, CYCLE, GREY, ORANGE, empty, styled
 
 
 @styled
@@ -51,7 +51,7 @@ def _drawn(draw: Callable[[Axes, Benchmark], None], axis: Axes, found: Benchmark
     """Draws, or says that nothing is measured."""
     if found is None:
         axis.set(xticks=[], yticks=[])
-        axis.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        empty(axis, "not measured")
     else:
         draw(axis, found)
 

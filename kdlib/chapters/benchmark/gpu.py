@@ -9,13 +9,11 @@ from contextlib import contextmanager
 import torch
 
 from kdlib.chapters.benchmark import plain
-from kdlib.chapters.benchmark.rates import Rates, in_turn, products, rate
+from kdlib.chapters.benchmark.rates import Rates, products, rate
 from kdlib.chapters.benchmark.records import Comparison
-from kdlib.chapters.benchmark.runs import gigaflops_of_a_pair, run_of, some_images, steps_of
-from kdlib.data.images import load_data
-from kdlib.lab.clock import Tell, nobody
+from kdlib.chapters.benchmark.runs import bare, gigaflops_of_a_pair, run_of, some_images, steps_of
+from kdlib.lab.clock import Tell, in_turn, nobody
 from kdlib.lab.specs import RunSpec
-from kdlib.models import create_model
 from kdlib.views.jda import jda
 
 IMAGES = 128  # of a step, each as a pair of views
@@ -58,44 +56,22 @@ def lines(found: list[Comparison]) -> list[str]:
 
 
 def _rates(run: RunSpec, rounds: int, steps: int) -> Rates:
+    """The plain program computes as a GPU's default was for long: in float32 with TF32 products."""
     device, work = run.machine.device, gigaflops_of_a_pair(run)
-    going, still = steps_of(run), steps_of(run)
-    fixed = still.task.batch(0)
-    with _plain_program(run) as take:
+    with plain.program(run, 1000, IMAGES, WORKERS) as take:
+
+        def take_in_tf32(number: int) -> None:
+            with tf32():
+                take(number)
+
         arms = {
-            "plain program": lambda _: rate(IMAGES, take, steps, device),
-            "kdlib": lambda n: rate(IMAGES, lambda k: going.take(steps * n + k), steps, device),
-            "fixed tensors": lambda _: rate(
-                IMAGES, lambda _: still.optimisation.step(still.method, fixed, 0.0), steps, device
-            ),
+            "plain program": rate(IMAGES, take_in_tf32, steps, device),
+            "kdlib": rate(IMAGES, steps_of(run).take, steps, device),
+            "fixed tensors": rate(IMAGES, bare(steps_of(run)), steps, device),
             "products": products(run.machine.precision, SIDE, device),
         }
         found = in_turn(arms, rounds)
     return found | {"whole step": [work * pairs for pairs in found["kdlib"]]}
-
-
-@contextmanager
-def _plain_program(run: RunSpec) -> Iterator[Callable[[int], None]]:
-    """What takes a step of it, in float32 with TF32 products, as a GPU's default was for long.
-
-    Its workers have made some batches ahead; those are used up before.
-    """
-    device, classes = run.machine.device, len(load_data(run.data).train.classes)
-    teacher = create_model(run.teacher.student, classes).eval().to(device)
-    student = create_model(run.student, classes).to(device)
-    optimiser = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, nesterov=True)
-    source = plain.batches(plain.Pairs(some_images(1000)), IMAGES, WORKERS)
-
-    def take(_: int) -> None:
-        with tf32():
-            plain.step(teacher, student, optimiser, [part.to(device) for part in next(source)])
-
-    for number in range(2 * WORKERS + 1):
-        take(number)
-    try:
-        yield take
-    finally:
-        source.close()
 
 
 @contextmanager
@@ -116,4 +92,4 @@ def _views(device: str) -> Callable[[int], float]:
     """An arm: augmented views per second of a batch on the device, with draws that lie on the CPU."""
     images, transform = some_images(1000).images.repeat(2, 1, 1, 1)[:VIEWS].to(device), jda()
     uniforms = torch.rand(VIEWS, transform.draws)
-    return lambda _: rate(VIEWS, lambda _: transform(images, uniforms), 10, device)
+    return rate(VIEWS, lambda _: transform(images, uniforms), 10, device)

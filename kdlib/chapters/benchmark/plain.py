@@ -7,6 +7,7 @@ one image at a time; both networks run in float32 with contiguous tensors. It is
 import math
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,10 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF  # noqa: N812
 
-from kdlib.data.images import ImageSet
+from kdlib.chapters.benchmark.runs import some_images
+from kdlib.data.images import ImageSet, load_data
+from kdlib.lab.specs import RunSpec
+from kdlib.models import create_model
 from kdlib.views.jda import JDA_LISTS
 from kdlib.views.ops import FILL, OPS
 
@@ -108,3 +112,26 @@ def step(
     loss.backward()
     optimiser.step()
     return loss.detach()
+
+
+@contextmanager
+def program(run: RunSpec, images: int, size: int, workers: int = 2) -> Iterator[Callable[[int], Tensor]]:
+    """What takes a step of the plain program on so many images, `size` of them at once, with the networks of a run.
+
+    Its workers have made some batches ahead; those are used up before.
+    """
+    device, classes = run.machine.device, len(load_data(run.data).train.classes)
+    teacher = create_model(run.teacher.student, classes).eval().to(device)
+    student = create_model(run.student, classes).to(device)
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, nesterov=True)
+    source = batches(Pairs(some_images(images)), size, workers)
+
+    def take(_: int) -> Tensor:
+        return step(teacher, student, optimiser, [part.to(device) for part in next(source)])
+
+    for number in range(2 * workers + 1):  # each is two batches ahead
+        take(number)
+    try:
+        yield take
+    finally:
+        source.close()

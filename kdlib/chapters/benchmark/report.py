@@ -1,26 +1,24 @@
 """The benchmark as a whole: what is compared with what, the targets, and what is written for machines and readers."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from pydantic import ValidationError
 
-from kdlib.chapters.benchmark.augmentation import augmentation
 from kdlib.chapters.benchmark.breakdown import breakdown
-from kdlib.chapters.benchmark.compiled import compiled_steps
 from kdlib.chapters.benchmark.drawing import overview
-from kdlib.chapters.benchmark.memory import memory
-from kdlib.chapters.benchmark.parallel import parallel_runs
-from kdlib.chapters.benchmark.rates import Rates, threads
+from kdlib.chapters.benchmark.processes import memory, parallel_runs
+from kdlib.chapters.benchmark.rates import Rates
 from kdlib.chapters.benchmark.records import Benchmark, Comparison, Spread
 from kdlib.chapters.benchmark.runs import run_of
 from kdlib.chapters.benchmark.scaling import growths
-from kdlib.chapters.benchmark.steps import small_steps, wide_steps
+from kdlib.chapters.benchmark.steps import augmentation, small_steps, wide_steps
 from kdlib.data import paths
 from kdlib.files import replacing
+from kdlib.lab.clock import Tell
+from kdlib.lab.machine import threads
 from kdlib.lab.progress import Look
 from kdlib.lab.runs import provenance
 from kdlib.study.tables import digits
@@ -47,46 +45,46 @@ COMPARED: Mapping[str, tuple[tuple, ...]] = {
         ("threads", "ResNet run with two threads, against one", None, "pairs/s", "in turn", "one thread"),
         ("beside", "two ResNet runs side by side, against one alone", None, "pairs/s", "side by side", "one thread"),
     ),
-    "compiled": (("compiled", "WRN-16-2 alone, compiled", None, "pairs/s", "compiled", "not compiled"),),
     "memory": (("memory", "memory of a WRN run above import", 1.5, "GB", "most"),),
 }
 LOWER = ("memory",)  # is better
 
 
-#: Part of the benchmark -> how it is called, and its weight in the progress: seconds, estimated and not measured.
-PARTS: Mapping[str, tuple[str, float]] = {
-    "views": ("JDA views on one core", 10.0),
-    "growths": ("cost against work", 300.0),
-    "wide": ("steps of a WRN", 400.0),
-    "small": ("steps of a ResNet", 60.0),
-    "compiled": ("compiled steps", 40.0),
-    "shares": ("where the time goes", 40.0),
-    "parallel": ("two runs side by side", 200.0),
-    "memory": ("memory of a run", 30.0),
+class Part(NamedTuple):
+    """A part of the benchmark."""
+
+    #: what it is called where progress is shown
+    title: str
+    #: in the progress: seconds, estimated and not measured
+    weight: float
+    #: of torch, in this process
+    threads: int
+    #: from rounds, and what is told of the share that is done
+    measure: Callable[[int, Tell], Any]
+
+
+#: Name -> part, in the order in which they are measured.
+PARTS: Mapping[str, Part] = {
+    "views": Part("JDA views on one core", 10.0, 1, augmentation),
+    "growths": Part("cost against work", 300.0, 1, growths),
+    "wide": Part("steps of a WRN", 400.0, THREADS, wide_steps),
+    "small": Part("steps of a ResNet", 60.0, THREADS, small_steps),
+    "shares": Part("where the time goes", 40.0, THREADS, lambda rounds, tell: breakdown()),
+    "parallel": Part("two runs side by side", 200.0, THREADS, parallel_runs),
+    "memory": Part("memory of a run", 30.0, THREADS, lambda rounds, tell: memory()),
 }
 
 
-def measure(rounds: int, compiled: bool = False, look: Look = lambda finished, shares: None) -> Benchmark:
+def measure(rounds: int, look: Look = lambda finished, shares: None) -> Benchmark:
     """Everything, measured now, in some minutes. rounds: of each comparison, after one that is not counted.
 
-    compiled: also what torch.compile makes of a step, which takes half a minute more. look: is told which of `PARTS`
-    are finished, and the share of the one that is measured.
+    look: is told which of `PARTS` are finished, and the share of the one that is measured.
     """
-    ways = {
-        "views": (1, partial(augmentation, rounds)),
-        "growths": (1, partial(growths, rounds)),
-        "wide": (THREADS, partial(wide_steps, rounds)),
-        "small": (THREADS, partial(small_steps, rounds)),
-        **({"compiled": (THREADS, partial(compiled_steps, rounds))} if compiled else {}),
-        "shares": (THREADS, lambda tell: breakdown()),
-        "parallel": (THREADS, partial(parallel_runs, rounds)),
-        "memory": (THREADS, lambda tell: memory()),
-    }
     measured: dict[str, Any] = {}
-    for part, (count, way) in ways.items():
-        look(tuple(measured), {part: 0.0})
-        with threads(count):
-            measured[part] = way(lambda share, part=part: look(tuple(measured), {part: share}))
+    for name, part in PARTS.items():
+        look(tuple(measured), {name: 0.0})
+        with threads(part.threads):
+            measured[name] = part.measure(rounds, lambda share, name=name: look(tuple(measured), {name: share}))
     run = run_of("wrn")
     facts = provenance(run, None) | {"precision": run.machine.precision, "data": run.data}
     grown, shares = measured.pop("growths"), measured.pop("shares")

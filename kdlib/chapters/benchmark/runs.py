@@ -1,5 +1,6 @@
 """The runs whose steps are timed. Their networks start from scratch, and their teachers are never trained."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,12 @@ def steps_of(run: RunSpec, banks: Path | None = None) -> Steps:
         backbone = create_model(run.teacher.student, len(images.classes))
     network = Network(backbone, images.mean, images.std, run.machine.precision)
     return Steps(run, with_batch_norm_from(network, images.images[:250]).to(run.machine.device), banks)
+
+
+def bare(steps: Steps) -> Callable[[int], object]:
+    """What takes a step on the tensors of one step again and again: only networks and optimiser work."""
+    fixed = steps.task.batch(0)
+    return lambda _: steps.optimisation.step(steps.method, fixed, 0.0)
 
 
 def gigaflops_of_a_pair(run: RunSpec) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from kdlib.chapters.benchmark.records import Growth
 from kdlib.chapters.benchmark.runs import alone, run_of, some_images, steps_of
 from kdlib.data.images import facts
-from kdlib.lab.clock import Tell, in_turn, nobody
+from kdlib.lab.clock import Tell, in_turn, nobody, timed
 from kdlib.lab.cost import model_size
 from kdlib.lab.specs import RunSpec
 from kdlib.show.pictures import views_of
@@ -52,5 +52,6 @@ def _steps(runs: Mapping[float, RunSpec]) -> Sizes:
 
 def _growth(title: str, unit: str, sizes: Sizes, rounds: int, tell: Tell) -> Growth:
     """Three times as many rounds as were asked for: single steps are short, and so their times scatter."""
-    seconds = in_turn(sizes, 3 * rounds, tell=tell)
+    tasks = {work: timed(task) for work, task in sizes.items()}
+    seconds = in_turn(tasks, 3 * rounds, warm_up=3, tell=tell)
     return Growth(title=title, unit=unit, work=list(sizes), seconds=list(seconds.values()))

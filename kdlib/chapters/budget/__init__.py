@@ -10,9 +10,9 @@ from math import isclose, log2
 
 from kdlib.lab.recipe import Policy, Public
 from kdlib.study.arms import Arm, Contrast, by_label
-from kdlib.study.floors import NO_TEACHER, with_floor
 from kdlib.study.profiles import Profile
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import NO_TEACHER, with_floor
 
 PLAIN, JDA, CCD, HSAKD = "two plain crops", "JDA", "CCD", "HSAKD"
 MEAN, ALONE, FOUR, TURN = "mean weight", f"{NO_TEACHER} + JDA", "four quarter turns", "a quarter turn"
@@ -170,10 +170,7 @@ def _explored(scale: Profile) -> list[Contrast]:
     asked = [(way, than, v) for way, than in ((JDA, PLAIN), (CCD, HSAKD)) for v in scale.budgets if v != decides]
     asked += [(HSAKD, NO_TEACHER, views) for views in scale.budgets]
     pairs = {f"{way} - {label_of(than, v)}": (label_of(way, v), label_of(than, v)) for way, than, v in asked}
-    return [
-        Contrast(CARRY, {jda: 1.0, plain: -1.0}),
-        *(Contrast.of(name, *pair) for name, pair in pairs.items()),
-    ]
+    return [Contrast(CARRY, {jda: 1.0, plain: -1.0}), *(Contrast.of(name, *pair) for name, pair in pairs.items())]
 
 
 def _difference(name: str, way: str, than: str, at: Callable[[str], str], **fields) -> Contrast:

@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdlib.show.figures import CYCLE, GREY, styled
+from kdlib.show.figures import CYCLE, GREY, empty, legend_once, styled
+from kdlib.show.series import interval_line
 from kdlib.study.stats import Interval
 
 #: What the budget is counted in -> curve -> budget -> interval of accuracy.
@@ -24,31 +25,20 @@ def accuracy(panels: Panels, floor: str, crossing: float | None = None, label: s
     colours = {name: CYCLE[k % len(CYCLE)] for k, name in enumerate(names)} | {floor: "black"}
     for axis, (counted, curves) in zip(axes[0], panels.items(), strict=True):
         for name, points in curves.items():
-            _line(axis, points, colours[name], name, dashed=name == floor)
+            interval_line(axis, points, colours[name], name, ms=4.5, ls="--" if name == floor else "-")
         _budgets(axis, sorted({budget for points in curves.values() for budget in points}))
         axis.set(xlabel=counted)
     axes[0, 0].set_ylabel(label)
     if crossing is not None:
         axes[0, 0].axvline(crossing, color=GREY, ls=":", lw=1.4, label="crossing")
-    handles = axes[0, 0].get_legend_handles_labels()
-    if handles[0]:
-        figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
+    legend_once(figure, axes[0, :1], loc="outside lower center", ncols=4)
     return figure
-
-
-def _line(axis: Axes, points: Mapping[float, Interval], colour: str, name: str, dashed: bool) -> None:
-    """Means joined by a line, with the interval of each point that has one."""
-    means = [interval.mean for interval in points.values()]
-    axis.plot(list(points), means, "o", ls="--" if dashed else "-", color=colour, ms=4.5, lw=1.4, label=name)
-    for budget, interval in points.items():
-        if interval.shown:
-            axis.vlines(budget, interval.low, interval.high, color=colour, lw=1.6)
 
 
 def _budgets(axis: Axes, budgets: list[float]) -> None:
     """A logarithmic axis with ticks where there is room; words where nothing is there."""
     if not budgets:
-        axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        empty(axis)
         return
     axis.set_xscale("log", base=2)
     apart = [b for k, b in enumerate(budgets) if k == 0 or b > 1.5 * budgets[k - 1]]

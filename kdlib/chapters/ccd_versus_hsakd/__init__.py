@@ -5,10 +5,8 @@ from dataclasses import replace
 
 from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
-from kdlib.study.floors import NO_TEACHER, with_floor
-from kdlib.study.published_weights import dkd_options
-from kdlib.study.rates import RATES, slowed
 from kdlib.study.setting import Setting, Study
+from kdlib.study.shared_arms import NO_TEACHER, RATES, dkd_options, slowed, with_floor
 
 LONGER = "four times the views"
 

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdlib.show.figures import CYCLE, GREY, styled
+from kdlib.show.figures import CYCLE, empty, legend_once, styled
 
 AXES: Mapping[str, str] = {
     "megabytes": "bytes kept in training, MB", "gigamacs": "GMACs of one step", "seconds": "seconds of one step",
@@ -18,18 +18,18 @@ AXES: Mapping[str, str] = {
 def accuracy_against_cost(points: pd.DataFrame) -> Figure:
     """One panel per cost. points: indexed by arm, columns top1, low, high (nan where there is no interval) and AXES."""
     figure, axes = plt.subplots(1, len(AXES), figsize=(3.3 * len(AXES), 3.6), sharey=True)
+    known = points[points.top1.notna()]
+    colours = dict(zip(known.index, cycle(CYCLE), strict=False))  # an arm's in every panel, also where others lack
     for axis, (column, label) in zip(axes, AXES.items(), strict=True):
-        shown = points[points.top1.notna() & points[column].notna()]
-        for colour, (arm, row) in zip(cycle(CYCLE), shown.iterrows(), strict=False):
-            axis.vlines(row[column], row.low, row.high, color=colour, lw=1.4)
-            axis.plot(row[column], row.top1, "o", color=colour, ms=7, label=arm)
+        shown = known[known[column].notna()]
+        for arm, row in shown.iterrows():
+            axis.vlines(row[column], row.low, row.high, color=colours[arm], lw=1.4)
+            axis.plot(row[column], row.top1, "o", color=colours[arm], ms=7, label=arm)
         if len(shown):
             axis.set_xlim(left=0)
         else:
-            axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+            empty(axis)
         axis.set(xlabel=label)
     axes[0].set_ylabel("top-1 accuracy, %")
-    handles = next((h for h in (axis.get_legend_handles_labels() for axis in axes) if h[0]), None)
-    if handles:
-        figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
+    legend_once(figure, axes, loc="outside lower center", ncols=4)
     return figure

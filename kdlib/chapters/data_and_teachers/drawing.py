@@ -13,7 +13,7 @@ from kdlib.data.images import Data
 from kdlib.lab.measures.scores import BINS, TEMPERATURES
 from kdlib.lab.measures.twins import nearest
 from kdlib.show.explorer import Explorer
-from kdlib.show.figures import BLUE, CYCLE, GREY, ORANGE, styled, tiles
+from kdlib.show.figures import BLUE, CYCLE, GREY, ORANGE, legend_once, styled, tiles
 
 GREEN = CYCLE[2]
 Measured = Mapping[str, Mapping | None]  # name of a teacher -> metrics of kdlib.lab.measures.scores, or None
@@ -49,7 +49,7 @@ def accuracies(measured: Measured) -> Figure:
             axis.plot(published(name), y, "|", color=GREY, ms=18, mew=2, label="published")
     axis.set_yticks(range(len(measured)), list(measured))
     axis.set(xlabel="top-1 accuracy, %", ylim=(len(measured) - 0.4, -0.6))
-    _legend(figure, [axis])
+    legend_once(figure, [axis], loc="outside upper center", ncols=4)
     return figure
 
 
@@ -74,7 +74,7 @@ def reliability(measured: Measured, temperature: float = 1.0) -> Figure:
             _bins(upper, lower, found)
     axes[0, 0].set_ylabel("accuracy")
     axes[1, 0].set_ylabel("share")
-    _legend(figure, axes[0])
+    legend_once(figure, axes[0], loc="outside upper center", ncols=int(shape[0] // 1.7))
     return figure
 
 
@@ -126,14 +126,6 @@ def at(metrics: Mapping, temperature: float) -> Mapping:
         if found["temperature"] == temperature:
             return found
     raise ValueError(f"temperature = {temperature} was not measured; allowed are {', '.join(map(str, TEMPERATURES))}")
-
-
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """What the marks of all axes mean, each once, above them."""
-    once = {text: mark for axis in axes for mark, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if once:
-        columns = int(figure.get_figwidth() // 1.7)
-        figure.legend(once.values(), once.keys(), loc="outside upper center", ncols=columns, fontsize=8)
 
 
 def _say(axis: Axes, words: str, place: tuple[float, float], coordinates: str | tuple[str, str]) -> None:

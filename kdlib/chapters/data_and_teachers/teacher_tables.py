@@ -40,21 +40,18 @@ ORIGINS: Mapping[str, Origin] = {
 def data_sets() -> pd.DataFrame:
     """One row per data set that has a name, from what the code knows, wherever the data are: classes, images of both
     splits, size of a view, and what inputs are normalised with: mean and std of red, green and blue in [0, 1]."""
-    rows = []
+    rows = {}
     for name, facts in FACTS.items():
         mean, std = statistics(name)
-        rows.append(
-            {
-                "data set": name,
-                "classes": len(facts.class_sizes),
-                "training": f"{sum(facts.class_sizes):,}",
-                "test": f"{ORIGINS[name].test_images:,}",
-                "pixels": f"{facts.size}x{facts.size}",
-                "mean": " ".join(f"{v:.4g}" for v in mean),
-                "std": " ".join(f"{v:.4g}" for v in std),
-            }
-        )
-    return pd.DataFrame(rows).set_index("data set").rename_axis(None)
+        rows[name] = {
+            "classes": len(facts.class_sizes),
+            "training": f"{sum(facts.class_sizes):,}",
+            "test": f"{ORIGINS[name].test_images:,}",
+            "pixels": f"{facts.size}x{facts.size}",
+            "mean": " ".join(f"{v:.4g}" for v in mean),
+            "std": " ".join(f"{v:.4g}" for v in std),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def origins() -> pd.DataFrame:
@@ -113,26 +110,23 @@ def published(name: str) -> float:
 
 def teachers(measured: Mapping[str, Mapping | None]) -> pd.DataFrame:
     """One column per teacher, from the metrics of kdlib.lab.measures.scores, or None where they are missing."""
-    rows = []
+    rows = {}
     for name, metrics in measured.items():
         found, top1 = metrics or {}, published(name)
         known = not isnan(top1)
-        rows.append(
-            {
-                "teacher": name,
-                "top-1 %": text(found, "test_top1", ".2f") or GAP,
-                "published": f"{top1:.2f}" if known else "",
-                "measured - published": f"{found['test_top1'] - top1:+.2f}" if known and found else "",
-                "without exact twins": text(found, "unique_top1", ".2f"),
-                "without near twins": text(found, "distinct_top1", ".2f"),
-                "top-5 %": text(found, "test_top5", ".2f"),
-                "NLL, nats": text(found, "test_nll", ".3f"),
-                "ECE": text(found, "test_ece", ".3f"),
-                "top-1 % on training images": text(found, "train_top1", ".2f"),
-                "NLL on training images": text(found, "train_nll", ".3f"),
-            }
-        )
-    return pd.DataFrame(rows).set_index("teacher").rename_axis(None).T
+        rows[name] = {
+            "top-1 %": text(found, "test_top1", ".2f") or GAP,
+            "published": f"{top1:.2f}" if known else "",
+            "measured - published": f"{found['test_top1'] - top1:+.2f}" if known and found else "",
+            "without exact twins": text(found, "unique_top1", ".2f"),
+            "without near twins": text(found, "distinct_top1", ".2f"),
+            "top-5 %": text(found, "test_top5", ".2f"),
+            "NLL, nats": text(found, "test_nll", ".3f"),
+            "ECE": text(found, "test_ece", ".3f"),
+            "top-1 % on training images": text(found, "train_top1", ".2f"),
+            "NLL on training images": text(found, "train_nll", ".3f"),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").T
 
 
 def words(name: str, metrics: Mapping | None) -> dict[str, str]:

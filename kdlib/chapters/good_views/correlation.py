@@ -130,19 +130,16 @@ def shape(found: pd.DataFrame) -> str:
 
 def points_table(found: pd.DataFrame, planned: Mapping[str, int]) -> pd.DataFrame:
     """The points, ready to print, by rising spread; planned: policy -> the number of its seeds."""
-    rows = []
+    rows = {}
     for name, row in found.sort_values("spread", kind="stable").iterrows():
         measured, run = not np.isnan(row.spread), row.seeds > 0
         losses = Interval(row.loss, row.low, row.high, int(row.seeds), 0.95)
-        rows.append(
-            {
-                "policy": name,
-                "T.stddev": f"{row.spread:.5f}" if measured else "not run",
-                "standard error": "" if np.isnan(row.error) else f"{row.error:.5f}",
-                "draws": f"{row.draws:.0f}" if measured else "",
-                "students' test NLL": f"{row.loss:.4f}" if run else "not run",
-                "95 % interval": span(losses, ".4f"),
-                "n": f"{losses.n} of {planned[name]}",
-            }
-        )
-    return pd.DataFrame(rows).set_index("policy").rename_axis(None)
+        rows[name] = {
+            "T.stddev": f"{row.spread:.5f}" if measured else "not run",
+            "standard error": "" if np.isnan(row.error) else f"{row.error:.5f}",
+            "draws": f"{row.draws:.0f}" if measured else "",
+            "students' test NLL": f"{row.loss:.4f}" if run else "not run",
+            "95 % interval": span(losses, ".4f"),
+            "n": f"{losses.n} of {planned[name]}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -18,7 +18,7 @@ from kdlib.lab.measurements import SpreadSpec
 from kdlib.lab.measures.t_stddev import drawn_views
 from kdlib.show.explorer import Explorer
 from kdlib.show.explorers import METRICS
-from kdlib.show.figures import BLUE, GREY, ORANGE, styled, tiles
+from kdlib.show.figures import BLUE, GREY, ORANGE, empty, styled, tiles
 
 LOSS = "test NLL of the students, nats"
 
@@ -58,7 +58,7 @@ def spread_and_loss(points: pd.DataFrame, line: Sequence[str] = (), label: str =
         axis.set_yticks([])
     if not len(here):
         axis.set_xticks([])
-        axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        empty(axis)
     axis.set_title(_gaps(points) if len(here) else "", color=GREY, fontsize=8, loc="left")
     _name(axis, here.fillna({"loss": bottom}))
     return figure

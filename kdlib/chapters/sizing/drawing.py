@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdlib.show.figures import CYCLE, GREY, styled
+from kdlib.show.figures import CYCLE, empty, legend_once, styled
+from kdlib.show.series import interval_line
 from kdlib.study.stats import Interval
 
 Panels = Mapping[str, Mapping[str, Mapping[str, Interval]]]
@@ -23,25 +23,16 @@ def candidates(panels: Panels, label: str = "top-1 on validation images, %") -> 
         axis.remove()
     for axis, (question, lines) in zip(axes.flat, panels.items(), strict=False):
         for k, (view, points) in enumerate(lines.items()):
-            _line(axis, points, CYCLE[k], view, shift=0.08 * k - 0.04)
+            shift = 0.08 * k - 0.04  # beside the other line
+            there = {x + shift: interval for x, interval in enumerate(points.values()) if interval.n}
+            if there:
+                interval_line(axis, there, CYCLE[k], view)
         if not axis.lines:
-            axis.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+            empty(axis)
         answers = list(next(iter(lines.values())))
         axis.set_xticks(range(len(answers)), answers)
         axis.set(xlabel=question, xlim=(-0.4, len(answers) - 0.6))
     for axis in axes[:, 0]:
         axis.set_ylabel(label)
-    once = {name: mark for axis in axes.flat for mark, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if once:
-        figure.legend(once.values(), once, loc="outside upper center", ncols=2, fontsize=8)
+    legend_once(figure, axes.flat, loc="outside upper center", ncols=2)
     return figure
-
-
-def _line(axis: Axes, points: Mapping[str, Interval], colour: str, view: str, shift: float) -> None:
-    """Means of what is finished, joined, with the intervals that are shown, beside those of the other line."""
-    there = {x + shift: interval for x, interval in enumerate(points.values()) if interval.n}
-    if there:
-        axis.plot(list(there), [i.mean for i in there.values()], "o-", color=colour, ms=5, lw=1.4, label=view)
-    for x, interval in there.items():
-        if interval.shown:
-            axis.vlines(x, interval.low, interval.high, color=colour, lw=1.6)

@@ -13,6 +13,7 @@ from kdlib.study.arms import Arm, Contrast
 from kdlib.study.setting import Study
 from kdlib.study.stats import PRIMARY_LEVEL, Interval, mean_interval, paired_interval
 from kdlib.study.tables import (
+    arm_intervals,
     by_seed,
     contrast_interval,
     contrast_values,
@@ -86,25 +87,22 @@ def table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     stands there once more over the seeds that all finished candidates share.
     """
     found = finished(frame, candidates(study))
-    chosen, rows, shared = used(study), [], shared_seeds(found)
+    chosen, rows, shared = used(study), {}, shared_seeds(found)
     for name in candidates(study):
         specs, by = study.specs(label_of(name, "weak2")), found.get(name, {})
         recipe = specs[0].recipe
-        rows.append(
-            {
-                "candidate": name,
-                "images x views": f"{training_images(specs[0]):,} x {recipe.views_per_image}",
-                "views in a step": recipe.views_per_step,
-                "learning rate": f"{recipe.learning_rate:g}",
-                "student": specs[0].student,
-                **{f"{view} %": _shown(frame, name, view) for view in VIEWS},
-                "mean %": _mean(mean_interval(list(by.values()))),
-                "of shared seeds %": _mean(mean_interval([by[seed] for seed in sorted(shared) if by])),
-                "n": f"{len(by)} of {len(specs)}",
-                "used": "yes" if name == chosen else "",
-            }
-        )
-    return pd.DataFrame(rows).set_index("candidate").rename_axis(None)
+        rows[name] = {
+            "images x views": f"{training_images(specs[0]):,} x {recipe.views_per_image}",
+            "views in a step": recipe.views_per_step,
+            "learning rate": f"{recipe.learning_rate:g}",
+            "student": specs[0].student,
+            **{f"{view} %": _shown(frame, name, view) for view in VIEWS},
+            "mean %": _mean(mean_interval(list(by.values()))),
+            "of shared seeds %": _mean(mean_interval([by[seed] for seed in sorted(shared) if by])),
+            "n": f"{len(by)} of {len(specs)}",
+            "used": "yes" if name == chosen else "",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def beside(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
@@ -136,10 +134,10 @@ def _mean(interval: Interval) -> str:
 
 def panels(study: Study, frame: pd.DataFrame) -> dict[str, dict[str, dict[str, Interval]]]:
     """Question -> view policy -> answer -> interval of top-1, for questions with two candidates or more."""
-    found = {}
+    found, top1 = {}, arm_intervals(study, frame)
     for question, names in asked(study).items():
         answers = {name: ANSWERS[question](study.specs(label_of(name, "weak2"))[0]) for name in names}
-        found[question] = {view: {answers[n]: _top1(frame, label_of(n, view)) for n in names} for view in VIEWS}
+        found[question] = {view: {answers[n]: top1[label_of(n, view)] for n in names} for view in VIEWS}
     return found
 
 
@@ -148,10 +146,6 @@ def asked(study: Study) -> dict[str, list[str]]:
     here = candidates(study)
     found = {question: [name for name in names if name in here] for question, names in QUESTIONS.items()}
     return {question: names for question, names in found.items() if len(names) > 1}
-
-
-def _top1(frame: pd.DataFrame, label: str) -> Interval:
-    return mean_interval(list(by_seed(frame, label).values()))
 
 
 def words(study: Study, frame: pd.DataFrame) -> dict[str, str]:

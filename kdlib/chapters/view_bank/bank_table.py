@@ -32,24 +32,21 @@ def banks(study: Study, frame: pd.DataFrame, timing: Mapping | None) -> pd.DataF
 
     frame: as `tables.runs_frame` gives it; timing: the metrics of the study's `TimingSpec`, or None.
     """
-    top1, rows = arm_intervals(study, frame), []
+    top1, rows = arm_intervals(study, frame), {}
     for arm in (FRESH, *study.series["V"]):
         spec = study.specs(arm)[0]
         cost, different = run_cost(spec), spec.recipe.views_per_image
         if spec.bank is not None:
             different = min(different, spec.bank * spec.view_policy().views)
-        rows.append(
-            {
-                "arm": arm,
-                "top-1 %": f"{top1[arm].mean:.2f}" if top1[arm].n else "not run",
-                "different views": different,
-                "bytes per image": f"{bank_bytes(spec, spec.bank):,}" if spec.bank else "",
-                "bank MB": digits(cost.bank_bytes / 1e6) if spec.bank else "",
-                "teacher's TMACs": _teacher(cost),
-                "seconds of a step": _seconds(timing, arm),
-            }
-        )
-    return pd.DataFrame(rows).set_index("arm").rename_axis(None)
+        rows[arm] = {
+            "top-1 %": f"{top1[arm].mean:.2f}" if top1[arm].n else "not run",
+            "different views": different,
+            "bytes per image": f"{bank_bytes(spec, spec.bank):,}" if spec.bank else "",
+            "bank MB": digits(cost.bank_bytes / 1e6) if spec.bank else "",
+            "teacher's TMACs": _teacher(cost),
+            "seconds of a step": _seconds(timing, arm),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _teacher(cost: Cost) -> str:
@@ -77,14 +74,14 @@ def storage(spec: RunSpec, sets: int) -> pd.DataFrame:
         f"FKD: seed, the {KEPT} largest": (views * (SEED + KEPT * (INDEX + HALF)), pool, views, "made again"),
         "kept answers: all logits of a run": (fresh * SINGLE * classes, images, fresh, "made in each run"),
     }
-    rows = [
-        {
-            "what is kept": way, "views of an image": count, "bytes per image": f"{each:,}", "images": f"{covered:,}",
+    rows = {
+        way: {
+            "views of an image": count, "bytes per image": f"{each:,}", "images": f"{covered:,}",
             "MB": digits(covered * each / 1e6), "pixels": pixels,
         }
         for way, (each, covered, count, pixels) in ways.items()
-    ]  # fmt: skip
-    return pd.DataFrame(rows).set_index("what is kept").rename_axis(None)
+    }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def methods() -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kdlib.lab import distributed
-from kdlib.lab.clock import in_turn, summary
+from kdlib.lab.clock import in_turn, summary, timed
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.task import Task
@@ -18,9 +18,9 @@ def measure_timing(spec: TimingSpec, *teachers: Network | None) -> dict:
     torchrun the processes share each step, as in training.
     """
     pairs = zip(spec.runs.items(), teachers, strict=True)
-    steps = {name: Steps(run, teacher).take for (name, run), teacher in pairs}
+    steps = {name: timed(Steps(run, teacher).take, spec.machine.device) for (name, run), teacher in pairs}
     metrics: dict = {"steps": spec.steps}
-    for name, seconds in in_turn(steps, spec.steps, device=spec.machine.device).items():
+    for name, seconds in in_turn(steps, spec.steps, warm_up=3).items():
         found = summary(seconds)
         metrics[f"{name}_seconds"] = found["median"]
         metrics[f"{name}_quartiles"] = [found["first_quartile"], found["third_quartile"]]

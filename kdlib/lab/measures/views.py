@@ -90,8 +90,4 @@ def entropy(logits: Tensor) -> float:
 def weight_summary(name: str, w: Tensor) -> dict:
     """Mean, standard deviation and histogram of w, float [n] in [0, 2]."""
     counts, _ = np.histogram(w.numpy(), bins=BINS, range=(0, 2))
-    return {
-        f"{name}_mean": w.mean().item(),
-        f"{name}_std": w.std().item(),
-        f"{name}_histogram": counts.tolist(),
-    }
+    return {f"{name}_mean": w.mean().item(), f"{name}_std": w.std().item(), f"{name}_histogram": counts.tolist()}

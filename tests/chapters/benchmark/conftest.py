@@ -14,7 +14,6 @@ MEASURED = {
     },
     "small": {"kdlib": [10.0, 10.0, 10.0], "view bank": [20.0, 21.0, 22.0], "student alone": [40.0, 40.0, 40.0]},
     "parallel": {"side by side": [22.0, 22.0, 22.0], "in turn": [20.0, 20.0, 20.0], "one thread": [11.0, 11.0, 11.0]},
-    "compiled": {},
     "memory": {"most": [0.25]},
 }  # fmt: skip
 SHARES = {

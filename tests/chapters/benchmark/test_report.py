@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 from PIL import Image
 
 from kdlib.chapters.benchmark import report
@@ -34,7 +35,7 @@ def test_targets():
 
 
 def test_what_was_not_measured_is_left_out():
-    assert report.compared({"compiled": {}, "memory": {}}) == []
+    assert report.compared({"memory": {}}) == []
     some = {name: MEASURED["wide"][name] for name in ("kdlib", "plain program")}
     assert [c.name for c in report.compared({"wide": some})] == ["plain"]
 
@@ -75,32 +76,31 @@ def test_the_published_one_is_shown_unless_another_is_chosen(found, isolated):
         report.chosen("none.json")
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_progress_goes_through_all_parts_and_never_back(monkeypatch, compiled):
+def test_progress_goes_through_all_parts_and_never_back(monkeypatch):
     """Stand-ins of no work tell halves; what is asked of them is one round."""
     seen, asked = [], []
 
-    def stand_in(part):
-        def way(*given):
-            asked.append((part, given[:-1]))
-            if given:
-                given[-1](0.5)
-            return SHARES if part == "shares" else GROWTHS if part == "growths" else MEASURED[part]
+    def stand_in(name):
+        def way(rounds, tell):
+            asked.append((name, rounds, torch.get_num_threads()))
+            tell(0.5)
+            return SHARES if name == "shares" else GROWTHS if name == "growths" else MEASURED[name]
 
         return way
 
-    functions = {
-        "views": "augmentation", "growths": "growths", "wide": "wide_steps", "small": "small_steps",
-        "compiled": "compiled_steps", "shares": "breakdown", "parallel": "parallel_runs", "memory": "memory",
-    }  # fmt: skip
-    for part, name in functions.items():
-        monkeypatch.setattr(report, name, stand_in(part))
-    found = report.measure(1, compiled, lambda finished, shares: seen.append((finished, dict(shares))))
-    parts = [part for part in report.PARTS if compiled or part != "compiled"]
-    assert [part for part, _ in asked] == parts
-    assert {rounds[0] for part, rounds in asked if part not in ("shares", "memory")} == {1}
-    meter = Meter({part: report.PARTS[part][1] for part in parts}, {})
+    parts = {name: part._replace(measure=stand_in(name)) for name, part in report.PARTS.items()}
+    monkeypatch.setattr(report, "PARTS", parts)
+    found = report.measure(1, lambda finished, shares: seen.append((finished, dict(shares))))
+    assert asked == [(name, 1, 1 if name in ("views", "growths") else report.THREADS) for name in parts]
+    meter = Meter({name: part.weight for name, part in parts.items()}, {})
     done = [meter.read(finished, shares).share for finished, shares in seen]
     assert done == sorted(done) and done[0] == 0 and 0.9 < done[-1] < 1
-    assert list(dict.fromkeys(part for _, shares in seen for part in shares)) == parts
+    assert list(dict.fromkeys(name for _, shares in seen for name in shares)) == list(parts)
     assert found.growths == GROWTHS and found.shares == SHARES
+
+
+def test_parts_that_take_no_turns_are_measured_too(monkeypatch):
+    monkeypatch.setattr(report, "breakdown", lambda: SHARES)
+    monkeypatch.setattr(report, "memory", lambda: MEASURED["memory"])
+    assert report.PARTS["shares"].measure(1, None) == SHARES
+    assert report.PARTS["memory"].measure(1, None) == MEASURED["memory"]

@@ -1,12 +1,15 @@
 """The runs that are timed, and small versions of every measurement."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from kdlib.chapters.benchmark import compiled, runs, scaling, steps
-from kdlib.chapters.benchmark.augmentation import augmentation
-from kdlib.chapters.benchmark.rates import in_turn, products, rate, threads
+from kdlib.chapters.benchmark import runs, scaling, steps
+from kdlib.chapters.benchmark.rates import products, rate
+from kdlib.lab import clock
 from kdlib.lab.cost import model_size
 
 pytestmark = pytest.mark.usefixtures("isolated")
@@ -25,24 +28,13 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(steps, "alone", lambda student: runs.alone(student, images=4))
 
 
-def test_arms_take_turns_and_the_first_round_is_not_counted():
-    calls = []
-    arms = {name: lambda number, name=name: calls.append((name, number)) or float(len(calls)) for name in "ab"}
-    assert in_turn(arms, rounds=3) == {"a": [3.0, 5.0, 7.0], "b": [4.0, 6.0, 8.0]}
-    assert calls == [(name, number) for number in range(4) for name in "ab"]
-
-
-def test_a_rate_is_work_per_second():
-    calls = []
-    found = rate(10.0, lambda number: calls.append(number) or torch.zeros(1).sum(), repeats=3)
-    assert calls == [0, 1, 2] and found > 0
-
-
-def test_threads_are_set_and_set_back():
-    with pytest.raises(KeyError), threads(2):
-        assert torch.get_num_threads() == 2
-        raise KeyError
-    assert torch.get_num_threads() == 1
+def test_a_rate_is_work_per_second_and_goes_on_from_round_to_round(monkeypatch):
+    """Each round of three calls takes 2 seconds: 3 times 10 in 2 s."""
+    calls, times = [], itertools.count(0, 2)
+    monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    arm = rate(10.0, calls.append, repeats=3)
+    assert [arm(0), arm(1)] == [15.0, 15.0]
+    assert calls == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("pair", runs.PAIRS)
@@ -82,7 +74,7 @@ def test_small_versions_of_all_comparisons(monkeypatch, tmp_path):
         wide
     )
     assert set(little) == {"kdlib", "view bank", "student alone"}
-    assert set(augmentation(1, images=8)) == {"kdlib", "PIL"}
+    assert set(steps.augmentation(1, images=8)) == {"kdlib", "PIL"}
     assert all(
         len(rates) == 1 and np.isfinite(rates[0]) and rates[0] > 0 for rates in (*wide.values(), *little.values())
     )
@@ -104,19 +96,3 @@ def test_growths_cover_what_a_run_is_made_of(monkeypatch):
         assert growth.work == pytest.approx([model_size(name, 10, 32)[1] / 1e6 for name in names])
     for growth in found:
         assert len(growth.seconds) == len(growth.work) and {len(s) for s in growth.seconds} == {3}
-
-
-def test_without_a_compiler_nothing_is_compiled(monkeypatch):
-    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
-    monkeypatch.setattr(compiled, "steps_of", lambda run: pytest.fail("nothing may be built"))
-    assert compiled.compiled_steps(1) == {}
-
-
-def test_a_compiler_that_fails_is_no_error(monkeypatch):
-    def fails(arms, rounds, tell):
-        raise RuntimeError("C++ compile error")
-
-    monkeypatch.setattr(compiled, "alone", lambda student: runs.alone(student, images=4))
-    monkeypatch.setattr(compiled.shutil, "which", lambda name: name)
-    monkeypatch.setattr(compiled, "in_turn", fails)
-    assert compiled.compiled_steps(1, student="resnet8") == {}

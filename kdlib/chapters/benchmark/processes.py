@@ -1,18 +1,20 @@
-"""Two runs side by side with one thread each, against two runs one after another with two threads each."""
+"""What is measured in processes of its own: runs side by side against one after another, and the memory of a run."""
 
 import multiprocessing
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from kdlib.chapters.benchmark.rates import Rates, in_turn
+from kdlib.chapters.benchmark.rates import Rates
 from kdlib.chapters.benchmark.runs import IMAGES, run_of, steps_of
-from kdlib.lab.clock import Tell, nobody
+from kdlib.lab.clock import Tell, in_turn, nobody
 
+STATUS = Path("/proc/self/status")
 WAIT = 300  # seconds at most, until the other process is ready
 
 
@@ -33,7 +35,7 @@ def parallel_runs(rounds: int, tell: Tell = nobody, steps: int = 20) -> Rates:
                 "one thread": lambda _: pairs(threads=1, runs=1),
             },
             rounds,
-            tell,
+            tell=tell,
         )
 
 
@@ -63,3 +65,27 @@ def rate_together(clocks: Sequence[Sequence[float]]) -> float:
     first, last = max(clock[0] for clock in clocks), min(clock[-1] for clock in clocks)
     done = [np.diff(np.interp((first, last), clock, range(len(clock)))).item() for clock in clocks]
     return sum(done) / (last - first)
+
+
+def memory(pair: str = "wrn") -> Rates:
+    """Gigabytes (1e9) that ten steps of a run add, at most, to a new process that has imported kdlib. Empty where the
+    system does not say (Linux does)."""
+    if not STATUS.exists():
+        return {}
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return {"most": [pool.submit(_of_a_run, pair).result() / 1e9]}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held. Not by `getrusage`, which would count that of its parent too."""
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def _of_a_run(pair: str) -> int:
+    before = peak_bytes()
+    torch.set_num_threads(1)
+    run = steps_of(run_of(pair))
+    for number in range(10):
+        run.take(number)
+    return peak_bytes() - before

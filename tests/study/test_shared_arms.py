@@ -4,7 +4,7 @@ import pytest
 
 from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, OwnTeacher
-from kdlib.study.floors import with_floor
+from kdlib.study.shared_arms import with_floor
 
 JDA = Policy(name="jda")
 
