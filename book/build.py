@@ -102,18 +102,30 @@ def default_profile(notebook: Path) -> str:
 def published_banner(notebooks: list[Path]) -> str:
     """The banner of the committed notebooks: the profile is the default in their parameters cell.
 
-    One that belongs to a single chapter is not named: the status box of that chapter says it.
+    One that belongs to single chapters is not named: those have banners of their own, see `own_banners`.
     """
-    profiles = {default for path in notebooks if path.stem not in OWN.get(default := default_profile(path), ())}
+    profiles = {default_profile(path) for path in notebooks if own_profile(path) is None}
     unknown = profiles - set(BANNERS)
     if len(profiles) != 1 or unknown:
         raise BuildError(f"The committed notebooks must share one profile, found {sorted(profiles)}.")
     return BANNERS[profiles.pop()]
 
 
-def stage(site: Path, banner: str) -> None:
+def own_profile(notebook: Path) -> str | None:
+    """The default profile of a committed notebook where it is one that other chapters do not have, or None."""
+    default = default_profile(notebook)
+    return default if notebook.stem in OWN.get(default, ()) else None
+
+
+def own_banners(notebooks: list[Path]) -> dict[str, str]:
+    """Page -> banner, for the committed notebooks with a profile of their own."""
+    own = {f"{path.parent.name}/{path.stem}": own_profile(path) for path in notebooks}
+    return {page: BANNERS[profile] for page, profile in own.items() if profile is not None}
+
+
+def stage(site: Path, banner: str, banners: dict[str, str]) -> None:
     """Copy what the pages are made from to `site` (emptied first), with the pages of methods and of the API as the code
-    has them now, and put the banner in its configuration."""
+    has them now, and put the banner in its configuration, and those of single pages."""
     shutil.rmtree(site, ignore_errors=True)
     site.mkdir(parents=True)
     for folder in ("book", "notebooks"):
@@ -127,6 +139,7 @@ def stage(site: Path, banner: str) -> None:
         (site / "book" / name).write_text(page, encoding="utf-8")
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("html", {})["announcement"] = banner
+    config["sphinx"]["config"]["banners"] = banners
     (site / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
@@ -170,12 +183,12 @@ def execute(notebook: Path, parameters: dict[str, Any], tidy: bool) -> float:
     return time.perf_counter() - started
 
 
-def execute_all(notebooks: list[Path], parameters: dict[str, Any], tidy: bool) -> None:
+def execute_all(notebooks: dict[Path, dict[str, Any]], tidy: bool) -> None:
     """Check the parameters of every notebook, then run them, two kernels at a time, with a line each."""
-    for path in notebooks:
+    for path, parameters in notebooks.items():
         check_parameters(path, parameters)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = {pool.submit(execute, path, parameters, tidy): path for path in notebooks}
+        futures = {pool.submit(execute, path, parameters, tidy): path for path, parameters in notebooks.items()}
         try:
             for i, future in enumerate(as_completed(futures), 1):
                 print(f"[{i}/{len(notebooks)}] {futures[future].name}: {future.result():.1f} s", flush=True)
@@ -195,7 +208,7 @@ def build_pages(site: Path, html: Path) -> None:
     if program is None:
         raise BuildError(f"jupyter-book is not installed beside {sys.executable}: install with `make`.")
     command = [program, "build", str(site), "--path-output", str(output), "-W", "-n", "--keep-going"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "book")}  # for docstrings.py, see _config.yml
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "book")}  # for the extensions there, see _config.yml
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     pages = output / "_build" / "html"
     if done.returncode or not (pages / "index.html").is_file():
@@ -229,7 +242,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--published", action="store_true", help="build the committed notebooks, unexecuted")
     mode.add_argument(
-        "--in-place", action="store_true", help="execute notebooks/ at profile reference, normalise, no pages"
+        "--in-place", action="store_true", help="execute notebooks/ at their published profile, normalise, no pages"
     )
     parser.add_argument(
         "--missing", choices=["error", "gap", "train"], default="error", help="for --in-place: missing runs"
@@ -243,17 +256,19 @@ def run(options: argparse.Namespace) -> None:
     names = toc_notebooks(ROOT)
     extra = dict(parse_value(pair) for pair in options.extra)
     if options.in_place:
-        parameters = {"profile": "reference", "device": options.device, "missing": options.missing, **extra}
-        execute_all([ROOT / name for name in names], parameters, tidy=True)
+        parameters = {"device": options.device, "missing": options.missing, **extra}
+        given = {ROOT / name: {"profile": own_profile(ROOT / name) or "reference", **parameters} for name in names}
+        execute_all(given, tidy=True)
         return
     if options.published:
         site, html = BUILD / "published" / "site", BUILD / "published" / "html"
-        stage(site, published_banner([ROOT / name for name in names]))
+        notebooks = [ROOT / name for name in names]
+        stage(site, published_banner(notebooks), own_banners(notebooks))
     else:
         site, html = BUILD / "site", BUILD / "html"
-        stage(site, BANNERS[options.profile])
+        stage(site, BANNERS[options.profile], {})
         parameters = {"profile": options.profile, "device": options.device, **extra}
-        execute_all([site / name for name in names], parameters, tidy=False)
+        execute_all({site / name: parameters for name in names}, tidy=False)
     executed = time.perf_counter()
     build_pages(site, html)
     finished = time.perf_counter()

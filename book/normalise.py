@@ -1,6 +1,6 @@
 """Make an executed notebook fit for version control: the same run gives the same file.
 
-Kept: sources, outputs, tags, figure and glue metadata, displayed widgets.
+Kept: sources, outputs, tags, figure metadata, displayed widgets.
 Removed or renamed: what differs from one execution to the next or from one machine to another.
 """
 

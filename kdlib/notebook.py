@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from IPython.core.formatters import format_display_data
 from IPython.display import HTML, Markdown, display
 from torch import Tensor
 
@@ -30,8 +29,6 @@ from kdlib.study.series import Suitable, gains, points, suitable
 from kdlib.study.setting import Setting, Study
 from kdlib.study.stats import Interval, mean_interval
 from kdlib.study.tiers import names_of
-
-GLUED = "application/papermill.record/"  # how MyST-NB knows an output that is not shown
 
 
 class Session:
@@ -226,15 +223,6 @@ class Session:
         """How far an arm's accuracy on training images is above its headline, in words."""
         gap = tables.training_gap(self.frame, arm)
         return f"{gap} points" if gap else "not measured"
-
-    def glue(self, name: str, text: str) -> None:
-        """Makes a computed text available to the prose of the page as {glue:text}`name`.
-
-        As `myst_nb.glue` does, which takes longer to import than most chapters to run.
-        """
-        data, metadata = format_display_data(text)
-        hidden = {f"{GLUED}{kind}": value for kind, value in data.items()}
-        display(hidden, raw=True, metadata=metadata | {"scrapbook": {"name": name, "mime_prefix": GLUED}})
 
     def status(self) -> HTML:
         """The status box of the chapter."""

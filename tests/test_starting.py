@@ -97,7 +97,7 @@ import os
 os.environ["KDLIB_MISSING"] = "gap"
 import kdlib
 study = kdlib.start("03_blind_teacher", {"profile": "reference", "device": "cpu"}).run()
-study.status(), study.arms, study.contrasts, study.intervals(), study.glue("a", study.claim("a"))
+study.status(), study.arms, study.contrasts, study.intervals(), study.claim("a")
 """
     found = imported(code)
     assert found & (COMPILER | {"jsonschema", "myst_nb", "nbformat", "scipy.stats", "sklearn", "sphinx"}) == set()

@@ -198,14 +198,16 @@ def _of(claim: Claim, judgements: Sequence[Judgement]) -> list[Judgement]:
     return [found[name] for name in claim.contrasts]
 
 
-def profiles_frame(setting: Setting) -> pd.DataFrame:
-    """The verdict on each claim at every profile that gives verdicts, from what the stores hold: a column for each."""
+def profiles_frame(judgements: Sequence[Judgement], setting: Setting) -> pd.DataFrame:
+    """The verdict on each claim at every profile that gives verdicts, a column for each: at the setting's own from
+    `judgements`, at the others from what their stores hold."""
     columns = {}
     for name, scale in PROFILES.items():
         if scale.verdicts and not scale.chapters:  # a profile of single chapters has its own contrasts
-            here = setting if name == setting.profile.name else Setting.of(name, device=setting.machine.device)
-            judgements = judge(Store(name), here)
-            columns[name] = {claim.name: part_words(claim, judgements, here.verdicts) for claim in CLAIMS}
+            own = name == setting.profile.name
+            here = setting if own else Setting.of(name, device=setting.machine.device)
+            found = judgements if own else judge(Store(name), here)
+            columns[name] = {claim.name: part_words(claim, found, here.verdicts) for claim in CLAIMS}
     return pd.DataFrame(columns).rename_axis("claim")
 
 

@@ -6,6 +6,7 @@ from functools import wraps
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -78,15 +79,19 @@ def arms(
     if floor in order:
         axis.axvline(known[floor].mean(), color=GREY, ls="--", lw=1, zorder=1)
     for y, arm in enumerate(order):
-        values = known[arm]
-        interval = mean_interval(values)
-        axis.scatter(values, np.full(len(values), y), s=22, color=BLUE, alpha=0.55, zorder=3, linewidths=0)
-        axis.plot([interval.mean], [y], marker="|", markersize=16, markeredgewidth=2.5, color=ORANGE, zorder=4)
-        if interval.shown:
-            axis.plot([interval.low, interval.high], [y, y], color=ORANGE, lw=1.6, zorder=2)
+        axis.plot(known[arm], np.full(len(known[arm]), y), ".", ms=9, color=BLUE, alpha=0.55, mew=0, zorder=3)
+    intervals = dict(enumerate(mean_interval(known[arm]) for arm in order))
+    axis.plot([i.mean for i in intervals.values()], list(intervals), "|", ms=16, mew=2.5, color=ORANGE, zorder=4)
+    _bars(axis, intervals, color=ORANGE, lw=1.6, zorder=2)
     axis.set_yticks(range(len(order)), order)
     axis.set(xlabel=label, ylim=(len(order) - 0.4, -0.6))
     return figure
+
+
+def _bars(axis: Axes, intervals: Mapping[int, Interval], **look) -> None:
+    """A line from end to end at the height of each interval that is shown; one artist, which draws fast."""
+    shown = {y: i for y, i in intervals.items() if i.shown}
+    axis.hlines(list(shown), [i.low for i in shown.values()], [i.high for i in shown.values()], **look)
 
 
 @styled
@@ -108,14 +113,13 @@ def forest(
         axis.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
     axis.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0)
     axis.axvline(0, color="black", lw=0.8)
-    for y, (name, interval) in enumerate(rows.items()):
-        if not interval.n:
-            axis.annotate("not measured", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
-            continue
-        colour, face = (GREY, "white") if name in pale else (BLUE, BLUE)
-        if interval.shown:
-            axis.plot([interval.low, interval.high], [y, y], color=colour, lw=1.8)
-        axis.scatter([interval.mean], [y], color=colour, facecolors=face, s=34, zorder=3)
+    for y in (y for y, interval in enumerate(rows.values()) if not interval.n):
+        axis.annotate("not measured", (0.02, y), xycoords=("axes fraction", "data"), va="center", color=GREY)
+    measured = {y: (name, interval) for y, (name, interval) in enumerate(rows.items()) if interval.n}
+    for drawn_pale, colour, face in ((False, BLUE, BLUE), (True, GREY, "white")):
+        here = {y: interval for y, (name, interval) in measured.items() if (name in pale) == drawn_pale}
+        _bars(axis, here, color=colour, lw=1.8)
+        axis.scatter([i.mean for i in here.values()], list(here), color=colour, facecolors=face, s=34, zorder=3)
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6), xlim=(low - (high - low) / 20, high + (high - low) / 20))
     if words:

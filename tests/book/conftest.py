@@ -40,13 +40,14 @@ class TwoFaces:
 
 TwoFaces()"""
 
-GLUE = """\
-from myst_nb import glue
-glue("gain", 1.2345, display=False)"""
+SAID = """\
+from IPython.display import Markdown
+Markdown(f"A number {1.2345:.2f}, as [the blind teacher](03_blind_teacher.ipynb) has it.")"""
 
 PROSE = r"""# Stand-in
 
-A formula $a^2$ and a number {glue:text}`gain:.2f`, see {doc}`../book/methods` and {numref}`fig-line`.
+A formula $a^2$, see [the rule](../book/how_to_read.md#verdict-rule), a work
+[(Hinton et al., 2015)](../book/bibliography.md#hinton2015distilling), and {numref}`fig-line`.
 
 $$
 x = \boldsymbol{w}
@@ -54,7 +55,7 @@ $$"""
 
 
 def standin() -> NotebookNode:
-    """A notebook with all that a chapter has: parameters, formula, figure, widgets, a glued number."""
+    """A notebook with all that a chapter has: parameters, formula, figure, widgets, a computed sentence."""
     mystnb = {"figure": {"caption": "A line.", "name": "fig-line"}, "image": {"alt": "a rising line"}}
     cells = [
         new_markdown_cell(PROSE),
@@ -63,7 +64,7 @@ def standin() -> NotebookNode:
         new_code_cell(FIGURE, metadata={"mystnb": mystnb}),
         new_code_cell(WIDGETS),
         new_code_cell(TWO_FACES),
-        new_code_cell(GLUE),
+        new_code_cell(SAID, metadata={"tags": ["remove-input"]}),
     ]
     kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
     return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})

@@ -1,13 +1,15 @@
 """What book/build.py refuses, and that a failure leaves the pages as they were."""
 
 import importlib.util
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell
 
 from .conftest import ROOT, blank, build, chapters, standin
@@ -103,6 +105,39 @@ def test_in_place_executes_at_reference_and_normalises(make_tree: Callable[..., 
     assert code[1].outputs[0].text == "profile reference [0, 1]\n"
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not (tree / "_build" / "html").exists()
+
+
+def test_a_chapter_with_a_profile_of_its_own_keeps_it_and_has_its_banner(
+    make_tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = blank(chapters()[0])
+    notebook.cells[1].source = notebook.cells[1].source.replace("reference", "full")
+    module = load(make_tree(notebook))
+    first, second, *_ = (module.ROOT / name for name in chapters())
+    monkeypatch.setattr(module, "OWN", {"full": (first.stem,)})
+    banner = module.BANNERS["full"]
+    assert module.published_banner([first, second]) == module.BANNERS["reference"]
+    assert module.own_banners([first, second]) == {f"notebooks/{first.stem}": banner}
+    site = module.BUILD / "site"
+    module.stage(site, "the book's", module.own_banners([first, second]))
+    config = yaml.safe_load((site / "_config.yml").read_text(encoding="utf-8"))
+    assert config["html"]["announcement"] == "the book's"
+    assert config["sphinx"]["config"]["banners"] == {f"notebooks/{first.stem}": banner}
+    executed = []
+    monkeypatch.setattr(module, "execute_all", lambda notebooks, tidy: executed.append(notebooks))
+    assert module.main(["--in-place"]) == 0
+    assert {path: given["profile"] for path, given in executed[0].items()} == {
+        module.ROOT / name: "full" if module.ROOT / name == first else "reference" for name in chapters()
+    }
+
+
+def test_a_page_shows_its_own_banner_and_others_the_book_s() -> None:
+    put = runpy.run_path(str(ROOT / "book" / "banners.py"))["put"]
+    app = SimpleNamespace(config=SimpleNamespace(banners={"notebooks/own": "its own"}))
+    for page, shown in (("notebooks/own", "its own"), ("notebooks/other", "the book's")):
+        context = {"theme_announcement": "the book's"}
+        put(app, page, "page.html", context, None)
+        assert context == {"theme_announcement": shown}
 
 
 def test_toc_pages_exist() -> None:

@@ -83,12 +83,19 @@ def test_every_page_names_the_profile(html: Path) -> None:
     assert all("Profile smoke:" in page.read_text(encoding="utf-8") for page in pages)
 
 
-def test_chapter_shows_parameters_figure_and_glued_number(html: Path) -> None:
+def test_chapter_shows_parameters_figure_and_computed_sentence(html: Path) -> None:
     text = (html / CHAPTER).read_text(encoding="utf-8")
     assert "profile smoke [0, 1]" in text
     assert re.search(r'<img[^>]*alt="a rising line"', text)
     assert "A line." in text and "Fig. 1" in text
-    assert "1.23" in text
+    assert "A number 1.23, as" in text and "Markdown(f" not in text
+    targets = (
+        "03_blind_teacher.html",
+        "../book/how_to_read.html#verdict-rule",
+        "../book/bibliography.html#hinton2015distilling",
+    )
+    for link in targets:  # from prose and from outputs, to pages, labels and works
+        assert re.search(rf'<a [^>]*href="{re.escape(link)}"', text), link
     assert "<b>works in a page</b>" in text
     assert text.count('type="application/vnd.jupyter.widget-view+json"') == 1  # the slider with its stack
 

@@ -160,8 +160,8 @@ def test_the_readme_shows_each_claim_and_its_verdict(judged):
 
 
 def test_every_profile_with_verdicts_has_a_column(judged):
-    _, setting = judged(2 + NOISE, 1 + NOISE)
-    frame = claims.profiles_frame(setting)
+    found, setting = judged(2 + NOISE, 1 + NOISE)
+    frame = claims.profiles_frame(found, setting)
     assert list(frame.columns) == [name for name, scale in PROFILES.items() if scale.verdicts and not scale.chapters]
     assert list(frame.index) == [claim.name for claim in claims.CLAIMS]
     assert frame.reference["a"].startswith("supported with the public ResNet-56 (a1: ")
@@ -203,7 +203,7 @@ def test_chosen_seeds_get_no_verdict(judged):
     judged(1 + NOISE, 1 + NOISE)
     chosen = Setting.of("reference", seeds=[0, 1, 2, 3, 4], device="cpu")
     assert not chosen.verdicts and Setting.of("reference", device="cpu").verdicts
-    frame = claims.profiles_frame(chosen)
+    frame = claims.profiles_frame(claims.judge(Store("reference"), chosen), chosen)
     assert frame.reference["a"] == tables.NO_VERDICT
 
 

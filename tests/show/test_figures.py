@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.collections import LineCollection, PathCollection
 
 from kdlib.chapters.joint_data_augmentation import drawing, jda_tables
 from kdlib.show import figures, pictures
@@ -22,14 +23,30 @@ def frame(values: dict) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "seed", "top1", "views", "nll"])
 
 
+def segments(axis) -> list[list[list[float]]]:
+    """The ends of all lines that were drawn as intervals."""
+    return [part.tolist() for c in axis.collections if isinstance(c, LineCollection) for part in c.get_segments()]
+
+
+def dots(axis) -> list[list[list[float]]]:
+    """The places of the dots, a list for each look that has some."""
+    return [
+        c.get_offsets().tolist() for c in axis.collections if isinstance(c, PathCollection) and len(c.get_offsets())
+    ]
+
+
 def test_arms_show_each_seed_and_gaps():
     figure = drawn(figures.arms(frame({"x": [50.0, 52.0, 54.0], "y": [60.0]}), ["x", "gap", "y"]))
     (axis,) = figure.axes
     assert [t.get_text() for t in axis.get_yticklabels()] == ["x", "y"]
-    assert sorted(c.get_offsets().shape[0] for c in axis.collections) == [1, 3]
-    assert axis.collections[0].get_offsets()[:, 0].tolist() == [50, 52, 54]
+    drawn_seeds = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axis.lines
+                   if line.get_marker() == "."]  # fmt: skip
+    assert drawn_seeds == [([50, 52, 54], [0, 0, 0]), ([60], [1])]
     assert texts(figure) == []
-    assert 52.0 in [float(line.get_xdata()[0]) for line in axis.lines if len(line.get_xdata()) == 1]  # the mean
+    (means,) = (line for line in axis.lines if line.get_marker() == "|")
+    assert (list(means.get_xdata()), list(means.get_ydata())) == ([52, 60], [0, 1])
+    interval = mean_interval([50.0, 52.0, 54.0])
+    assert np.allclose(segments(axis), [[[interval.low, 0], [interval.high, 0]]])  # one seed has no interval
     assert texts(drawn(figures.arms(frame({}), ["x", "y"]))) == ["not run"]
     floor = drawn(figures.arms(frame({"x": [50.0, 52.0], "no teacher": [40.0, 41.0]}), ["x", "no teacher"]))
     assert [40.5, 40.5] in [list(line.get_xdata()) for line in floor.axes[0].lines]
@@ -42,9 +59,8 @@ def test_a_forest_shows_differences_and_gaps():
     assert texts(figure) == ["not measured"]
     low, high = axis.get_xlim()
     assert low < 0 < 2 < high
-    ends = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] == 0
-            and line.get_ydata()[1] == 0]  # fmt: skip
-    assert any(np.allclose(e, (rows["a"].low, rows["a"].high)) for e in ends)
+    assert np.allclose(segments(axis), [[[rows["a"].low, 0], [rows["a"].high, 0]]])
+    assert dots(axis) == [[[rows["a"].mean, 0.0], [2.0, 2.0]]]
     assert texts(drawn(figures.forest({"b": mean_interval([])}))) == ["not measured"]
     drawn(figures.forest({"x": mean_interval([1.0, 100.0])}))
     assert texts(drawn(figures.forest({}))) == ["not measured"]
@@ -56,8 +72,9 @@ def test_a_forest_can_say_what_each_row_means_and_pale_some():
     (axis,) = figure.axes
     (beside,) = axis.child_axes
     assert [t.get_text() for t in beside.get_yticklabels()] == ["supported", "not tested"]
-    faces = [dots.get_facecolor()[0][:3].tolist() for dots in axis.collections if len(dots.get_offsets()) == 1]
-    assert faces[1] == [1, 1, 1] != faces[0]
+    clear, hollow = (c for c in axis.collections if isinstance(c, PathCollection))
+    assert dots(axis) == [[[rows["a"].mean, 0.0]], [[rows["b"].mean, 1.0]]]
+    assert hollow.get_facecolor()[0][:3].tolist() == [1, 1, 1] != clear.get_facecolor()[0][:3].tolist()
 
 
 def test_answers_are_the_five_largest_by_name():

@@ -130,10 +130,7 @@ def teachers(measured: Mapping[str, Mapping | None]) -> pd.DataFrame:
 
 
 def words(name: str, metrics: Mapping | None) -> dict[str, str]:
-    """What the prose of the chapter says of one teacher, by the name of each number.
-
-    MyST-NB reads a glued text as Python if it can ("5,000" becomes a tuple), so numbers come with their unit or name.
-    """
+    """What the prose of the chapter says of one teacher, by the name of each number, which has its unit."""
     top1 = published(name)
     said = {"teacher": name, "published": f"{top1:.2f} %" if not isnan(top1) else "nothing"}
     for key, metric, sentence in (

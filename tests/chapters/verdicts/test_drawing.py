@@ -1,6 +1,7 @@
 """The figure of all primary contrasts: every verdict stands beside its row."""
 
 import pytest
+from matplotlib.collections import PathCollection
 
 from kdlib.chapters.claims import UNMEASURED, Judgement
 from kdlib.chapters.verdicts.drawing import forest
@@ -27,8 +28,9 @@ def test_words_stand_beside_and_untrained_rows_are_hollow():
     (beside,) = axis.child_axes
     words = [t.get_text() for t in beside.get_yticklabels()]
     assert words == ["supported with a teacher", "not tested at this budget", ""]
-    faces = [dots.get_facecolor()[0][:3].tolist() for dots in axis.collections if len(dots.get_offsets()) == 1]
-    assert [face == [1, 1, 1] for face in faces] == [False, True]
+    clear, hollow = (dots for dots in axis.collections if isinstance(dots, PathCollection))
+    assert [dots.get_offsets()[:, 1].tolist() for dots in (clear, hollow)] == [[0], [1]]
+    assert [dots.get_facecolor()[0][:3].tolist() == [1, 1, 1] for dots in (clear, hollow)] == [False, True]
 
 
 def test_demonstrations_have_no_words():
