@@ -13,6 +13,7 @@ from kdlib.methods.base import Batch, Definition, Loss, Memory, Step
 from kdlib.methods.ccd import CCD
 from kdlib.methods.ce import CE
 from kdlib.methods.crd import CRD
+from kdlib.methods.crld import CRLD
 from kdlib.methods.dkd import DKD
 from kdlib.methods.four_term import FOUR_TERM
 from kdlib.methods.hsakd import HSAKD, HSAKD_JOINT_TEACHER, HSAKD_TEACHER
@@ -33,6 +34,7 @@ METHODS: dict[str, Definition] = {
     "ccd": CCD,
     "four_term": FOUR_TERM,
     "dkd": DKD,
+    "crld": CRLD,
     "spkd": SPKD,
     "crd": CRD,
     "sskd_teacher": SSKD_TEACHER,
