@@ -20,6 +20,7 @@ from kdlib.methods.hsakd import HSAKD, HSAKD_JOINT_TEACHER, HSAKD_TEACHER
 from kdlib.methods.kd import KD
 from kdlib.methods.spkd import SPKD
 from kdlib.methods.sskd import SSKD, SSKD_TEACHER
+from kdlib.methods.tekap import TEKAP
 from kdlib.models import Backbone, Output
 from kdlib.models.network import Network
 from kdlib.records import Record
@@ -35,6 +36,7 @@ METHODS: dict[str, Definition] = {
     "four_term": FOUR_TERM,
     "dkd": DKD,
     "crld": CRLD,
+    "tekap": TEKAP,
     "spkd": SPKD,
     "crd": CRD,
     "sskd_teacher": SSKD_TEACHER,
