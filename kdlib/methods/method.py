@@ -18,6 +18,7 @@ from kdlib.methods.dkd import DKD
 from kdlib.methods.four_term import FOUR_TERM
 from kdlib.methods.hsakd import HSAKD, HSAKD_JOINT_TEACHER, HSAKD_TEACHER
 from kdlib.methods.kd import KD
+from kdlib.methods.ls import LS
 from kdlib.methods.spkd import SPKD
 from kdlib.methods.sskd import SSKD, SSKD_TEACHER
 from kdlib.methods.tekap import TEKAP
@@ -37,6 +38,7 @@ METHODS: dict[str, Definition] = {
     "dkd": DKD,
     "crld": CRLD,
     "tekap": TEKAP,
+    "ls": LS,
     "spkd": SPKD,
     "crd": CRD,
     "sskd_teacher": SSKD_TEACHER,

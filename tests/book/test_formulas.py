@@ -44,6 +44,7 @@ OF_METHODS = {
     "dkd": "tests/methods/test_dkd.py::test_dkd_parts_are_those_of_the_two_way_and_of_the_other_distribution",
     "crld": "tests/methods/test_crld.py::test_crld_adds_the_terms_of_both_views_by_gate",
     "tekap": "tests/methods/test_tekap.py::test_tekap_teaches_the_teacher_and_its_copies",
+    "ls": "tests/methods/test_ls.py::test_ls_is_kd_between_standardised_logits",
     "spkd": "tests/methods/test_spkd.py::test_spkd_compares_the_last_maps_before_pooling",
     "crd": "tests/methods/test_crd.py::test_loss_scale_and_update_are_those_of_a_loop",
     "sskd_teacher": "tests/methods/test_sskd.py::test_sskd_teacher_finds_the_image_that_a_turned_view_came_from",
