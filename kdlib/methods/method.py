@@ -14,6 +14,7 @@ from kdlib.methods.ccd import CCD
 from kdlib.methods.ce import CE
 from kdlib.methods.crd import CRD
 from kdlib.methods.crld import CRLD
+from kdlib.methods.dist import DIST
 from kdlib.methods.dkd import DKD
 from kdlib.methods.four_term import FOUR_TERM
 from kdlib.methods.hsakd import HSAKD, HSAKD_JOINT_TEACHER, HSAKD_TEACHER
@@ -39,6 +40,7 @@ METHODS: dict[str, Definition] = {
     "crld": CRLD,
     "tekap": TEKAP,
     "ls": LS,
+    "dist": DIST,
     "spkd": SPKD,
     "crd": CRD,
     "sskd_teacher": SSKD_TEACHER,

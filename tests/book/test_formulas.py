@@ -45,6 +45,7 @@ OF_METHODS = {
     "crld": "tests/methods/test_crld.py::test_crld_adds_the_terms_of_both_views_by_gate",
     "tekap": "tests/methods/test_tekap.py::test_tekap_teaches_the_teacher_and_its_copies",
     "ls": "tests/methods/test_ls.py::test_ls_is_kd_between_standardised_logits",
+    "dist": "tests/methods/test_dist.py::test_dist_correlates_over_classes_and_over_all_rows",
     "spkd": "tests/methods/test_spkd.py::test_spkd_compares_the_last_maps_before_pooling",
     "crd": "tests/methods/test_crd.py::test_loss_scale_and_update_are_those_of_a_loop",
     "sskd_teacher": "tests/methods/test_sskd.py::test_sskd_teacher_finds_the_image_that_a_turned_view_came_from",
