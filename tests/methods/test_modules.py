@@ -169,6 +169,26 @@ def test_no_gradient_reaches_the_teachers_features():
     assert all(parameter.grad.abs().sum() > 0 for parameter in loss.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_under_autocast_logits_of_half_the_width_are_treated_as_wide_ones(dtype: torch.dtype, size: float):
+    """Losses bit for bit; gradients too, but for sums of two that are rounded to half the width one by one. Both stay
+    finite at large logits."""
+    for loss in (CRLDLoss(gate="both"), TeKAPLoss(noise=0.0), LSLoss(), LSLoss(scale="batch"), DISTLoss()):
+        results = []
+        for wide in (False, True):
+            s, s2, t, t2 = ((size / 10 * logits(i)).to(dtype).to(torch.float32 if wide else dtype) for i in range(4))
+            s.requires_grad_()
+            with torch.autocast("cpu", dtype, enabled=not wide):
+                value = loss((s, s2), (t, t2)) if isinstance(loss, CRLDLoss) else loss(s, t)
+            value.backward()
+            assert value.dtype == torch.float32 and value.isfinite() and s.grad.isfinite().all()
+            results.append((value, s.grad.float()))
+        (narrow, rounded), (wide, exact) = results
+        assert torch.equal(narrow, wide)
+        torch.testing.assert_close(rounded, exact, rtol=0.01, atol=1e-6 + 0.01 * exact.abs().max().item())
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
