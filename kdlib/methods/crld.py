@@ -164,9 +164,9 @@ CRLD = Definition(
     options=CRLDOptions,
     source="Cross-View Consistency Regularisation (CRLD; Zhang et al., ACM MM 2024)",
     formula=r"\alpha\,(\mathrm{CE}_x + \mathrm{CE}_{\tilde x})"
-    r" + \beta\, T^2\, \mathbb{1}[\max p_t(x) \ge \theta_w]"
+    r" + \beta\, T^2\, \mathbf{1}[\max p_t(x) \ge \theta_w]"
     r" \left[\mathrm{KL}_T(t_x \| s_x) + \mathrm{KL}_T(t_{\tilde x} \| s_{\tilde x})\right]"
-    r" + \gamma\, T^2\, \mathbb{1}[\max p_t(\tilde x) \ge \theta_s]"
+    r" + \gamma\, T^2\, \mathbf{1}[\max p_t(\tilde x) \ge \theta_s]"
     r" \left[\mathrm{KL}_T(t_x \| s_{\tilde x}) + \mathrm{KL}_T(t_{\tilde x} \| s_x)\right]",
     views=(2,),
     logits_only=True,
