@@ -13,12 +13,16 @@ from kdlib.methods.base import Batch, Definition, Loss, Memory, Step
 from kdlib.methods.ccd import CCD
 from kdlib.methods.ce import CE
 from kdlib.methods.crd import CRD
+from kdlib.methods.crld import CRLD
+from kdlib.methods.dist import DIST
 from kdlib.methods.dkd import DKD
 from kdlib.methods.four_term import FOUR_TERM
 from kdlib.methods.hsakd import HSAKD, HSAKD_JOINT_TEACHER, HSAKD_TEACHER
 from kdlib.methods.kd import KD
+from kdlib.methods.ls import LS
 from kdlib.methods.spkd import SPKD
 from kdlib.methods.sskd import SSKD, SSKD_TEACHER
+from kdlib.methods.tekap import TEKAP
 from kdlib.models import Backbone, Output
 from kdlib.models.network import Network
 from kdlib.records import Record
@@ -33,6 +37,10 @@ METHODS: dict[str, Definition] = {
     "ccd": CCD,
     "four_term": FOUR_TERM,
     "dkd": DKD,
+    "crld": CRLD,
+    "tekap": TEKAP,
+    "ls": LS,
+    "dist": DIST,
     "spkd": SPKD,
     "crd": CRD,
     "sskd_teacher": SSKD_TEACHER,

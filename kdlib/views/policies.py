@@ -19,6 +19,7 @@ from kdlib.views.crops import quarter_turns
 from kdlib.views.jda import JDA, jda
 from kdlib.views.policy import CROP, ORIGINAL, SECOND, SECOND_CROP, Draws, Source, ViewPolicy
 from kdlib.views.randaugment import RandAugment, randaugment
+from kdlib.views.strong import OP_DRAWS, SQUARE_DRAWS, strong_view
 
 
 class NoOptions(Record):
@@ -163,6 +164,18 @@ def _cutout(options: NoOptions) -> ViewPolicy:
     return ViewPolicy("cutout", 2, (ORIGINAL, SECOND), CROP | SECOND_CROP | {"cutout": 2}, after=blank)
 
 
+def _crld(options: NoOptions) -> ViewPolicy:
+    """Two views: a crop, and the strong view of CRLD (Zhang et al., 2024): another crop, after two ops and with a grey
+    square."""
+
+    def strong(crops: list[Tensor], u: Draws) -> list[Tensor]:
+        original, second = crops
+        return [original, strong_view(second, u["strong ops"], u["square"])]
+
+    roles = CROP | SECOND_CROP | {"strong ops": OP_DRAWS, "square": SQUARE_DRAWS}
+    return ViewPolicy("crld", 2, (ORIGINAL, SECOND), roles, after=strong)
+
+
 def _rot2(options: NoOptions) -> ViewPolicy:
     """Two views: a crop, and the same crop turned by a random 90, 180 or 270 degrees counter-clockwise."""
 
@@ -199,6 +212,7 @@ POLICIES: Mapping[str, PolicyDefinition] = {
     "rot4": PolicyDefinition(_rot4),
     "randaugment": PolicyDefinition(_randaugment, RandAugmentOptions),
     "cutout": PolicyDefinition(_cutout),
+    "crld": PolicyDefinition(_crld),
     "cutmix": PolicyDefinition(_cutmix),
     "share": PolicyDefinition(_share, ShareOptions),
 }

@@ -72,8 +72,10 @@ def same(one: dict, other: dict) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("method", "policy"), [("kd", "weak2"), ("ccd", "jda"), ("dkd", "weak1"), ("kd", "cutmix"), ("four_term", "share")]
-)
+    ("method", "policy"),
+    [("kd", "weak2"), ("ccd", "jda"), ("dkd", "weak1"), ("kd", "cutmix"), ("four_term", "share"), ("tekap", "weak2"),
+     ("crld", "crld"), ("dist", "cutmix"), ("ls", "rot4")],
+)  # fmt: skip
 def test_a_run_has_exactly_the_bits_that_it_has_without(student, teacher, tmp_path, root, monkeypatch, method, policy):
     spec = student(method, policy, seed=1)
     without = train(spec, tmp_path / "without", teacher)

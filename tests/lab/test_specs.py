@@ -254,7 +254,7 @@ def test_bad_fields_are_named_in_one_sentence(path: str, value: Any, words: str)
 
 
 BANKED = STUDENT | {"bank": 4}
-ABLE = "allowed are kd, ccd, four_term, dkd$"
+ABLE = "allowed are kd, ccd, four_term, dkd, crld, tekap, ls, dist$"
 
 
 @pytest.mark.parametrize(

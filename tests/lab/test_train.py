@@ -227,7 +227,8 @@ def test_a_run_that_trains_a_head_leaves_its_backbone_as_it_was(make_spec, teach
 
 
 @pytest.mark.parametrize(
-    ("method", "policy"), [("kd", "rot4"), ("ccd", "jda"), *((name, "weak1") for name in HEADS_ONLY)]
+    ("method", "policy"),
+    [("kd", "rot4"), ("ccd", "jda"), ("tekap", "weak1"), ("crld", "crld"), *((name, "weak1") for name in HEADS_ONLY)],
 )
 def test_interrupted_and_resumed_gives_the_same_bits(make_spec, teacher, tmp_path, monkeypatch, method, policy):
     options = {"weight": "shuffled"} if method == "ccd" else {}

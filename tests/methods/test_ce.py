@@ -5,7 +5,7 @@ import pytest
 
 
 @pytest.mark.parametrize("views", [1, 2, 4])
-@pytest.mark.parametrize("name", ["ce", "kd", "spkd", "dkd"])
+@pytest.mark.parametrize("name", ["ce", "kd", "spkd", "dkd", "dist"])
 def test_cross_entropy_is_the_mean_over_all_views(make_batch, loss_of, surprise, name: str, views: int):
     batch = make_batch(views, teacher=name != "ce")
     term = loss_of(name, batch)[0]["ce"]

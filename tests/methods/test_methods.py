@@ -19,6 +19,7 @@ from kdlib.methods import (
     total,
 )
 from kdlib.methods.ccd import CCD_WEIGHTS, ccd_loss, ccd_weights
+from kdlib.methods.crld import CRLD_GATES
 from kdlib.methods.kd import kl_divergence
 from kdlib.models import create_model
 from kdlib.models.network import Network
@@ -102,7 +103,7 @@ def test_the_order_of_images_does_not_matter(make_method, make_step, name: str):
     torch.testing.assert_close({n: t.value for n, t in one.items()}, {n: t.value for n, t in two.items()})
 
 
-@pytest.mark.parametrize("name", ["ce", "kd", "ccd", "four_term", "dkd"])
+@pytest.mark.parametrize("name", ["ce", "kd", "ccd", "four_term", "dkd", "crld", "ls", "dist"])
 def test_the_names_of_classes_do_not_matter(make_batch, loss_of, name: str):
     order = torch.tensor([3, 0, 4, 1, 2])
     batch = make_batch(2, teacher=name != "ce")
@@ -131,6 +132,8 @@ def on_meta(name: str, head_of: str | None = None) -> Network:
 
 STEPS = [(name, {"negatives": 3} if name == "crd" else {}, policy) for name, policy in ACCEPTED]
 STEPS += [("ccd", {"weight": weight}, "jda") for weight in CCD_WEIGHTS[1:]]
+STEPS += [("crld", {"gate": gate}, "jda") for gate in CRLD_GATES[1:]]
+STEPS += [("ls", {"scale": "batch"}, "weak1"), ("ls", {"scale": "none"}, "weak1"), ("tekap", {"copies": 0}, "weak1")]
 
 
 @pytest.mark.parametrize(("name", "options", "policy"), STEPS)
@@ -268,6 +271,13 @@ def test_defaults():
     assert method_options("four_term", {}).model_dump() == {"temperature": 4.0, "weights": (1.0, 1.0, 1.0, 1.0)}
     assert method_options("dkd", {}).beta == 8
     assert method_options("dkd", {}).warm_up == pytest.approx(20 / 240)
+    crld = {"kd_weight": 2.0, "cross_weight": 0.5, "tau_weak": 0.9, "tau_strong": 0.2, "gate": "confidence"}
+    assert method_options("crld", {}).model_dump() == kd | crld
+    tekap = {"ce_weight": 0.1, "kd_weight": 0.9, "copies": 3, "copies_weight": 0.8, "keep": 0.9, "noise": 0.1}
+    assert method_options("tekap", {}).model_dump() == kd | tekap
+    ls = {"temperature": 2.0, "ce_weight": 0.1, "kd_weight": 9.0, "scale": "sample"}
+    assert method_options("ls", {}).model_dump() == ls
+    assert method_options("dist", {}).model_dump() == kd | {"kd_weight": 0.0, "inter_weight": 2.0, "intra_weight": 2.0}
     assert method_options("spkd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 3000.0}
     assert method_options("crd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 0.8, "negatives": 16384}
     assert method_options("hsakd", {}).temperature == 3
@@ -294,6 +304,12 @@ def test_defaults():
         ("four_term", {"weights": (1.0, 1.0, 1.0)}, "weights"),
         ("dkd", {"warm_up": 1.5}, "warm_up = 1.5 .*less than or equal to 1"),
         ("dkd", {"beta": -1.0}, "beta = -1.0 .*greater than or equal to 0"),
+        ("crld", {"gate": "entropy"}, "gate = 'entropy' .*'confidence', 'none'"),
+        ("crld", {"tau_strong": -0.5}, "tau_strong = -0.5 .*greater than or equal to 0"),
+        ("tekap", {"copies": 2.5}, "copies = 2.5 .*integer"),
+        ("tekap", {"noise": -0.1}, "noise = -0.1 .*greater than or equal to 0"),
+        ("ls", {"scale": "class"}, "scale = 'class' .*'sample', 'batch'"),
+        ("dist", {"intra_weight": -1.0}, "intra_weight = -1.0 .*greater than or equal to 0"),
         ("spkd", {"weight": -1.0}, "weight = -1.0 .*greater than or equal to 0"),
         ("crd", {"negatives": 0}, "negatives = 0 .*greater than or equal to 1"),
         ("crd", {"negatives": 2.5}, "negatives = 2.5 .*integer"),
@@ -324,6 +340,8 @@ def test_options_that_are_no_mapping_are_named(options):
         ("hsakd_joint_teacher", True, "weak1", "teacher of method 'hsakd_joint_teacher' must be absent"),
         ("hsakd_teacher", False, "weak1", "teacher of method 'hsakd_teacher' must be given"),
         ("ccd", True, "weak1", "method 'ccd' needs a policy with 2 views per image; policy 'weak1' makes 1"),
+        ("crld", True, "weak1", "method 'crld' needs a policy with 2 views per image; policy 'weak1' makes 1"),
+        ("crld", True, "cutmix", "method 'crld' needs views of one image each; policy 'cutmix' mixes two"),
         ("four_term", True, "rot4", "method 'four_term' needs a policy with 2 views per image; policy 'rot4' makes 4"),
         ("crd", True, "cutmix", "method 'crd' needs views of one image each; policy 'cutmix' mixes two.*ce, kd, ccd"),
         ("dkd", True, "cutmix", "method 'dkd' needs views of one image each; policy 'cutmix' mixes two"),

@@ -11,11 +11,15 @@ import torch
 from kdlib.methods import METHODS, total
 from kdlib.methods.ccd import CCD_WEIGHTS, CCDLoss, ccd_loss, ccd_weights
 from kdlib.methods.crd import CRDLoss
+from kdlib.methods.crld import CRLD_GATES, CRLDLoss, crld_gates, crld_losses
+from kdlib.methods.dist import DISTLoss, inter_loss, intra_loss
 from kdlib.methods.dkd import DKDLoss, dkd_losses
 from kdlib.methods.hsakd import HSAKDLoss
 from kdlib.methods.kd import KDLoss, kd_loss
+from kdlib.methods.ls import LS_SCALES, LSLoss, ls_loss
 from kdlib.methods.spkd import SPKDLoss, spkd_loss
 from kdlib.methods.sskd import SSKDLoss
+from kdlib.methods.tekap import TeKAPLoss
 
 
 def new_crd_loss(negatives: int | None = 3) -> CRDLoss:
@@ -40,6 +44,15 @@ def test_each_is_its_terms_times_the_square_of_the_temperature(temperature):
         torch.testing.assert_close(CCDLoss(temperature, weight)((s, s2), (t, t2)), expected)
     target, others = dkd_losses(s, t, labels, temperature)
     torch.testing.assert_close(DKDLoss(temperature, 2.0, 5.0)(s, t, labels), square * (2 * target + 5 * others))
+    for gate in set(CRLD_GATES) - {"shuffled"}:
+        within, cross = crld_losses((s, s2), (t, t2), crld_gates(t, t2, gate, (0.8, 0.3)), temperature)
+        loss = CRLDLoss(temperature, kd_weight=1.5, cross_weight=0.7, tau_weak=0.8, tau_strong=0.3, gate=gate)
+        torch.testing.assert_close(loss((s, s2), (t, t2)), square * (1.5 * within + 0.7 * cross))
+    for scale in LS_SCALES:
+        torch.testing.assert_close(LSLoss(temperature, scale)(s, t), square * ls_loss(s, t, temperature, scale))
+    correlations = 3 * inter_loss(s, t, temperature) + 0.5 * intra_loss(s, t, temperature)
+    torch.testing.assert_close(DISTLoss(temperature, 3.0, 0.5)(s, t), square * correlations)
+    torch.testing.assert_close(TeKAPLoss(temperature, copies=0)(s, t), square * kd_loss(s, t, temperature))
     maps = torch.randn(6, 4, 3, 3), torch.randn(6, 8, 5, 5)
     torch.testing.assert_close(SPKDLoss()(*maps), spkd_loss(*maps))
 
@@ -103,19 +116,26 @@ def test_crd_remembers_in_training_mode_alone_and_its_state_has_the_banks():
 
 
 @pytest.mark.parametrize(
-    ("name", "loss"), [("sskd", SSKDLoss), ("hsakd", HSAKDLoss), ("crd", lambda: new_crd_loss(None))]
-)
+    ("name", "loss"),
+    [
+        ("sskd", SSKDLoss), ("hsakd", HSAKDLoss), ("crd", lambda: new_crd_loss(None)), ("crld", CRLDLoss),
+        ("ls", LSLoss), ("dist", DISTLoss),
+    ],
+)  # fmt: skip
 def test_defaults_are_the_methods_own(name, loss):
     assert loss().options == METHODS[name].options()
 
 
-def test_shuffled_weights_come_from_torchs_generator():
+def test_shuffled_weights_and_gates_come_from_torchs_generator():
     pairs = (logits(0), logits(2)), (logits(1), logits(3))
     torch.manual_seed(0)
     keys = torch.rand(6)
     expected = 16 * ccd_loss(*pairs, ccd_weights(*pairs[1], "shuffled", keys), 4.0)
+    within, cross = crld_losses(*pairs, crld_gates(*pairs[1], "shuffled", keys=keys), 4.0)
     torch.manual_seed(0)
     torch.testing.assert_close(CCDLoss(4.0, "shuffled")(*pairs), expected)
+    torch.manual_seed(0)
+    torch.testing.assert_close(CRLDLoss(gate="shuffled")(*pairs), 16 * (2 * within + 0.5 * cross))
 
 
 def test_no_gradient_reaches_the_teacher():
@@ -123,7 +143,11 @@ def test_no_gradient_reaches_the_teacher():
         return logits(seed).requires_grad_()
 
     s, t, s2, t2, labels = free(0), free(1), free(2), free(3), torch.arange(6)
-    for loss in (KDLoss()(s, t), CCDLoss()((s, s2), (t, t2)), DKDLoss()(s, t, labels), SPKDLoss()(s, t)):
+    pairs = (s, s2), (t, t2)
+    for loss in (
+        KDLoss()(s, t), CCDLoss()(*pairs), DKDLoss()(s, t, labels), SPKDLoss()(s, t), CRLDLoss(gate="cosine")(*pairs),
+        TeKAPLoss()(s, t), LSLoss()(s, t), DISTLoss()(s, t),
+    ):  # fmt: skip
         s.grad = t.grad = None
         loss.backward()
         assert s.grad.abs().sum() > 0 and t.grad is None and t2.grad is None
@@ -145,6 +169,26 @@ def test_no_gradient_reaches_the_teachers_features():
     assert all(parameter.grad.abs().sum() > 0 for parameter in loss.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_under_autocast_logits_of_half_the_width_are_treated_as_wide_ones(dtype: torch.dtype, size: float):
+    """Losses bit for bit; gradients too, but for sums of two that are rounded to half the width one by one. Both stay
+    finite at large logits."""
+    for loss in (CRLDLoss(gate="both"), TeKAPLoss(noise=0.0), LSLoss(), LSLoss(scale="batch"), DISTLoss()):
+        results = []
+        for wide in (False, True):
+            s, s2, t, t2 = ((size / 10 * logits(i)).to(dtype).to(torch.float32 if wide else dtype) for i in range(4))
+            s.requires_grad_()
+            with torch.autocast("cpu", dtype, enabled=not wide):
+                value = loss((s, s2), (t, t2)) if isinstance(loss, CRLDLoss) else loss(s, t)
+            value.backward()
+            assert value.dtype == torch.float32 and value.isfinite() and s.grad.isfinite().all()
+            results.append((value, s.grad.float()))
+        (narrow, rounded), (wide, exact) = results
+        assert torch.equal(narrow, wide)
+        torch.testing.assert_close(rounded, exact, rtol=0.01, atol=1e-6 + 0.01 * exact.abs().max().item())
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -160,6 +204,22 @@ def test_no_gradient_reaches_the_teachers_features():
         ),
         (lambda: DKDLoss()(logits(0), logits(1), torch.arange(5)), r"labels are torch.int64 \[5\]; allowed is int64"),
         (lambda: DKDLoss(beta=-1.0), "beta = -1"),
+        (lambda: CRLDLoss(gate="sine"), "gate = 'sine'"),
+        (lambda: CRLDLoss(tau_weak=-0.1), "tau_weak = -0.1"),
+        (lambda: CRLDLoss()(logits(0), (logits(1), logits(2))), "student must be a pair: logits on the weak views"),
+        (
+            lambda: CRLDLoss()((logits(0), logits(1)), (logits(2), logits(3, classes=9))),
+            r"teacher_strong has the shape \[6, 9\], student has \[6, 10\]",
+        ),
+        (lambda: TeKAPLoss(copies=-1), "copies = -1"),
+        (lambda: TeKAPLoss(copies=1.5), "copies = 1.5"),
+        (lambda: TeKAPLoss()(logits(0), logits(1, rows=5)), r"teacher has the shape \[5, 10\], student has \[6, 10\]"),
+        (lambda: LSLoss(scale="class"), "scale = 'class'"),
+        (lambda: LSLoss()(logits(0).long(), logits(1)), r"student is torch.int64 \[6, 10\]; allowed are floating"),
+        (lambda: DISTLoss(inter_weight=-1.0), "inter_weight = -1"),
+        (lambda: DISTLoss(4.0, 0.0, 0.0), "inter_weight and intra_weight are 0: there is no loss"),
+        (lambda: DISTLoss()(logits(0, rows=1), logits(1, rows=1)), "student is a batch of 1: classes are correlated"),
+        (lambda: DISTLoss()(logits(0), logits(1, classes=9)), r"teacher has the shape \[6, 9\], student has \[6, 10\]"),
         (lambda: SPKDLoss()(torch.zeros(2, 3), torch.zeros(3, 3)), "student has 2 images, teacher 3"),
     ],
 )
@@ -242,10 +302,10 @@ def test_bad_views_and_features_are_one_sentence(call, said):
     assert "\n" not in str(error.value)
 
 
-WITH_EXAMPLES = [f"methods.{name}" for name in ("kd", "ccd", "dkd", "spkd", "crd", "sskd", "hsakd")]
+WITH_EXAMPLES = ("kd", "ccd", "dkd", "crld", "tekap", "ls", "dist", "spkd", "crd", "sskd", "hsakd")
 
 
-@pytest.mark.parametrize("module", [*WITH_EXAMPLES, "views.transforms"])
+@pytest.mark.parametrize("module", [*(f"methods.{name}" for name in WITH_EXAMPLES), "views.transforms"])
 def test_examples_in_docstrings_run(module):
     found = doctest.testmod(importlib.import_module(f"kdlib.{module}"))
     assert found.attempted > 0 and found.failed == 0

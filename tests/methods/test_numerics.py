@@ -11,11 +11,15 @@ from kdlib.methods import Batch
 from kdlib.methods.base import mixed_cross_entropy
 from kdlib.methods.ccd import ccd_loss, ccd_weights
 from kdlib.methods.crd import crd_loss, crd_scores
+from kdlib.methods.crld import crld_gates, crld_losses
+from kdlib.methods.dist import inter_loss, intra_loss
 from kdlib.methods.dkd import dkd_losses
 from kdlib.methods.four_term import four_term_losses
 from kdlib.methods.hsakd import joint_labels
+from kdlib.methods.ls import LS_SCALES, ls_loss
 from kdlib.methods.spkd import spkd_loss
 from kdlib.methods.sskd import ranked_kl, rotation_similarity, rotation_targets
+from kdlib.methods.tekap import normal_noise, tekap_loss
 from kdlib.models import Output
 
 from .conftest import with_recorder
@@ -161,6 +165,10 @@ def test_nothing_waits_for_the_device():
         logits[logits > 0]
     values = of_logits(logits, bank, labels) | {
         "ccd": ccd_loss((logits, logits), (bank, bank), ccd_weights(bank, bank), 4.0),
+        "crld": sum(crld_losses((logits, logits), (bank, bank), crld_gates(bank, bank, "both"), 4.0)),
+        "tekap": tekap_loss(logits, bank, normal_noise(logits[:, 0].detach(), 3, 1, 10), 4.0),
+        "ls": sum(ls_loss(logits, bank, 2.0, scale) for scale in LS_SCALES),
+        "dist": inter_loss(logits, bank, 4.0) + intra_loss(logits, bank, 4.0),
         "spkd": spkd_loss(logits, bank),
         "rotation": rotation_similarity(logits)[rotation_targets(2, "meta")],
     }

@@ -20,8 +20,8 @@ from kdlib.views.randaugment import randaugment
 
 RATE = 1e-6  # of false alarms, of each statistical test as a whole
 VIEWS = {
-    "weak1": 1, "weak2": 2, "twin": 2, "jda": 2, "rot2": 2, "rot4": 4, "randaugment": 2, "cutout": 2, "cutmix": 2,
-    "share": 2,
+    "weak1": 1, "weak2": 2, "twin": 2, "jda": 2, "rot2": 2, "rot4": 4, "randaugment": 2, "cutout": 2, "crld": 2,
+    "cutmix": 2, "share": 2,
 }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_policies_of_one_seed_share_the_original_crops(tiles: Tensor):
     assert not torch.equal(originals[0], make("weak1", tiles, seed=10)[:, 0])
 
 
-@pytest.mark.parametrize("name", ["jda", "cutout"])
+@pytest.mark.parametrize("name", ["jda", "cutout", "crld"])
 def test_views_of_an_image_do_not_depend_on_its_batch(tiles: Tensor, name: str):
     policy, ids = create_policy(name), torch.tensor([31, 2, 17])
     few = {r: uniforms_of(0, r, torch.zeros(3, dtype=torch.int64), ids, len(tiles), n) for r, n in policy.roles.items()}
@@ -230,7 +230,7 @@ def test_options_are_written_out_with_the_lists_own_p():
     assert isinstance(policy_options("jda", {"p": 1}).model_dump()["p"], float)
     assert all(
         policy_options(name, {}).model_dump() == {}
-        for name in ("weak1", "weak2", "twin", "rot2", "rot4", "cutout", "cutmix")
+        for name in ("weak1", "weak2", "twin", "rot2", "rot4", "cutout", "crld", "cutmix")
     )
 
 
@@ -266,6 +266,7 @@ BAD: Mapping[str, tuple[str, dict, str]] = {
     "magnitude": ("randaugment", {"magnitude": 31}, "magnitude = 31.*0 to 30"),
     "option of randaugment": ("randaugment", {"p": 1}, "'randaugment' has no option 'p'.*num_ops, magnitude"),
     "option of cutout": ("cutout", {"length": 16}, "'cutout' has no option 'length'.*none"),
+    "option of crld": ("crld", {"num_ops": 3}, "'crld' has no option 'num_ops'.*none"),
     "option of cutmix": ("cutmix", {"alpha": 1}, "'cutmix' has no option 'alpha'.*none"),
 }
 
