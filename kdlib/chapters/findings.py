@@ -9,6 +9,7 @@ from kdlib.chapters.ccd_versus_hsakd import LONGER
 from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
+from kdlib.chapters.rivals import CCD, CRLD, TEKAP
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.store import Store
 from kdlib.study.arms import Contrast
@@ -225,6 +226,19 @@ def view_bank(found: Found) -> str:
     return f"Students of V stored sets of views against students of fresh ones: {'; '.join(lines)}."
 
 
+def rivals(found: Found) -> str:
+    """Both primary contrasts, and what the rivals gain over CCD as it is."""
+    crld, tekap = found.contrast(f"{CRLD} - {CCD}"), found.contrast(f"{TEKAP} - no noise")
+    text = []
+    if crld:
+        beats = direction(crld, "is better than", "is worse than", "is not told apart from")
+        text.append(f"**At equal weight for the teacher CRLD {beats} CCD**: {points(crld)}.")
+    if tekap:
+        does = direction(tekap, "helps", "harms", "is not shown to do anything")
+        text.append(f"**TeKAP's noise {does}**: {points(tekap)} against the same loss without it.")
+    return " ".join(text)
+
+
 #: Chapter -> its sentences. The others compare nothing.
 FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "00_tour": tour,
@@ -237,6 +251,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "09_ccd_versus_hsakd": ccd_versus_hsakd,
     "14_view_bank": view_bank,
     "17_another_student": another_student,
+    "19_rivals": rivals,
 }
 #: The chapters whose findings a reader should take home.
 TAKEN_HOME = ("03_blind_teacher", "08_cosine_confidence", "09_ccd_versus_hsakd")

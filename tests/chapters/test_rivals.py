@@ -1,0 +1,68 @@
+"""The rivals of CCD: each beside the weight that it brings, at equal views."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kdlib.chapters import rivals
+from kdlib.chapters.registry import create_study
+from kdlib.methods import METHODS
+from kdlib.methods.tekap import TeKAPOptions
+from kdlib.study.setting import Setting
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+
+
+def study_at(scale: str):
+    return create_study("19_rivals", Setting.of(scale, device="cpu"))
+
+
+def test_ccd_hands_on_as_much_of_the_teacher_as_crld():
+    """From the mean w of its published runs, and the gates that stand beside the number."""
+    runs = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
+    keys = {spec.key for spec in study_at("reference").specs(rivals.CCD)}
+    w = [run["metrics"]["mean_w"] for run in runs if run["key"] in keys]
+    assert len(w) == 10
+    ours = rivals.CCD_WEIGHT * (1 + sum(w) / len(w)) / 2
+    theirs = 2 * (rivals.WEIGHTS["kd_weight"] * 0.951 + rivals.WEIGHTS["cross_weight"] * 0.983)
+    assert ours == pytest.approx(theirs, rel=0.005)
+    published = METHODS["crld"].options()
+    assert {name: 2 * weight for name, weight in rivals.WEIGHTS.items()} == {
+        name: getattr(published, name) for name in rivals.WEIGHTS
+    }
+
+
+def test_kd_has_the_weights_of_tekap_and_of_its_copies():
+    arms, tekap = study_at("reference").arms, TeKAPOptions()
+    alone, tripled = (arms[label].options for label in ("KD, TeKAP's weights", rivals.TRIPLE))
+    assert alone == {"ce_weight": tekap.ce_weight, "kd_weight": tekap.kd_weight}
+    assert tripled["kd_weight"] == pytest.approx(tekap.kd_weight * (1 + tekap.copies * tekap.copies_weight))
+
+
+@pytest.mark.parametrize("scale", ["smoke", "quick", "reference", "paper"])
+def test_sides_of_a_primary_contrast_differ_in_one_thing(scale):
+    study = study_at(scale)
+    first, second = (contrast for contrast in study.contrasts if contrast.primary)
+    assert (first.among, second.among) == (2, 2) and first.level == 1 - 0.05 / 2
+    for one, other in zip(study.specs(rivals.CRLD), study.specs(rivals.WEIGHED), strict=True):
+        assert one.model_copy(update={"method": "", "options": {}}) == other.model_copy(
+            update={"method": "", "options": {}}
+        )
+        assert other.options["weight"] == "cosine"
+    for noisy, quiet in zip(study.specs(rivals.TEKAP), study.specs(rivals.QUIET), strict=True):
+        assert noisy.model_copy(update={"options": {**noisy.options, "noise": 0.0}}) == quiet
+    assert not study.setting.profile.verdicts or study.planned(first) == study.planned(second) == 5
+
+
+def test_every_rival_of_the_chapter_stores_no_more_than_kd():
+    study = study_at("reference")
+    methods = {arm.method for arm in study.arms.values()} - {"ce"}
+    assert methods == {"kd", "ccd", "crld", "tekap", "ls", "dist"}
+    assert all(METHODS[name].logits_only and not METHODS[name].head for name in methods)
+
+
+def test_demonstrations_have_each_rival_once():
+    labels = set(study_at("quick").arms)
+    assert {rivals.CRLD, rivals.TEKAP, "standardised + JDA", "DIST + JDA"} <= labels
+    assert not [label for label in labels if label.startswith(f"{rivals.CRLD},")]
