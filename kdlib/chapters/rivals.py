@@ -24,8 +24,12 @@ WEIGHTS: Mapping[str, float] = {"ce_weight": 0.5, "kd_weight": 1.0, "cross_weigh
 CCD_WEIGHT = 1.94
 # The controls of CRLD's gate.
 GATES = {
-    "none": "no gate", "constant": "mean gate", "shuffled": "gate shuffled", "cosine": "cosine", "both": "gate x cosine",
-}  # fmt: skip
+    "none": "no gate",
+    "constant": "mean gate",
+    "shuffled": "gate shuffled",
+    "cosine": "cosine",
+    "both": "gate x cosine",
+}
 # TeKAP's weights; three copies at 0.8 make 3.4 times the term of plain KD.
 LABELS, SOFT = 0.1, 0.9
 NOISES = (1.0, 3.0)
