@@ -9,7 +9,6 @@ from kdlib.chapters.ccd_versus_hsakd import LONGER
 from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
-from kdlib.chapters.rivals import CCD, CRLD, TEKAP
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.store import Store
 from kdlib.study.arms import Contrast
@@ -227,15 +226,22 @@ def view_bank(found: Found) -> str:
 
 
 def rivals(found: Found) -> str:
-    """Both primary contrasts, and what the rivals gain over CCD as it is."""
-    crld, tekap = found.contrast(f"{CRLD} - {CCD}"), found.contrast(f"{TEKAP} - no noise")
+    """Both primary contrasts, where all of their arms trained."""
+    compared = {
+        "R1": "At equal weight for the teacher CRLD {} CCD",
+        "R2": "TeKAP's noise {}, against the same loss without it",
+    }
+    words = {
+        "R1": ("is better than", "is worse than", "is not told apart from"),
+        "R2": ("helps", "harms", "is not shown to do anything"),
+    }
     text = []
-    if crld:
-        beats = direction(crld, "is better than", "is worse than", "is not told apart from")
-        text.append(f"**At equal weight for the teacher CRLD {beats} CCD**: {points(crld)}.")
-    if tekap:
-        does = direction(tekap, "helps", "harms", "is not shown to do anything")
-        text.append(f"**TeKAP's noise {does}**: {points(tekap)} against the same loss without it.")
+    for name, sentence in compared.items():
+        difference, contrast = found.contrast(name), found.study.contrast(name)
+        if difference and contrast:
+            below = found.untrained(*contrast.weights)
+            head = f"**{sentence.format(direction(difference, *words[name]))}**: {points(difference)}."
+            text.append(f"{contrast.title} is not tested: {joined(below)} did not train." if below else head)
     return " ".join(text)
 
 

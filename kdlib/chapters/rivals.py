@@ -84,8 +84,8 @@ def _contrasts(arms: Mapping[str, Arm]) -> tuple[Contrast, ...]:
     gain = ("JDA", "weak2")
     pairs = {name: (f"{name} + JDA", f"{name} + weak2") for name in ("standardised", "one scale", "DIST")}
     found = [
-        Contrast.of(f"{CRLD} - CCD", CRLD, WEIGHED, primary=True, among=PRIMARY),
-        Contrast.of(f"{TEKAP} - no noise", TEKAP, QUIET, primary=True, among=PRIMARY),
+        Contrast.of("R1", CRLD, WEIGHED, primary=True, among=PRIMARY),
+        Contrast.of("R2", TEKAP, QUIET, primary=True, among=PRIMARY),
         *(Contrast.of(f"{name} - {than}", name, than) for name, than in (
             (CRLD, CCD), (CRLD, "JDA"), (CRLD, f"{CRLD}, no gate"), (CRLD, f"{CRLD}, mean gate"),
             (CRLD, f"{CRLD}, own view alone"), (CRLD, f"{CRLD} + weak2"), (f"{CRLD} + its view", "KD + CRLD's view"),

@@ -109,6 +109,15 @@ def test_other_chapters_follow_their_differences(told):
     assert "told from zero at 5 % (" in text and "]) and still helps at 10 % (+3.00 points [" in text
 
 
+def test_rivals_are_told_from_what_their_weight_does_alone(told):
+    runs = {"no teacher": 33, "CRLD": 44, "CCD, CRLD's weight": 42, "TeKAP": 40, "TeKAP, no noise": 40}
+    text = told("19_rivals", runs)
+    assert text.startswith("**At equal weight for the teacher CRLD is better than CCD**: +2.00 points [")
+    assert "**TeKAP's noise is not shown to do anything, against the same loss without it**: +0.00 points [" in text
+    text = told("19_rivals", {"CRLD": 30, "TeKAP": 38})
+    assert text.startswith("R1: CRLD - CCD, CRLD's weight is not tested: CRLD did not train. **TeKAP's noise harms")
+
+
 def test_nothing_is_said_without_runs_and_nothing_is_claimed_at_demonstrations(told):
     for chapter in findings.FINDINGS:
         assert told(chapter, {}) == "The question of this chapter is not measured at this profile."
