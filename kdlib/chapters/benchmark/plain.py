@@ -87,8 +87,10 @@ class Pairs(Dataset):
 
 
 def batches(pairs: Pairs, size: int, workers: int = 2) -> Iterator[list[Tensor]]:
-    """Endless batches of pairs."""
-    loader = DataLoader(pairs, batch_size=size, shuffle=True, drop_last=True, num_workers=workers)
+    """Endless batches of pairs. Workers outlive a pass over the pairs, which is short here and long elsewhere."""
+    loader = DataLoader(
+        pairs, batch_size=size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
     while True:
         yield from loader
 
