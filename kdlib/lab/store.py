@@ -86,11 +86,14 @@ class Store:
         (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def publish(self) -> list[Path]:
-        """Copies every finished result of the profile to results/ (weights stay); the new files."""
+        """Copies every finished result of the profile to results/ (weights stay); the new files.
+
+        What is published stays, also where this machine repeated the run, for its weights, to other bits.
+        """
         new = []
         for source in sorted(self.runs.glob(f"*/{RESULT}")):
             target = self.results / f"{read_result(source).key}.json"
-            if not target.exists() or target.read_bytes() != source.read_bytes():
+            if not target.exists():
                 with replacing(target) as temporary:
                     shutil.copyfile(source, temporary)
                 new.append(target)

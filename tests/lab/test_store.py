@@ -120,6 +120,15 @@ def test_publishing_copies_results_and_leaves_weights(make_spec, isolated):
     assert new[0].stat().st_size < 20_000
 
 
+def test_what_is_published_stays_where_a_repeated_run_came_out_otherwise(student, invented):
+    store = Store("smoke")
+    store.put(invented(student, "smoke", top1=60.0))
+    (target,) = store.publish()
+    before = target.read_bytes()
+    store.put(invented(student, "smoke", top1=61.0))
+    assert store.publish() == [] and target.read_bytes() == before
+
+
 def test_publishing_an_empty_store_does_nothing(isolated):
     assert Store("reference").publish() == []
     assert not (isolated / "results").exists()
