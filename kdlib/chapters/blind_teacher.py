@@ -49,6 +49,7 @@ def _contrasts(fixed: bool, others: list[str]) -> tuple[Contrast, ...]:
         Contrast.of("a1", "JDA", "weak2", primary=fixed, **control),
         Contrast.of("a2", "JDA", "rot4", primary=fixed),
         Contrast.of("weak2 - one view", "weak2", "one view"),
+        Contrast.of("JDA - one view", "JDA", "one view"),  # asked once the runs of one view were there
         *(Contrast.of(f"JDA - {other}", "JDA", other) for other in ("rot2", "RandAugment", "CutMix")),
         Contrast.of("gain without a teacher", *GAIN_WITHOUT),
         Contrast.interaction(

@@ -22,6 +22,7 @@ CONTROLS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("Does it help students without a teacher?", "03_blind_teacher", "gain without a teacher"),
         ("Does it help distillation more than that?", "03_blind_teacher", "teaching"),
         ("Are two plain crops better than one view?", "03_blind_teacher", "weak2 - one view"),
+        ("Is JDA beside a plain crop better than one view?", "03_blind_teacher", "JDA - one view"),
         ("On images that the teacher was trained on?", "03_blind_teacher", "gain on seen images"),
         ("On images that it was not?", "03_blind_teacher", "gain on unseen images"),
         ("Does it beat rotation where both make as many passes?", "03_blind_teacher", "JDA - rot2"),

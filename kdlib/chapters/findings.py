@@ -85,11 +85,27 @@ def blind_teacher(found: Found) -> str:
     teacher, ours = teacher_in_words(found.study), found.contrast(GAIN)
     helps = direction(gain, "helps", "harms", "neither helps nor harms, as far as can be told,")
     if not ours:
-        return f"**JDA {helps} with {teacher}**: {points(gain)} against two plain crops." + _turns(found)
+        return (
+            f"**JDA {helps} with {teacher}**: {points(gain)} against two plain crops."
+            + _one_view(found)
+            + _turns(found)
+        )
     both = (gain.low > 0) == (ours.low > 0)
     head = f"**JDA {helps} with {teacher}{' and' if both else ', not'} with ours**"
     apart = f"{points(gain)} against two plain crops with the one, {points(ours)} with the others"
-    return f"{head}: {apart}.{_turns(found)}"
+    return f"{head}: {apart}.{_one_view(found)}{_turns(found)}"
+
+
+def _one_view(found: Found) -> str:
+    """The two views of JDA against the published zero point, which passes over the images twice as often."""
+    difference = found.contrast("JDA - one view")
+    if not difference:
+        return ""
+    stands = direction(difference, "is also ahead of", "is behind", "is not told apart from")
+    return (
+        f" At equal views it {stands} one plain view of an image, with which a run passes over the images twice as "
+        f"often: {points(difference)} with {teacher_in_words(found.study)}."
+    )
 
 
 def _turns(found: Found) -> str:

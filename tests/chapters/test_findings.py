@@ -1,6 +1,7 @@
 """What chapters say they found follows the runs, whichever way they go."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -46,6 +47,18 @@ def test_the_blind_teacher_says_whom_jda_helps(told, jda, ours, head):
     text = told("03_blind_teacher", TEACHERS | {"JDA": jda, "our teacher: JDA": ours})
     assert text.startswith(f"{head}: {jda - 40:+.2f} points [") or text.startswith(head) and jda == 40
     assert "quarter turns" not in text
+
+
+@pytest.mark.parametrize(
+    ("one", "words"), [(45, "is behind"), (41, "is also ahead of"), (43, "is not told apart from")]
+)
+def test_it_says_how_jda_stands_to_one_view(told, one, words):
+    text = told("03_blind_teacher", TEACHERS | {"JDA": 43, "our teacher: JDA": 44, "one view": one})
+    assert (
+        f"with the others. At equal views it {words} one plain view of an image, with which a run passes over" in text
+    )
+    (points,) = re.findall(r"twice as often: (\S+) points \[", text)
+    assert float(points) == pytest.approx(43 - one, abs=0.1)  # five of JDA's ten seeds
 
 
 def test_it_says_when_turned_views_did_not_train(told):
