@@ -37,12 +37,12 @@ def noting(path: Path) -> Iterator[Progress]:
         path.unlink(missing_ok=True)
 
 
-def noted(path: Path) -> float:
-    """The share that a run has noted, 0 to 1; 0 where there is no note."""
+def noted(path: Path) -> float | None:
+    """The share that a run has noted, 0 to 1; None where there is no note: it has not begun, or is at its end."""
     try:
         return float(path.read_text())
     except FileNotFoundError:
-        return 0.0
+        return None
 
 
 @dataclass(frozen=True)

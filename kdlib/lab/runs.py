@@ -276,4 +276,5 @@ def _run(
 
 def shares(notes: Mapping[str, Path], finished: Collection[str]) -> dict[str, float]:
     """Key -> the share that is done, of the runs that have noted one and are not finished: a pool works at those."""
-    return {key: noted(note) for key, note in notes.items() if key not in finished and note.exists()}
+    found = {key: noted(note) for key, note in notes.items() if key not in finished}
+    return {key: share for key, share in found.items() if share is not None}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdlib.lab.progress import EVIDENCE, Meter, Reading, noted, noting, span
-from kdlib.lab.runs import run_all
+from kdlib.lab.runs import run_all, shares
 from kdlib.lab.store import Store
 from kdlib.show import displays
 
@@ -32,7 +32,7 @@ def test_a_run_notes_its_share_and_leaves_nothing(tmp_path):
         note(2, 4)  # at once after the first: not written
         assert noted(path) == 0.25
     assert not path.exists()
-    assert noted(path) == 0.0
+    assert noted(path) is None
 
 
 @given(
@@ -145,3 +145,10 @@ def test_a_panel_is_a_widget_that_is_closed():
     assert panel.label.value == "25%, 1 of 3 runs, 30 s left; 03_blind_teacher: JDA, seed 0 50%"
     panel.close()
     assert panel.box.comm is None
+
+
+def test_a_note_that_goes_while_it_is_read_counts_as_none(tmp_path):
+    """Not as nothing done: a share that has been shown never falls."""
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.write_text("0.5000\n")
+    assert shares({"a": there, "b": gone, "c": there}, ["c"]) == {"a": 0.5}
