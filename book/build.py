@@ -99,28 +99,29 @@ def default_profile(notebook: Path) -> str:
     return str(yaml.safe_load(papermill.inspect_notebook(str(notebook)).get("profile", {}).get("default", "null")))
 
 
-def published_banner(notebooks: list[Path]) -> str:
-    """The banner of the committed notebooks: the profile is the default in their parameters cell.
-
-    One that belongs to single chapters is not named: those have banners of their own, see `own_banners`.
-    """
-    profiles = {default_profile(path) for path in notebooks if own_profile(path) is None}
-    unknown = profiles - set(BANNERS)
-    if len(profiles) != 1 or unknown:
-        raise BuildError(f"The committed notebooks must share one profile, found {sorted(profiles)}.")
-    return BANNERS[profiles.pop()]
-
-
 def own_profile(notebook: Path) -> str | None:
     """The default profile of a committed notebook where it is one that other chapters do not have, or None."""
     default = default_profile(notebook)
-    return default if notebook.stem in OWN.get(default, ()) else None
+    return default if is_own(notebook, default) else None
 
 
-def own_banners(notebooks: list[Path]) -> dict[str, str]:
-    """Page -> banner, for the committed notebooks with a profile of their own."""
-    own = {f"{path.parent.name}/{path.stem}": own_profile(path) for path in notebooks}
-    return {page: BANNERS[profile] for page, profile in own.items() if profile is not None}
+def is_own(notebook: Path, profile: str) -> bool:
+    """Whether a profile is one that this notebook has and other chapters do not."""
+    return notebook.stem in OWN.get(profile, ())
+
+
+def published_banners(notebooks: list[Path]) -> tuple[str, dict[str, str]]:
+    """The banner of the committed notebooks, and page -> banner for those with a profile of their own: the profile is
+    the default in their parameters cell.
+
+    Raises BuildError if the others do not share one.
+    """
+    defaults = {path: default_profile(path) for path in notebooks}
+    own = {f"{path.parent.name}/{path.stem}": BANNERS[p] for path, p in defaults.items() if is_own(path, p)}
+    shared = {profile for path, profile in defaults.items() if not is_own(path, profile)}
+    if len(shared) != 1 or shared - set(BANNERS):
+        raise BuildError(f"The committed notebooks must share one profile, found {sorted(shared)}.")
+    return BANNERS[shared.pop()], own
 
 
 def stage(site: Path, banner: str, banners: dict[str, str]) -> None:
@@ -262,8 +263,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.published:
         site, html = BUILD / "published" / "site", BUILD / "published" / "html"
-        notebooks = [ROOT / name for name in names]
-        stage(site, published_banner(notebooks), own_banners(notebooks))
+        stage(site, *published_banners([ROOT / name for name in names]))
     else:
         site, html = BUILD / "site", BUILD / "html"
         stage(site, BANNERS[options.profile], {})

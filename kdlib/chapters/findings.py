@@ -84,16 +84,13 @@ def blind_teacher(found: Found) -> str:
         return ""
     teacher, ours = teacher_in_words(found.study), found.contrast(GAIN)
     helps = direction(gain, "helps", "harms", "neither helps nor harms, as far as can be told,")
+    others = _one_view(found) + _turns(found)
     if not ours:
-        return (
-            f"**JDA {helps} with {teacher}**: {points(gain)} against two plain crops."
-            + _one_view(found)
-            + _turns(found)
-        )
+        return f"**JDA {helps} with {teacher}**: {points(gain)} against two plain crops.{others}"
     both = (gain.low > 0) == (ours.low > 0)
     head = f"**JDA {helps} with {teacher}{' and' if both else ', not'} with ours**"
     apart = f"{points(gain)} against two plain crops with the one, {points(ours)} with the others"
-    return f"{head}: {apart}.{_one_view(found)}{_turns(found)}"
+    return f"{head}: {apart}.{others}"
 
 
 def _one_view(found: Found) -> str:
@@ -243,20 +240,22 @@ def view_bank(found: Found) -> str:
 
 def rivals(found: Found) -> str:
     """Both primary contrasts, where all of their arms trained."""
-    compared = {
-        "R1": "At equal weight for the teacher CRLD {} CCD",
-        "R2": "TeKAP's noise {}, against the same loss without it",
-    }
-    words = {
-        "R1": ("is better than", "is worse than", "is not told apart from"),
-        "R2": ("helps", "harms", "is not shown to do anything"),
+    sentences = {
+        "R1": (
+            "At equal weight for the teacher CRLD {} CCD",
+            ("is better than", "is worse than", "is not told apart from"),
+        ),
+        "R2": (
+            "TeKAP's noise {}, against the same loss without it",
+            ("helps", "harms", "is not shown to do anything"),
+        ),
     }
     text = []
-    for name, sentence in compared.items():
+    for name, (sentence, words) in sentences.items():
         difference, contrast = found.contrast(name), found.study.contrast(name)
         if difference and contrast:
             below = found.untrained(*contrast.weights)
-            head = f"**{sentence.format(direction(difference, *words[name]))}**: {points(difference)}."
+            head = f"**{sentence.format(direction(difference, *words))}**: {points(difference)}."
             text.append(f"{contrast.title} is not tested: {joined(below)} did not train." if below else head)
     return " ".join(text)
 

@@ -116,10 +116,11 @@ def test_a_chapter_with_a_profile_of_its_own_keeps_it_and_has_its_banner(
     first, second, *_ = (module.ROOT / name for name in chapters())
     monkeypatch.setattr(module, "OWN", {"full": (first.stem,)})
     banner = module.BANNERS["full"]
-    assert module.published_banner([first, second]) == module.BANNERS["reference"]
-    assert module.own_banners([first, second]) == {f"notebooks/{first.stem}": banner}
+    shared, own = module.published_banners([first, second])
+    assert shared == module.BANNERS["reference"]
+    assert own == {f"notebooks/{first.stem}": banner}
     site = module.BUILD / "site"
-    module.stage(site, "the book's", module.own_banners([first, second]))
+    module.stage(site, "the book's", own)
     config = yaml.safe_load((site / "_config.yml").read_text(encoding="utf-8"))
     assert config["html"]["announcement"] == "the book's"
     assert config["sphinx"]["config"]["banners"] == {f"notebooks/{first.stem}": banner}
