@@ -15,10 +15,13 @@ from kdlib.study.setting import Setting, Study
 from kdlib.study.shared_arms import NO_TEACHER, with_floor
 
 PLAIN, JDA, CCD, HSAKD = "two plain crops", "JDA", "CCD", "HSAKD"
+#: Plain KD without any augmented view: at equal views it passes over the images twice as often as two crops do.
+ONE = "one plain crop"
 MEAN, ALONE, FOUR, TURN = "mean weight", f"{NO_TEACHER} + JDA", "four quarter turns", "a quarter turn"
 #: What is compared, but for the floor -> its view policy, method and options.
 WAYS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     PLAIN: ("weak2", "kd", {}),
+    ONE: ("weak1", "kd", {}),
     JDA: ("jda", "kd", {}),
     CCD: ("jda", "ccd", {}),
     MEAN: ("jda", "ccd", {"weight": "mean"}),
@@ -29,15 +32,15 @@ WAYS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
 }
 #: From the smallest budget to the largest: what is trained there, above the floor, and with how many seeds.
 PLANNED: tuple[Mapping[str, str], ...] = (
-    {PLAIN: "few", JDA: "few", CCD: "usual", HSAKD: "usual"},
+    {PLAIN: "few", ONE: "few", JDA: "few", CCD: "usual", HSAKD: "usual"},
     dict.fromkeys(WAYS, "usual"),
     dict.fromkeys(WAYS, "usual") | dict.fromkeys((JDA, CCD, MEAN), "many"),
-    dict.fromkeys((JDA, CCD, HSAKD), "few"),
+    dict.fromkeys((ONE, JDA, CCD, HSAKD), "few"),
 )
 DEMONSTRATED = dict.fromkeys((PLAIN, JDA, CCD, HSAKD), "few")
 
-#: Family -> those by which its learning rate is chosen. All but HSAKD are of the first one.
-FAMILIES: Mapping[str, tuple[str, ...]] = {"logits": (PLAIN, JDA), "hsakd": (HSAKD,)}
+#: Family -> those by which its learning rate is chosen. What is in none of them has the rate of the first family.
+FAMILIES: Mapping[str, tuple[str, ...]] = {"logits": (PLAIN, JDA), "one view": (ONE,), "hsakd": (HSAKD,)}
 RATES = (0.1, 0.2, 0.4, 0.8)
 #: Family -> the learning rate that `kdlib.chapters.budget.budget_table.choose` finds; until it is there, the profile's
 #: own.
@@ -107,7 +110,8 @@ def _with_other_teacher(views: int) -> list[Arm]:
 
 
 def _family(arm: Arm) -> str:
-    return arm.method if arm.method in FAMILIES else "logits"
+    ways = ((family, WAYS[way]) for family, ways in FAMILIES.items() for way in ways)
+    return next((f for f, (policy, method, _) in ways if (arm.policy.name, arm.method) == (policy, method)), "logits")
 
 
 def _at_rate(arm: Arm, rate: float | None) -> Arm:
@@ -154,6 +158,7 @@ def _contrasts(scale: Profile, arms: Mapping[str, Arm]) -> tuple[Contrast, ...]:
         _difference("A1", JDA, PLAIN, at, control=CARRY),
         _difference("A2", JDA, FOUR, at),
         Contrast.interaction("A3", gain, alone, "gain of JDA with the teacher - gain without"),
+        _difference("A4", JDA, ONE, at),
         _difference("F1", CCD, HSAKD, at, cheaper=(at(CCD), at(HSAKD))),
         _difference("F2", CCD, JDA, at),
         _difference("F3", CCD, MEAN, at),
@@ -167,7 +172,9 @@ def _explored(scale: Profile) -> list[Contrast]:
     """The control for the teacher, what other budgets say, and whether HSAKD is above its floor."""
     second, decides = scale.budgets[1], scale.recipe.views_per_image
     jda, plain = (label_of(f"{OTHER}: {way}", second) for way in (JDA, PLAIN))
-    asked = [(way, than, v) for way, than in ((JDA, PLAIN), (CCD, HSAKD)) for v in scale.budgets if v != decides]
+    rivals = ((JDA, PLAIN), (JDA, ONE), (CCD, HSAKD))
+    asked = [(way, than, v) for way, than in rivals for v in scale.budgets if v != decides]
+    asked += [(CCD, ONE, decides)]
     asked += [(HSAKD, NO_TEACHER, views) for views in scale.budgets]
     pairs = {f"{way} - {label_of(than, v)}": (label_of(way, v), label_of(than, v)) for way, than, v in asked}
     return [Contrast(CARRY, {jda: 1.0, plain: -1.0}), *(Contrast.of(name, *pair) for name, pair in pairs.items())]

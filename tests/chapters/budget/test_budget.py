@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 
 from kdlib.chapters import budget
-from kdlib.chapters.budget import CCD, FAMILIES, HSAKD, JDA, MEAN, PLAIN, RATES, WAYS, budget_table, label_of, slope
+from kdlib.chapters.budget import (
+    CCD,
+    FAMILIES,
+    HSAKD,
+    JDA,
+    MEAN,
+    ONE,
+    PLAIN,
+    RATES,
+    WAYS,
+    budget_table,
+    label_of,
+    slope,
+)
 from kdlib.chapters.registry import create_study
 from kdlib.lab import forecasts
 from kdlib.lab.answers import question
@@ -61,6 +74,7 @@ PRIMARY = {
     "A1": ({KD_JDA: 1, KD_PLAIN: -1}, 5),
     "A2": ({KD_JDA: 1, Trained("kd", ROT4, 40): -1}, 5),
     "A3": ({KD_JDA: 1, KD_PLAIN: -1, CE_JDA: -1, CE_PLAIN: 1}, 5),
+    "A4": ({KD_JDA: 1, Trained("kd", WEAK1, 40): -1}, 5),
     "F1": ({ccd(40): 1, hsakd(40): -1}, 5),
     "F2": ({ccd(40): 1, KD_JDA: -1}, 10),
     "F3": ({ccd(40): 1, ccd(40, "mean"): -1}, 10),
@@ -90,7 +104,7 @@ def test_a_primary_contrast_compares_what_was_fixed(study, name):
     sides, seeds = PRIMARY[name]
     contrast = study.contrast(name)
     assert {described(study.specs(arm)[0]): w for arm, w in contrast.weights.items()} == pytest.approx(sides)
-    assert contrast.primary and contrast.says == "better" and contrast.level == pytest.approx(1 - 0.05 / 7)
+    assert contrast.primary and contrast.says == "better" and contrast.level == pytest.approx(1 - 0.05 / 8)
     assert study.planned(contrast) == seeds
     cheaper = [described(study.specs(arm)[0]) for arm in contrast.cheaper or ()]
     assert cheaper == ([ccd(40), hsakd(40)] if name == "F1" else [])
@@ -124,17 +138,17 @@ def test_the_slope_over_three_doublings_needs_its_ends_alone():
 
 
 def test_every_budget_has_the_arms_and_seeds_that_are_planned(study):
-    nine = dict.fromkeys([*WAYS, "no teacher"], 5)
+    ten = dict.fromkeys([*WAYS, "no teacher"], 5)
     carry = {f"public ResNet-56: {way}": 3 for way in (PLAIN, JDA)}
     planned = {
-        10: {PLAIN: 3, JDA: 3, CCD: 5, HSAKD: 5, "no teacher": 5},
-        20: nine | carry,
-        40: nine | dict.fromkeys((JDA, CCD, MEAN), 10),
-        80: dict.fromkeys((JDA, CCD, HSAKD, "no teacher"), 3),
+        10: {PLAIN: 3, ONE: 3, JDA: 3, CCD: 5, HSAKD: 5, "no teacher": 5},
+        20: ten | carry,
+        40: ten | dict.fromkeys((JDA, CCD, MEAN), 10),
+        80: dict.fromkeys((ONE, JDA, CCD, HSAKD, "no teacher"), 3),
     }
     expected = {label_of(way, views): n for views, ways in planned.items() for way, n in ways.items()}
     assert {label: len(study.specs(label)) for label in on_test_images(study)} == expected
-    assert len(nine) == 9 and study.setting.profile.budgets == BUDGETS
+    assert len(ten) == 10 and study.setting.profile.budgets == BUDGETS
 
 
 def test_the_ways_are_what_their_names_say(study):
@@ -143,6 +157,7 @@ def test_the_ways_are_what_their_names_say(study):
         "no teacher": Trained("ce", WEAK2, 20, None),
         "no teacher + JDA": Trained("ce", JDA_VIEWS, 20, None),
         "two plain crops": Trained("kd", WEAK2, 20),
+        "one plain crop": Trained("kd", WEAK1, 20),
         "JDA": Trained("kd", JDA_VIEWS, 20),
         "CCD": ccd(20),
         "mean weight": ccd(20, "mean"),
@@ -197,7 +212,7 @@ def test_rates_are_tried_on_the_validation_split(study):
         (spec,) = study.specs(label)
         assert spec.seed == 0 and forecasts.training_images(spec) == 45_000
         found[spec.method, spec.policy.name, spec.recipe.views_per_image, spec.recipe.learning_rate] += 1
-    ways = (("kd", "weak2"), ("kd", "jda"), ("hsakd", "weak1"))
+    ways = (("kd", "weak2"), ("kd", "jda"), ("kd", "weak1"), ("hsakd", "weak1"))
     expected = {(*way, 10, rate) for way in ways for rate in (0.1, 0.2, 0.4, 0.8)}
     assert set(found) == expected | {("hsakd", "weak1", 40, rate) for rate in (0.1, 0.2)}
     assert set(found.values()) == {1}
@@ -212,11 +227,12 @@ def test_they_can_be_tried_alone(study):
 
 
 def test_each_family_is_trained_at_its_chosen_rate(study, monkeypatch):
-    monkeypatch.setattr(budget, "CHOSEN", {"logits": 0.2, "hsakd": 0.1})
+    monkeypatch.setattr(budget, "CHOSEN", {"logits": 0.2, "one view": 0.4, "hsakd": 0.1})
     chosen = at("full")
     for label in on_test_images(chosen):
         for new, old in zip(chosen.specs(label), study.specs(label), strict=True):
-            assert new.recipe.learning_rate == (0.1 if new.method == "hsakd" else 0.2)
+            alone = 0.4 if (new.method, new.policy.name) == ("kd", "weak1") else 0.2
+            assert new.recipe.learning_rate == (0.1 if new.method == "hsakd" else alone)
             assert new.model_copy(update={"recipe": old.recipe}) == old
     assert (
         at("quick").specs("HSAKD, 16 views")[0].recipe.learning_rate == Setting.of("quick").profile.recipe.learning_rate
@@ -270,15 +286,18 @@ def work(specs: list[RunSpec], kept: bool = True) -> float:
 @pytest.mark.parametrize(
     ("views", "seeds", "tmacs"),
     [
-        (10, range(3), 600),
-        (20, range(5), 2800 + 1000),
-        (40, range(5), 5600),
+        (10, range(3), 600 + 120),
+        (20, range(5), 2800 + 1000 + 390),
+        (40, range(5), 5600 + 780),
         (40, range(5, 10), 1500),
-        (80, range(3), 3500),
+        (80, range(3), 3500 + 940),
     ],
 )
 def test_a_budget_costs_what_was_planned(study, views, seeds, tmacs):
-    """The two further seeds of the smallest budget were not planned; at 20 views the other teacher is in it."""
+    """The two further seeds of the smallest budget were not planned; at 20 views the other teacher is in it.
+
+    The last summand is one plain crop.
+    """
     arms = [arm for arm in on_test_images(study) if arm.endswith(f", {views} views")]
     specs = [spec for arm in arms for spec in study.specs(arm) if spec.seed in seeds]
     assert work(specs) == pytest.approx(tmacs, rel=0.15)
@@ -286,7 +305,7 @@ def test_a_budget_costs_what_was_planned(study, views, seeds, tmacs):
 
 def test_so_do_the_rates_and_the_heads(study):
     tried = [spec for spec in at("full", rates_only=True).all_specs if isinstance(spec, RunSpec)]
-    assert work(tried, kept=False) == pytest.approx(1400, rel=0.15)
+    assert work(tried, kept=False) == pytest.approx(1400 + 140, rel=0.15)
     heads = {
         spec.teacher.key: spec.teacher for arm in study.arms for spec in study.specs(arm) if spec.method == "hsakd"
     }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdlib.chapters.budget import CCD, HSAKD, JDA, PLAIN, RATES, budget_table, label_of
+from kdlib.chapters.budget import CCD, HSAKD, JDA, ONE, PLAIN, RATES, budget_table, label_of
 from kdlib.chapters.registry import create_study
 from kdlib.lab import forecasts
 from kdlib.lab.store import Store
@@ -51,13 +51,18 @@ def everything(study, **shifts) -> dict:
 
 
 def test_the_rate_of_the_largest_mean_is_chosen(study, filled):
-    frame = filled(tried(PLAIN, [30, 33, 31, 20]) | tried(JDA, [30, 30, 33, 20]) | tried(HSAKD, [9, 8, 7, 6]))
-    assert budget_table.choose(study, frame) == {"logits": 0.4, "hsakd": 0.1}
+    frame = filled(
+        tried(PLAIN, [30, 33, 31, 20])
+        | tried(JDA, [30, 30, 33, 20])
+        | tried(ONE, [1, 2, 3, 4])
+        | tried(HSAKD, [9, 8, 7, 6])
+    )
+    assert budget_table.choose(study, frame) == {"logits": 0.4, "one view": 0.8, "hsakd": 0.1}
 
 
 def test_of_equal_rates_the_smaller_one_is(study, filled):
     frame = filled(tried(PLAIN, [30, 31, 32, 20]) | tried(JDA, [30, 32, 31, 20]) | tried(HSAKD, [9, 9, 9, 9]))
-    assert budget_table.choose(study, frame) == {"logits": 0.2, "hsakd": 0.1}
+    assert budget_table.choose(study, frame) == {"logits": 0.2, "one view": None, "hsakd": 0.1}
 
 
 def test_a_longer_run_does_not_choose(study, filled):
@@ -67,9 +72,10 @@ def test_a_longer_run_does_not_choose(study, filled):
 
 def test_nothing_is_chosen_while_a_run_is_missing(study, filled):
     frame = filled(tried(PLAIN, [30, 33, 31, 20]) | tried(JDA, [30, 30, 33]) | tried(HSAKD, [9, 8, 7, 6]))
-    assert budget_table.choose(study, frame) == {"logits": None, "hsakd": 0.1}
+    assert budget_table.choose(study, frame) == {"logits": None, "one view": None, "hsakd": 0.1}
     said = budget_table.choice(study, frame)
-    assert "by two plain crops and JDA not measured" in said and "by HSAKD 0.1" in said
+    parts = ["by two plain crops and JDA not measured", "by one plain crop not measured", "by HSAKD 0.1"]
+    assert all(part in said for part in parts)
 
 
 def test_rates_that_were_tried_have_a_row(study, filled):
@@ -128,7 +134,7 @@ def test_rivals_are_paired_at_every_budget(study, filled):
 
 def test_nothing_is_found_without_runs(study, filled):
     assert budget_table.finding(study, filled({})) == (
-        "Whether every rival trains at 40 views of an image is not measured. None of the 7 contrasts that were fixed "
+        "Whether every rival trains at 40 views of an image is not measured. None of the 8 contrasts that were fixed "
         "beforehand is measured yet. Whether HSAKD passes CCD is not measured."
     )
     alone = create_study("18_budget", study.setting, rates_only=True)
@@ -141,11 +147,12 @@ def test_a_demonstration_finds_nothing():
 
 
 def test_the_finding_says_who_trains_and_which_verdicts_stand(study, filled):
-    gains = {"JDA": 3, "CCD": 3, "mean_weight": 3, "HSAKD": 1, "no_teacher": -1, "public_ResNet-56:_JDA": 1}
+    gains = {"JDA": 3, "CCD": 3, "mean_weight": 3, "one_plain_crop": 4, "HSAKD": 1, "no_teacher": -1}
+    gains |= {"public_ResNet-56:_JDA": 1}
     said = budget_table.finding(study, filled(everything(study, **gains)))
     assert said.startswith("At 40 views of an image every rival trains: ")
-    assert "Of the 7 contrasts that were fixed beforehand, **supported**: A1 (JDA - two plain crops), A2" in said
-    assert "**contradicted**: F2 (CCD - JDA), F3 (CCD - mean weight), F4" in said
+    assert "Of the 8 contrasts that were fixed beforehand, **supported**: A1 (JDA - two plain crops), A2" in said
+    assert "**contradicted**: A4 (JDA - one plain crop), F2 (CCD - JDA), F3 (CCD - mean weight), F4" in said
     assert said.endswith("where the lines cross is not settled.")
 
 
