@@ -84,13 +84,26 @@ def blind_teacher(found: Found) -> str:
         return ""
     teacher, ours = teacher_in_words(found.study), found.contrast(GAIN)
     helps = direction(gain, "helps", "harms", "neither helps nor harms, as far as can be told,")
-    others = _one_view(found) + _turns(found)
+    others = _labels_alone(found) + _one_view(found) + _turns(found)
     if not ours:
         return f"**JDA {helps} with {teacher}**: {points(gain)} against two plain crops.{others}"
     both = (gain.low > 0) == (ours.low > 0)
     head = f"**JDA {helps} with {teacher}{' and' if both else ', not'} with ours**"
     apart = f"{points(gain)} against two plain crops with the one, {points(ours)} with the others"
     return f"{head}: {apart}.{others}"
+
+
+def _labels_alone(found: Found) -> str:
+    """Whether JDA helps any training, or what the teacher makes of it."""
+    alone, teaching = found.contrast("gain without a teacher"), found.contrast("teaching")
+    if not alone or not teaching:
+        return ""
+    gain = direction(alone, "gain from it too", "lose by it", "are not shown to gain from it")
+    apart = direction(teaching, "more than they do", "less than they do", "which is not told apart from that")
+    return (
+        f" Students that learn from labels alone {gain}: {points(alone)}; those of the teacher gain {points(teaching)} "
+        f"{apart}."
+    )
 
 
 def _one_view(found: Found) -> str:

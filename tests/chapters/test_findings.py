@@ -61,6 +61,21 @@ def test_it_says_how_jda_stands_to_one_view(told, one, words):
     assert float(points) == pytest.approx(43 - one, abs=0.1)  # five of JDA's ten seeds
 
 
+@pytest.mark.parametrize(
+    ("alone", "words", "more"),
+    [
+        (30, "lose by it: -3", "+6"),
+        (33, "are not shown to gain from it: ", "+3"),
+        (35, "gain from it too: +2", "+1"),
+    ],
+)
+def test_it_says_whether_jda_helps_without_a_teacher(told, alone, words, more):
+    text = told("03_blind_teacher", TEACHERS | {"JDA": 43, "no teacher, JDA": alone})
+    assert f" Students that learn from labels alone {words}" in text
+    (teaching, end) = re.findall(r"those of the teacher gain (\S+) points \[\S+ \S+\] (.*?)\.", text)[0]
+    assert float(teaching) == pytest.approx(float(more), abs=0.35) and end == "more than they do"
+
+
 def test_it_says_when_turned_views_did_not_train(told):
     text = told("03_blind_teacher", TEACHERS | {"JDA": 43, "rot4": 20})
     assert text.startswith("**JDA helps with the public ResNet-56**: ")
