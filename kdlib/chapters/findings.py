@@ -1,4 +1,4 @@
-"""What each chapter found, in one or two sentences that are computed from its runs."""
+"""What each chapter found, in a few sentences that are computed from its runs; first what to take home."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,6 +20,7 @@ from kdlib.study.tables import above_floor, contrast_interval, joined, runs_fram
 
 OPEN = "is not measured at this profile"
 HSAKD = "HSAKD, frozen teacher"
+PARAGRAPH = "\n\n"  # between what is to be taken home and what a chapter says besides
 
 
 class Found:
@@ -84,13 +85,14 @@ def blind_teacher(found: Found) -> str:
         return ""
     teacher, ours = teacher_in_words(found.study), found.contrast(GAIN)
     helps = direction(gain, "helps", "harms", "neither helps nor harms, as far as can be told,")
-    others = _labels_alone(found) + _one_view(found) + _turns(found)
-    if not ours:
-        return f"**JDA {helps} with {teacher}**: {points(gain)} against two plain crops.{others}"
-    both = (gain.low > 0) == (ours.low > 0)
-    head = f"**JDA {helps} with {teacher}{' and' if both else ', not'} with ours**"
-    apart = f"{points(gain)} against two plain crops with the one, {points(ours)} with the others"
-    return f"{head}: {apart}.{others}"
+    if ours:
+        both = (gain.low > 0) == (ours.low > 0)
+        head = f"**JDA {helps} with {teacher}{' and' if both else ', not'} with ours**"
+        apart = f"{points(gain)} against two plain crops with the one, {points(ours)} with the others"
+    else:
+        head, apart = f"**JDA {helps} with {teacher}**", f"{points(gain)} against two plain crops"
+    details = " ".join(filter(None, (_labels_alone(found), _turns(found))))
+    return PARAGRAPH.join(filter(None, (f"{head}: {apart}.{_one_view(found)}", details)))
 
 
 def _labels_alone(found: Found) -> str:
@@ -101,7 +103,7 @@ def _labels_alone(found: Found) -> str:
     gain = direction(alone, "gain from it too", "lose by it", "are not shown to gain from it")
     apart = direction(teaching, "more than they do", "less than they do", "which is not told apart from that")
     return (
-        f" Students that learn from labels alone {gain}: {points(alone)}; those of the teacher gain {points(teaching)} "
+        f"Students that learn from labels alone {gain}: {points(alone)}; those of the teacher gain {points(teaching)} "
         f"{apart}."
     )
 
@@ -123,7 +125,7 @@ def _turns(found: Found) -> str:
     if not below:
         return ""
     return (
-        f" Students of four quarter turns did not train at this budget: {points(below)} against the same student "
+        f"Students of four quarter turns did not train at this budget: {points(below)} against the same student "
         "without a teacher. JDA against rotation is therefore not tested here."
     )
 
@@ -292,6 +294,7 @@ TAKEN_HOME = ("03_blind_teacher", "08_cosine_confidence", "09_ccd_versus_hsakd")
 
 
 def taken_home(store: Store, setting: Setting) -> str:
-    """The sentences that a reader should take home at a setting, as a numbered list in Markdown."""
+    """What a reader should take home at a setting, as a numbered list in Markdown: the head of each such finding."""
     studies = [create_study(name, setting) for name in TAKEN_HOME]
-    return "\n".join(f"{i}. {finding(study, runs_frame(study, store))}" for i, study in enumerate(studies, 1))
+    heads = [finding(study, runs_frame(study, store)).split(PARAGRAPH)[0] for study in studies]
+    return "\n".join(f"{number}. {head}" for number, head in enumerate(heads, 1))

@@ -13,7 +13,10 @@ from kdlib.study.setting import Study
 
 
 def status_box(study: Study, specs: Sequence[Spec], store: Store) -> HTML:
-    """Profile, data, networks, seeds, hardware, dates and commits. specs: the study's, and those that they need."""
+    """One line that unfolds: profile, data, networks, seeds, hardware, dates and commits.
+
+    specs: the study's, and those that they need.
+    """
     found = [result for spec in specs if (result := store.get(spec)) is not None]
     said = {
         key: sorted({result.provenance[key] or "not in git" for result in found})
@@ -32,7 +35,8 @@ def status_box(study: Study, specs: Sequence[Spec], store: Store) -> HTML:
         "commit": ", ".join(said["commit"]) or "nothing run yet",
     }
     body = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
-    return HTML(f'<dl class="kd-status">{body}</dl>')
+    line = f"Profile {study.setting.profile.name} on {rows['data']}: {len(found)} of {len(specs)} runs, {rows['date']}"
+    return HTML(f'<details class="kd-status"><summary>{escape(line)}</summary><dl>{body}</dl></details>')
 
 
 def _pairs(study: Study, specs: Sequence[Spec]) -> list[str]:
