@@ -19,6 +19,13 @@ TABLE = pd.DataFrame(
     index=["no teacher", "one view", "JDA", "weak2"],
 )
 
+#: JavaScript: in how many lines the text of each cell stands.
+LINES = """[...document.querySelectorAll("td")].map((cell) => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return range.getClientRects().length;
+})"""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -31,10 +38,11 @@ def browser():
 @pytest.fixture
 def page(browser, tmp_path):
     """A page with the table above and the book's script and style, without a network."""
-    parts = [f'<link rel="stylesheet" href="{STATIC / "kdlib.css"}">', f'<script src="{STATIC / "tables.js"}"></script>']
+    style, script = (STATIC / name for name in ("kdlib.css", "tables.js"))
+    head = f'<link rel="stylesheet" href="{style}"><script src="{script}"></script>'
     body = f'<article class="bd-article"><div class="cell_output">{TABLE.to_html()}</div></article>'
     path = tmp_path / "page.html"
-    path.write_text(f"<!doctype html><html lang=en><head>{''.join(parts)}</head><body>{body}</body></html>")
+    path.write_text(f"<!doctype html><html lang=en><head>{head}</head><body>{body}</body></html>")
     context = browser.new_context(offline=True, viewport={"width": 375, "height": 700})
     page = context.new_page()
     page.goto(path.as_uri())
@@ -70,10 +78,7 @@ def test_only_one_column_says_that_it_sorts(page):
 
 
 def test_short_texts_stay_in_a_line_and_long_ones_do_not(page):
-    lines = page.evaluate(
-        "[...document.querySelectorAll('td')].map(cell => {"
-        " const range = document.createRange(); range.selectNodeContents(cell); return range.getClientRects().length; })"
-    )
+    lines = page.evaluate(LINES)
     texts = TABLE.to_numpy().ravel()
     assert all((count > 1) == (len(text) > 40) for text, count in zip(texts, lines, strict=True) if text)
 
