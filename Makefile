@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 RUNS := $(or $(KDLIB_RUNS),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book html notebooks test test-slow bench gpu lab clean
+.PHONY: help install book html run notebooks test test-slow bench gpu lab clean
 
 help:
 	@echo "make book [PROFILE=quick] [DEVICE=auto]  run every notebook and build the book: _build/html/index.html"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench                               ratios of speed on this machine, JSON and a figure: runs/benchmark.json"
 	@echo "make gpu                                 check, measure and try a GPU; one report: runs/gpu.json; installs nothing"
 	@echo "make lab                                 open the notebooks in JupyterLab"
+	@echo "make run NOTEBOOK=05_proportion [ARGS=\"-y 'seeds: [0, 1]'\"]  run one chapter at PROFILE: _build/run/"
 	@echo "make notebooks [MISSING=gap]             run notebooks/ in place at profile reference (maintainers)"
 	@echo "make install                             only make .venv and install; the others do it when needed"
 	@echo "make clean                               remove _build and the smoke and quick runs, nothing else"
@@ -43,6 +44,11 @@ book: $(STAMP)
 
 html: $(STAMP)
 	@$(BIN)/python book/build.py --published
+
+run: $(STAMP)
+	$(if $(wildcard notebooks/$(NOTEBOOK).ipynb),,$(error NOTEBOOK=$(NOTEBOOK) is not one of $(basename $(notdir $(wildcard notebooks/*.ipynb)))))
+	@mkdir -p _build/run
+	@$(BIN)/papermill notebooks/$(NOTEBOOK).ipynb _build/run/$(NOTEBOOK).ipynb --cwd notebooks -p profile $(PROFILE) -p device $(DEVICE) $(ARGS)
 
 notebooks: $(STAMP)
 	@$(BIN)/python book/build.py --in-place --device $(DEVICE) --missing $(MISSING)

@@ -2,16 +2,20 @@
 
 Kept: sources, outputs, tags, figure metadata, displayed widgets.
 Removed or renamed: what differs from one execution to the next or from one machine to another.
+
+python book/normalise.py NOTEBOOK...: tidies the files in place; exit status 1 if one of them was not tidy.
 """
 
 import copy
 import hashlib
 import json
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from nbformat import NotebookNode
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
@@ -174,3 +178,32 @@ def links_between(known: list[str], state: dict[str, Any]) -> list[str]:
         and set(references(model)) <= set(known)
     ]
     return sorted(links, key=lambda key: [known.index(end) for end in references(state[key])])
+
+
+def tidied(path: Path, root: Path) -> bool:
+    """Whether a notebook was not tidy; it is now. Raises ValueError if it is none."""
+    try:
+        nbformat.validate(json.loads(path.read_text()))  # reading alone believes what is no notebook
+        notebook = nbformat.read(path, as_version=4)
+    except (json.JSONDecodeError, AttributeError, nbformat.ValidationError) as error:
+        raise ValueError(f"{path} is not a notebook: {error}") from None
+    tidy = normalise(notebook, root)
+    if tidy == notebook:
+        return False
+    nbformat.write(tidy, path)
+    return True
+
+
+def main(names: list[str]) -> int | str:
+    """Exit status: 0 if all were tidy, 1 if some are only now, or a sentence."""
+    try:
+        changed = [name for name in names if tidied(Path(name), Path(__file__).resolve().parent.parent)]
+    except ValueError as error:
+        return str(error)
+    for name in changed:
+        print(f"tidied {name}")
+    return int(bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

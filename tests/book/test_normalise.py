@@ -168,3 +168,21 @@ def test_committed_notebooks_are_normalised(module: ModuleType, path: Path) -> N
     notebook = nbformat.read(path, as_version=4)
     same = module.normalise(notebook, ROOT) == notebook
     assert same, f"{path.name} is not normalised: run `make notebooks`"
+
+
+def test_files_are_tidied_in_place_once(module, tmp_path):
+    path = tmp_path / "chapter.ipynb"
+    notebook = new_notebook(cells=[new_code_cell("1", execution_count=7, metadata={"papermill": {"duration": 1}})])
+    nbformat.write(notebook, path)
+    assert module.tidied(path, tmp_path) and not module.tidied(path, tmp_path)
+    (cell,) = nbformat.read(path, as_version=4).cells
+    assert cell.execution_count == 1 and "papermill" not in cell.metadata
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", "no JSON", '{"cells": 3}'])
+def test_what_is_no_notebook_is_named_and_left_alone(module, tmp_path, content):
+    path = tmp_path / "chapter.ipynb"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="chapter.ipynb is not a notebook"):
+        module.tidied(path, tmp_path)
+    assert path.read_text() == content
