@@ -14,6 +14,7 @@ from kdlib.chapters import claims, findings
 from kdlib.chapters.parameters import MISSING, check_parameters
 from kdlib.chapters.registry import command_line, create_study, own_options
 from kdlib.data.images import BUNDLED, Data, available, load_data
+from kdlib.data.thumbnails import UNKNOWN, kept
 from kdlib.lab.forecasts import work
 from kdlib.lab.measures.views import draw_views
 from kdlib.lab.runs import missing, needed, run_all
@@ -166,31 +167,37 @@ class Session:
 
     @property
     def pictures(self) -> Data:
-        """Images to look at: the study's data set, or the bundled one where it is not on this machine."""
-        return load_data(self.setting.data if available(self.setting.data) else BUNDLED)
+        """Images to look at: the study's data set; where it is not on this machine those of it that are kept (the
+        others are black, with the label -1), or else the bundled one."""
+        return self._data or load_data(BUNDLED)
+
+    @property
+    def _data(self) -> Data | None:
+        name = self.setting.data
+        return load_data(name) if available(name) else kept(name)
 
     def examples(self, name: str, count: int = 8) -> Examples | None:
-        """What the teacher said about single test images in a measurement; None if it, or the data set, is missing."""
+        """What the teacher said about single test images in a measurement; None if it, or an image, is missing."""
         stored = self.metrics(name)
-        if stored is None or not available(self.setting.data):
-            return None
-        chosen = stored["test_examples"][:count]
+        chosen = stored["test_examples"][:count] if stored else []
         views = self._views(name, [e["id"] for e in chosen])
-        return gather_examples(chosen, views, load_data(self.setting.data).test.classes)
+        return None if views is None else gather_examples(chosen, views, self.pictures.test.classes)
 
     def extremes(self, name: str, count: int = 8) -> figures.Figure | None:
         """Test images with the lowest and the highest w, both views; None if they are missing."""
-        stored = self.metrics(name)
-        if stored is None or not available(self.setting.data):
+        stored = self.metrics(name) or {}
+        low, high = (self._views(name, stored.get(f"test_{end}", [])[:count]) for end in ("lowest", "highest"))
+        if low is None or high is None:
             return None
-        low, high = (self._views(name, stored[f"test_{end}"][:count]) for end in ("lowest", "highest"))
         rows = [low[:, 0], low[:, 1], high[:, 0], high[:, 1]]
         return figures.tiles(rows, ["lowest w", "augmented", "highest w", "augmented"])
 
-    def _views(self, name: str, ids: list[int]) -> Tensor:
-        """The measured views [n, 2, 3, H, W] of test images."""
-        test = load_data(self.setting.data).test
-        return draw_views(self.study.measurements[name], test, torch.tensor(ids))[0]
+    def _views(self, name: str, ids: list[int]) -> Tensor | None:
+        """The measured views [n, 2, 3, H, W] of test images; None without images, or if one of them is not here."""
+        data, some = self._data, torch.tensor(ids, dtype=torch.int64)
+        if not ids or data is None or (data.test.labels[some] == UNKNOWN).any():
+            return None
+        return draw_views(self.study.measurements[name], data.test, some)[0]
 
     def gap(self, what: str) -> Markdown:
         """A line in place of something that needs data or runs which are not here."""

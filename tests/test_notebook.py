@@ -2,19 +2,27 @@
 
 import ast
 import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 import kdlib
 from kdlib import notebook
 from kdlib.chapters import CHAPTERS
 from kdlib.chapters.parameters import COMMON, assigned_names, check_parameters
-from kdlib.chapters.registry import own_options
+from kdlib.chapters.registry import create_study, own_options
+from kdlib.data import paths
+from kdlib.data.images import BUNDLED, available
 from kdlib.lab import runs
+from kdlib.notebook import Session
+from kdlib.show.pictures import some_images
+from kdlib.study.setting import Setting
 
 pytestmark = pytest.mark.usefixtures("isolated")
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
 CELL = '# Parameters\nprofile = "smoke"\nseeds = [0]\n'
 
 
@@ -215,3 +223,27 @@ def test_a_gap_says_what_it_needs(tiny):
     assert "`cifar10`" in session.gap("This figure").data
     assert "nothing run yet" in session.status().data
     assert len(session.pictures.test) > 0
+
+
+@pytest.mark.parametrize("name", ["00_tour", "08_cosine_confidence"])
+def test_a_machine_without_the_data_set_shows_the_same_pictures(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("KDLIB_RESULTS", str(ROOT / "results"))
+    opened = Session(create_study(name, Setting.of("reference", device="cpu")), "gap", "")
+    shown = []
+    for root in (os.environ.get("KDLIB_DATA", ""), str(tmp_path)):
+        monkeypatch.setenv("KDLIB_DATA", root)
+        examples = opened.examples("JDA")
+        shown.append((examples.images, examples.logits, examples.labels, some_images(opened.pictures.test, 9)))
+        assert opened.extremes("JDA") is not None
+    with_data, without = shown
+    assert available("cifar100") is False and len(without[0]) == 8 and without[0].any()
+    assert without[2] == with_data[2] and all(torch.equal(with_data[i], without[i]) for i in (0, 1, 3))
+
+
+def test_an_image_that_is_not_kept_leaves_a_gap(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDLIB_RESULTS", str(ROOT / "results"))
+    monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
+    monkeypatch.setattr(paths, "THUMBNAILS", tmp_path)
+    opened = Session(create_study("00_tour", Setting.of("reference", device="cpu")), "gap", "")
+    assert opened.examples("JDA") is None and opened.extremes("JDA") is None
+    assert opened.pictures.test.name == BUNDLED

@@ -11,6 +11,8 @@ ROOT = CHECKOUT or Path.cwd()
 BUNDLED = ROOT / "data" / "fashion_mnist_8k.npz"
 TEACHERS = ROOT / "data" / "teachers"  # runs that come with the project: those whose students learn at profile quick
 
+THUMBNAILS = ROOT / "data" / "thumbnails"  # the images of other data sets that published chapters show
+
 
 def _folder(variable: str, default: Path) -> Path:
     return Path(os.environ.get(variable) or default).expanduser().resolve()

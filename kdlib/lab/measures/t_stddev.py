@@ -1,6 +1,6 @@
 """T.stddev: how far a teacher's mean answer varies between draws of images (Wang et al., NeurIPS 2022)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -58,8 +58,13 @@ def drawn_views(spec: SpreadSpec, images: ImageSet, pool: Tensor, number: int, i
     drawn = draws_of(spec.seed, policy.roles, epochs, ids, len(images))
     partners = None
     if policy.mixes:
-        partners = images.images[pool[(drawn["partner"].squeeze(1) * len(pool)).long()]].to(spec.machine.device)
+        partners = images.images[partner_ids(drawn, pool)].to(spec.machine.device)
     return policy(images.images[ids].to(spec.machine.device), drawn, partners).flatten(0, 1)
+
+
+def partner_ids(drawn: Mapping[str, Tensor], pool: Tensor) -> Tensor:
+    """int64 [n]: the images of the pool that a policy mixes into those for which `drawn` was drawn."""
+    return pool[(drawn["partner"].squeeze(1) * len(pool)).long()]
 
 
 def mean_answer(teacher: Network, views: Tensor) -> np.ndarray:
