@@ -1,0 +1,18 @@
+// What the theme and Sphinx leave without a name, or in a list that is none, for those who do not see the page.
+"use strict";
+
+document.addEventListener("DOMContentLoaded", () => {
+  // These are named by the text that they show.
+  document.querySelectorAll(".search-button-field").forEach((button) => button.removeAttribute("aria-label"));
+  document.querySelectorAll("button i[class*='fa-']").forEach((icon) => {
+    icon.removeAttribute("title");
+    icon.setAttribute("aria-hidden", "true");
+  });
+  // The arrow beside an entry of the contents that has pages below it.
+  document.querySelectorAll("li.has-children > details > summary").forEach((summary) => {
+    const entry = summary.closest("li").querySelector("a");
+    summary.setAttribute("aria-label", `Pages of ${entry ? entry.textContent.trim() : "this part"}`);
+  });
+  // Parameters of a long signature stand in lines of their own; they describe nothing.
+  document.querySelectorAll("dt.sig dl, dt.sig dd").forEach((part) => part.setAttribute("role", "presentation"));
+});
