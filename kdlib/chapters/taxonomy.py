@@ -14,7 +14,7 @@ from kdlib.chapters.registry import create_study
 from kdlib.lab.store import Store
 from kdlib.methods import METHODS, Taxonomy, find_method
 from kdlib.study.arms import Arm, Contrast, OwnTeacher
-from kdlib.study.judging import verdict_text
+from kdlib.study.judging import judge, verdict_text
 from kdlib.study.setting import Setting, Study
 from kdlib.study.stats import Verdict
 from kdlib.study.tables import contrast_interval, runs_frame, signed, span
@@ -130,7 +130,11 @@ def _verdict(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:
     interval = contrast_interval(contrast, frame)
     if not interval.n:
         return str(Verdict.NOT_MEASURED)
-    return f"{signed(interval)} {span(interval, '+.2f')}, {verdict_text(study, contrast, frame)}"
+    text = verdict_text(study, contrast, frame)
+    if contrast.primary and study.setting.verdicts:
+        judged = judge(study, contrast, frame)
+        text = judged.word if judged.verdict is judged.rule else text  # a word with its teacher holds that of the rule
+    return f"{signed(interval)} {span(interval, '+.2f')}, {text}"
 
 
 def _of_method(name: str, studies: Mapping[str, Study], verdicts: Mapping[str, Mapping[str, str]]) -> Row:

@@ -55,6 +55,7 @@ def test_a_chapter_gives_each_primary_contrast_with_the_verdict_of_the_claims(fo
         lines = dict(line.split(": ", 1) for line in found[judged.study].verdict.split("\n"))
         interval = judged.interval
         assert lines[judged.name].startswith(f"{signed(interval)} {span(interval, '+.2f')}, {judged.judged.word}")
+        assert str(judged.judged.rule) in lines[judged.name]
         assert judged.name in dict(line.split(": ", 1) for line in found[judged.study].zero.split("\n"))
     assert found["18_budget"].verdict == "not measured" or found["18_budget"].verdict.startswith("A1: ")
 
