@@ -28,6 +28,7 @@ from method_list import methods_page
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from normalise import normalise
 from papermill.exceptions import PapermillExecutionError
+from taxonomy import taxonomy_page
 
 from kdlib.study.profiles import PROFILES
 
@@ -125,8 +126,8 @@ def published_banners(notebooks: list[Path]) -> tuple[str, dict[str, str]]:
 
 
 def stage(site: Path, banner: str, banners: dict[str, str]) -> None:
-    """Copy what the pages are made from to `site` (emptied first), with the pages of methods and of the API as the code
-    has them now, and put the banner in its configuration, and those of single pages."""
+    """Copy what the pages are made from to `site` (emptied first), with the pages that the code computes, and put the
+    banner in its configuration, and those of single pages."""
     shutil.rmtree(site, ignore_errors=True)
     site.mkdir(parents=True)
     for folder in ("book", "notebooks"):
@@ -136,7 +137,8 @@ def stage(site: Path, banner: str, banners: dict[str, str]) -> None:
             ignore=shutil.ignore_patterns("*.py", "__pycache__", ".ipynb_checkpoints"),
         )
     shutil.copy(ROOT / "_toc.yml", site)
-    for name, page in {"method_list.md": methods_page(), **api_pages()}.items():
+    pages = {"method_list.md": methods_page(), "taxonomy.md": taxonomy_page(), **api_pages()}
+    for name, page in pages.items():
         (site / "book" / name).write_text(page, encoding="utf-8")
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("html", {})["announcement"] = banner

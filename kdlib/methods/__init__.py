@@ -18,6 +18,7 @@ from kdlib.methods.method import (
     new_memory,
     policies_of,
 )
+from kdlib.methods.taxonomy import Taxonomy
 
 __all__ = [
     "METHODS",
@@ -28,6 +29,7 @@ __all__ = [
     "Method",
     "NoOptions",
     "Step",
+    "Taxonomy",
     "Term",
     "check_method",
     "create_method",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.models import Backbone, Output
 from kdlib.records import Record
 
@@ -211,3 +212,5 @@ class Definition(Generic[Options]):
     memory: Callable[[Backbone, Backbone | None, Tensor, Options], Memory] | None = None
     #: raised when a change alters what this method alone does in training, see `kdlib.lab.specs.RunSpec`
     revision: int = 0
+    #: where it stands among the others; of every method of the project, while one of your own may do without
+    taxonomy: Taxonomy | None = None

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, check_pairs, soft_term, total
 from kdlib.methods.kd import KDOptions, kl_divergence
+from kdlib.methods.taxonomy import Taxonomy
 
 Weight = Literal["cosine", "one", "mean", "shuffled", "normalised", "centred", "softmax", "confidence"]
 
@@ -121,4 +122,7 @@ CCD = Definition(
     views=(2,),
     mixes=True,
     logits_only=True,
+    taxonomy=Taxonomy(
+        knowledge=("answer",), sees="both the same", chosen_by="cosine", labels="the same", status="verified"
+    ),
 )

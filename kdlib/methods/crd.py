@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdlib.methods.base import Batch, Definition, Loss, Memory, Term, check_tensor, summed
 from kdlib.methods.kd import KDOptions, labels_and_kd
 from kdlib.methods.numerics import widened
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.models import Backbone
 from kdlib.records import Number, Whole
 
@@ -228,6 +229,9 @@ CRD = Definition(
     source="Contrastive Representation Distillation (Tian et al., ICLR 2020)",
     formula=r"\mathrm{CE} + \gamma\, (\mathrm{NCE}_{s \to t} + \mathrm{NCE}_{t \to s})",
     memory=memory,
+    taxonomy=Taxonomy(
+        knowledge=("feature",), sees="both the same", chosen_by="none", labels="the same", status="verified"
+    ),
 )
 
 

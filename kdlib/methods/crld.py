@@ -12,6 +12,7 @@ from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, chec
 from kdlib.methods.ccd import ccd_weights
 from kdlib.methods.kd import KDOptions, kl_divergence
 from kdlib.methods.numerics import widened
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number
 
 Gate = Literal["confidence", "none", "cosine", "both", "shuffled", "constant"]
@@ -170,4 +171,11 @@ CRLD = Definition(
     r" \left[\mathrm{KL}_T(t_x \| s_{\tilde x}) + \mathrm{KL}_T(t_{\tilde x} \| s_x)\right]",
     views=(2,),
     logits_only=True,
+    taxonomy=Taxonomy(
+        knowledge=("answer",),
+        sees="both, answers crossed",
+        chosen_by="confidence",
+        labels="the same",
+        status="verified",
+    ),
 )

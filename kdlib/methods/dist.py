@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, total
 from kdlib.methods.kd import KDOptions, labels_and_kd
 from kdlib.methods.numerics import widened
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number
 
 TINY = 1e-8  # added to a product of norms, so that equal probabilities have the correlation 0
@@ -107,4 +108,7 @@ DIST = Definition(
     r"\; p = \mathrm{softmax}(z / T)",
     mixes=True,
     logits_only=True,
+    taxonomy=Taxonomy(
+        knowledge=("answer", "relation"), sees="both the same", chosen_by="none", labels="the same", status="verified"
+    ),
 )

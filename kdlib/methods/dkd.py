@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, check_tensor, soft_term, total
 from kdlib.methods.kd import kd_loss
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number, Record
 
 
@@ -89,4 +90,7 @@ DKD = Definition(
     source="Decoupled Knowledge Distillation (Zhao et al., CVPR 2022)",
     formula=r"\mathrm{CE} + \min(e / e_0, 1)\, T^2 (\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD})",
     logits_only=True,
+    taxonomy=Taxonomy(
+        knowledge=("answer",), sees="both the same", chosen_by="none", labels="the same", status="verified"
+    ),
 )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlib.methods.base import Batch, Definition, Loss, Term, soft_term
 from kdlib.methods.kd import kd_loss
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number, Record
 
 Weight = Annotated[Number, Field(ge=0)]
@@ -56,4 +57,7 @@ FOUR_TERM = Definition(
     r" + T^2 \tfrac12 (w_2 \mathrm{KL}_x + w_3 \mathrm{KL}_{\tilde x})",
     views=(2,),
     logits_only=True,
+    taxonomy=Taxonomy(
+        knowledge=("answer",), sees="both the same", chosen_by="none", labels="switched on or off", status="inspired by"
+    ),
 )

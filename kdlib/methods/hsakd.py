@@ -23,6 +23,7 @@ from kdlib.methods.base import (
     total,
 )
 from kdlib.methods.kd import kd_loss
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.methods.turns import count_sets, set_labels
 from kdlib.models import Backbone, Output
 from kdlib.records import Number, Record
@@ -166,6 +167,7 @@ HSAKD_TEACHER = Definition(
     revision=1,
     spread="turns",
     head=branches_of,
+    taxonomy=Taxonomy(knowledge=(), sees="teacher alone", chosen_by="none", labels="class and turn", status="verified"),
 )
 
 
@@ -177,6 +179,7 @@ HSAKD_JOINT_TEACHER = Definition(
     needs_teacher=False,
     spread="turns",
     head=branches_of,
+    taxonomy=Taxonomy(knowledge=(), sees="teacher alone", chosen_by="none", labels="class and turn", status="verified"),
 )
 
 
@@ -190,4 +193,7 @@ HSAKD = Definition(
     pairs_stages=True,
     spread="turns",
     head=branches_of,
+    taxonomy=Taxonomy(
+        knowledge=("answer",), sees="both the same", chosen_by="none", labels="none on turned ones", status="verified"
+    ),
 )

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, total
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number, Record
 
 
@@ -78,4 +79,7 @@ KD = Definition(
     formula=r"\alpha\,\mathrm{CE} + \beta\, T^2\, \mathrm{KL}_T(t \| s)",
     mixes=True,
     logits_only=True,
+    taxonomy=Taxonomy(
+        knowledge=("answer",), sees="both the same", chosen_by="none", labels="the same", status="verified"
+    ),
 )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, total
 from kdlib.methods.kd import KDOptions, kd_loss
 from kdlib.methods.numerics import widened
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number
 
 Scale = Literal["sample", "batch", "none"]
@@ -92,4 +93,7 @@ LS = Definition(
     r" \hat z = \frac{z - \mathrm{mean}_c\, z}{\mathrm{std}_c\, z + 10^{-7}}",
     mixes=True,
     logits_only=True,
+    taxonomy=Taxonomy(
+        knowledge=("answer",), sees="both the same", chosen_by="none", labels="the same", status="verified"
+    ),
 )

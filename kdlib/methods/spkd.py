@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from kdlib.methods.base import Batch, Definition, Loss, Term
 from kdlib.methods.kd import KDOptions, labels_and_kd
 from kdlib.methods.numerics import scaled, unit_rows, widened
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number
 
 
@@ -60,4 +61,7 @@ SPKD = Definition(
     source="Similarity-Preserving KD (Tung and Mori, ICCV 2019)",
     formula=r"\mathrm{CE} + \gamma\, \tfrac{1}{M^2} \lVert \hat G_t - \hat G_s \rVert_F^2,\; G = F F^\top",
     mixes=True,
+    taxonomy=Taxonomy(
+        knowledge=("relation",), sees="both the same", chosen_by="none", labels="the same", status="verified"
+    ),
 )

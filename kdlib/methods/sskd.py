@@ -23,6 +23,7 @@ from kdlib.methods.base import (
 )
 from kdlib.methods.kd import kd_loss, kl_divergence
 from kdlib.methods.numerics import unit_rows, widened
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.methods.turns import count_sets, set_labels, turned_views
 from kdlib.models import Backbone, Output
 from kdlib.records import Number, Record
@@ -201,6 +202,9 @@ SSKD_TEACHER = Definition(
     revision=1,
     spread="turned crops",
     head=contrast_head,
+    taxonomy=Taxonomy(
+        knowledge=(), sees="teacher alone", chosen_by="none", labels="the image itself", status="verified"
+    ),
 )
 
 
@@ -213,4 +217,11 @@ SSKD = Definition(
     taught_by=("sskd_teacher",),
     spread="turned crops",
     head=contrast_head,
+    taxonomy=Taxonomy(
+        knowledge=("answer", "relation"),
+        sees="both the same",
+        chosen_by="rank",
+        labels="none on turned ones",
+        status="verified",
+    ),
 )

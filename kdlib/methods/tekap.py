@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, soft_term, summed, total
 from kdlib.methods.kd import KDOptions, kd_loss, labels_and_kd
 from kdlib.methods.numerics import widened
+from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number, Whole
 
 
@@ -119,4 +120,7 @@ TEKAP = Definition(
     r" + \gamma \sum_{k=1}^{K} \mathrm{KL}_T(t_k \| s)\right],\; z_{t_k} = \lambda z_t + \sigma\,\varepsilon_k",
     mixes=True,
     logits_only=True,
+    taxonomy=Taxonomy(
+        knowledge=("answer",), sees="both, answers with noise", chosen_by="none", labels="the same", status="verified"
+    ),
 )
