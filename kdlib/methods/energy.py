@@ -117,7 +117,8 @@ def energy_terms(
     temperatures = energy_temperatures(groups, options.temperatures, options.rule)
     if options.rule == "shuffled" and order is not None:
         temperatures = temperatures[order]
-    value, records = energy_kd_loss(student, teacher, temperatures, options.temperature), {}
+    value = energy_kd_loss(student, teacher, temperatures, options.temperature)
+    records: dict[str, Tensor] = {}
     pull = pulls(student, teacher, temperatures)
     for number, name in enumerate(("low", "middle", "high")):
         here = (groups == number).to(pull.dtype)
@@ -132,10 +133,11 @@ def energy_kd(batch: Batch, options: EnergyKDOptions) -> Loss:
     """
     if batch.step.limits is None:
         raise ValueError("limits is None: they say which energies are low and high; allowed are two numbers")
+    low, high = batch.step.limits
     images = batch.step.keys.argsort(stable=True)
     order = (batch.views * images[:, None] + torch.arange(batch.views, device=images.device)).flatten()
     logits = batch.student.logits, batch.teacher_output.logits
-    terms, records = energy_terms(*logits, batch.step.limits, order, options)
+    terms, records = energy_terms(*logits, (low, high), order, options)
     return {"ce": Term(batch.cross_entropy, options.ce_weight)} | terms, records
 
 

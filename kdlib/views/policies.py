@@ -212,12 +212,12 @@ def _he_da(options: HEDAOptions) -> ViewPolicy:
         return [original, torch.where(here, augmented, crops[plain])]
 
     def kept(u: Draws, height: int, width: int) -> Tensor:
-        return torch.where(picked(u)[:, None], inner.kept(u, height, width), 1.0)
+        mixed = inner.shares(u, height, width)
+        return torch.ones(len(u[PICK]), 2) if mixed is None else torch.where(picked(u)[:, None], mixed, 1.0)
 
-    roles = inner.roles | {PICK: 1}
-    return ViewPolicy(
-        "he_da", 2, sources, roles, after=choose, kept=kept if inner.mixes else None, picks=options.by
-    )  # fmt: skip
+    roles = {**inner.roles, PICK: 1}
+    shares = kept if inner.mixes else None
+    return ViewPolicy("he_da", 2, sources, roles, after=choose, kept=shares, picks=options.by)
 
 
 def _rot2(options: NoOptions) -> ViewPolicy:
