@@ -63,7 +63,7 @@ def _explored(plain: Policy, few: dict[str, Any]) -> list[Arm]:
     """The other half, the augmentation of HE-DA itself, and the other rules for the temperature."""
     return [
         _some("jda", "lowest", **few),
-        Arm("CutMix", Policy(name="cutmix"), **few),
+        Arm("CutMix", Policy(name="cutmix"), seeds="few", tier=4),
         *(_some("cutmix", by, **few) for by in PICKS),
         *(Arm(RULES[rule], plain, "energy_kd", {"rule": rule}, **few) for rule in ("falling", "shuffled")),
     ]
