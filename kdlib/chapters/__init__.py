@@ -2,7 +2,7 @@
 
 A chapter with tables or figures of its own is a folder; its `__init__` has the arms alone, since every plan of runs
 imports those of all chapters. What several chapters ask is in claims, controls, findings, plan, power_plan, registry,
-taxonomy.
+taxonomy, wording.
 """
 
 #: In order, by the names of their notebooks. The module of 03_blind_teacher is `kdlib.chapters.blind_teacher`.
@@ -10,5 +10,5 @@ CHAPTERS = (
     "00_tour", "01_data_and_teachers", "02_joint_data_augmentation", "03_blind_teacher", "04_augmented_teacher",
     "05_proportion", "06_few_shot", "07_compatibility", "08_cosine_confidence", "09_ccd_versus_hsakd", "10_imagenet",
     "11_good_views", "12_verdicts", "13_your_own", "14_view_bank", "15_benchmark", "16_sizing", "17_another_student",
-    "18_budget", "19_rivals",
+    "18_budget", "19_rivals", "20_which_images",
 )  # fmt: skip

@@ -1,7 +1,6 @@
 """What each chapter found, in a few sentences that are computed from its runs; first what to take home."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import pandas as pd
 
@@ -9,55 +8,18 @@ from kdlib.chapters.ccd_versus_hsakd import LONGER
 from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
+from kdlib.chapters.which_images import RULES
+from kdlib.chapters.wording import Found, direction, points
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.store import Store
-from kdlib.study.arms import Contrast
 from kdlib.study.judging import demonstration, teacher_in_words
 from kdlib.study.setting import Setting, Study
 from kdlib.study.shared_arms import GAIN, NO_TEACHER, SLOWLY
-from kdlib.study.stats import Interval
-from kdlib.study.tables import above_floor, contrast_interval, joined, runs_frame, untrained
+from kdlib.study.tables import joined, runs_frame
 
 OPEN = "is not measured at this profile"
 HSAKD = "HSAKD, frozen teacher"
 PARAGRAPH = "\n\n"  # between what is to be taken home and what a chapter says besides
-
-
-class Found:
-    """The differences of a study, for the sentences."""
-
-    def __init__(self, study: Study, frame: pd.DataFrame):
-        self.study, self.frame = study, frame
-
-    def __call__(self, arm: str, than: str) -> Interval | None:
-        """The paired 95 % interval of two arms; None if it is not shown (see `Interval.shown`), or one is not there."""
-        if not {arm, than} <= set(self.study.arms):
-            return None
-        return self._shown(Contrast.of("", arm, than))
-
-    def contrast(self, name: str, strictly: bool = False) -> Interval | None:
-        """The interval of a contrast of the study, at its level, or strictly: at that of primary ones."""
-        found = self.study.contrast(name)
-        return self._shown(replace(found, primary=found.primary or strictly)) if found else None
-
-    def untrained(self, *arms: str) -> dict[str, Interval]:
-        """Those of the arms that are below their floor."""
-        below = untrained(above_floor(self.study, self.frame, arms))
-        return {arm: interval for arm, interval in below.items() if interval.shown}
-
-    def _shown(self, contrast: Contrast) -> Interval | None:
-        interval = contrast_interval(contrast, self.frame)
-        return interval if interval.shown else None
-
-
-def points(interval: Interval) -> str:
-    """ "+2.78 points [+1.89, +3.67]" """
-    return f"{interval.mean:+.2f} points [{interval.low:+.2f}, {interval.high:+.2f}]"
-
-
-def direction(interval: Interval, more: str, less: str, neither: str) -> str:
-    """One of three texts: the interval lies above zero, below it, or holds it."""
-    return more if interval.low > 0 else less if interval.high < 0 else neither
 
 
 def finding(study: Study, frame: pd.DataFrame) -> str:
@@ -255,24 +217,24 @@ def view_bank(found: Found) -> str:
 
 def rivals(found: Found) -> str:
     """Both primary contrasts, where all of their arms trained."""
-    sentences = {
-        "R1": (
-            "At equal weight for the teacher CRLD {} CCD",
-            ("is better than", "is worse than", "is not told apart from"),
-        ),
-        "R2": (
-            "TeKAP's noise {}, against the same loss without it",
-            ("helps", "harms", "is not shown to do anything"),
-        ),
-    }
-    text = []
-    for name, (sentence, words) in sentences.items():
-        difference, contrast = found.contrast(name), found.study.contrast(name)
-        if difference and contrast:
-            below = found.untrained(*contrast.weights)
-            head = f"**{sentence.format(direction(difference, *words))}**: {points(difference)}."
-            text.append(f"{contrast.title} is not tested: {joined(below)} did not train." if below else head)
-    return " ".join(text)
+    alike = ("is better than", "is worse than", "is not told apart from")
+    noise = ("helps", "harms", "is not shown to do anything")
+    text = [
+        found.decided("R1", "At equal weight for the teacher CRLD {} CCD", alike),
+        found.decided("R2", "TeKAP's noise {}, against the same loss without it", noise),
+    ]
+    return " ".join(filter(None, text))
+
+
+def which_images(found: Found) -> str:
+    """Whether it matters which images are augmented, and whether energy tells a good temperature."""
+    words = ("is better than", "is worse than", "is not told apart from")
+    text = found.decided("W1", "JDA on the half of which the teacher is least certain {} JDA on a random half", words)
+    rule = found(RULES["rising"], RULES["constant"])
+    if not rule:
+        return text
+    gains = direction(rule, "helps", "harms", "is not shown to do anything")
+    return f"{text} A temperature that rises with the energy {gains}: {points(rule)} against one for all.".strip()
 
 
 #: Chapter -> its sentences. The others compare nothing.
@@ -288,6 +250,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "14_view_bank": view_bank,
     "17_another_student": another_student,
     "19_rivals": rivals,
+    "20_which_images": which_images,
 }
 #: The chapters whose findings a reader should take home.
 TAKEN_HOME = ("03_blind_teacher", "08_cosine_confidence", "09_ccd_versus_hsakd")

@@ -30,6 +30,7 @@ ASKED: Mapping[str, tuple[str, str]] = {
     "tekap": ("19_rivals", "R2"),
     "ls": ("19_rivals", "gain of standardised"),
     "dist": ("19_rivals", "gain of DIST"),
+    "energy_kd": ("20_which_images", "T rises with energy - one T"),
     "spkd": ("07_compatibility", "gain of SPKD"),
     "crd": ("07_compatibility", "gain of CRD"),
     "sskd": ("07_compatibility", "gain of SSKD"),
@@ -48,6 +49,7 @@ VIEWS: Mapping[str, str] = {
     "crld": "a crop and CRLD's strong one",
     "cutmix": "a crop and a mix of two images",
     "share": "two crops, a share of all under JDA",
+    "he_da": "two crops, of chosen images one augmented",
 }
 #: How a method spreads a view -> what it becomes.
 SPREADS: Mapping[str, str] = {

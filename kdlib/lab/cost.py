@@ -45,7 +45,7 @@ class Cost:
     student_step_macs: int
     #: all views of one optimiser step
     step_macs: int
-    #: all views of the run, with the making of its view bank
+    #: all views of the run, with the making of its view bank and what the teacher is asked before the first step
     run_macs: int
     #: views of the whole run
     views: int
@@ -155,6 +155,8 @@ class Extras:
     stored_views: int = 0
     #: bytes that a view bank holds, all in all
     stored_bytes: int = 0
+    #: views that the teacher is asked about before the first step
+    surveyed_views: int = 0
 
 
 def method_extras(
@@ -229,7 +231,7 @@ def arm_cost(
         student_macs=student_macs + extras.student_macs,
         student_step_macs=student_step_macs,
         step_macs=step_macs,
-        run_macs=step_macs * steps + bank_macs,
+        run_macs=step_macs * steps + bank_macs + extras.surveyed_views * teacher_macs,
         views=views_per_step * steps,
         steps=steps,
         bank_macs=bank_macs,

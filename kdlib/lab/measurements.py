@@ -9,6 +9,7 @@ from torch import Tensor
 from kdlib.lab.recipe import Machine, Policy, Public
 from kdlib.lab.specs import RunSpec, Spec, Teacher
 from kdlib.records import Whole
+from kdlib.views.policy import ViewPolicy
 
 
 class MeasurementSpec(Spec):
@@ -42,6 +43,7 @@ class ViewsSpec(MeasurementSpec):
             raise ValueError(f"policy {self.policy.name!r} makes {policy.views} views; this measurement needs 2")
         if policy.mixes:
             raise ValueError(f"policy {self.policy.name!r} mixes two images; this measurement needs views of one")
+        _check_unpicked(policy)
         return self
 
 
@@ -76,6 +78,7 @@ class SpreadSpec(MeasurementSpec):
             raise ValueError(
                 f"policy {policy.name!r} does not make a clean view and one other, which this measurement needs"
             )
+        _check_unpicked(policy)
         return self
 
 
@@ -103,6 +106,14 @@ class TimingSpec(Spec):
             if (run.data, run.machine) != (self.data, self.machine):
                 raise ValueError(f"runs: {name!r} is of another data set or machine; all must have those of the timing")
         return self
+
+
+def _check_unpicked(policy: ViewPolicy) -> None:
+    if policy.picks:
+        raise ValueError(
+            f"policy {policy.name!r} chooses among the images of a run; this measurement needs one that treats all "
+            "alike"
+        )
 
 
 def seen_ids(teacher: RunSpec | Public, labels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.models.hollow import hollow
 from kdlib.records import Number, Record, Whole
-from kdlib.views.policy import ViewPolicy
+from kdlib.views.policy import BY_ENERGY, ViewPolicy
 
 # Raised when a change alters what training does, so that older results are never mistaken for new ones.
 RECIPE_VERSION = 2
@@ -163,7 +163,8 @@ class RunSpec(Spec):
                 f"bank = {self.bank} stores the teacher's logits, and method {self.method!r} "
                 f"{'reads more of its teacher' if self.teacher else 'has no teacher'}; allowed are {able}"
             )
-        if self.policy.create().by_batch or self.policy.create().mixes:
+        policy = self.policy.create()
+        if policy.by_batch or policy.mixes or policy.picks:
             raise ValueError(
                 f"bank = {self.bank} needs views of one image each; those of policy {self.policy.name!r} depend on "
                 "other images too"
@@ -176,6 +177,11 @@ class RunSpec(Spec):
     def training_ids(self, labels: torch.Tensor) -> torch.Tensor:
         """Ascending int64 ids of the images that the run trains on, from int64 [N] labels of all training images."""
         return training_ids(labels, self.seed, self.fraction, self.pool, self.validation, self.part)
+
+    @property
+    def surveys(self) -> bool:
+        """Whether the teacher is asked about all training images before the first step, see kdlib.lab.survey."""
+        return find_method(self.method).survey is not None or self.view_policy().picks in BY_ENERGY
 
     @property
     def images_per_step(self) -> int:

@@ -13,12 +13,13 @@ from kdlib.data.sampling import Order, validation_ids
 from kdlib.lab import distributed
 from kdlib.lab.bank import Bank, open_bank
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.survey import BEFORE, cropped_for, surveyed
 from kdlib.methods import Method, Step, create_method, find_method
 from kdlib.models import create_model
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of, seeded, stream_seed
 from kdlib.views.policies import create_policy
-from kdlib.views.policy import ViewPolicy, resized
+from kdlib.views.policy import PICK, ViewPolicy
 
 WEAK_VIEW_IMAGES = 5000  # at most: for accuracy on training images and for re-estimating BatchNorm
 
@@ -39,6 +40,8 @@ class Task:
     method: Method
     steps: int
     bank: Bank | None = None
+    limits: tuple[float, ...] | None = None  # what the method made of the teacher's survey
+    places: Tensor | None = None  # of the images in the order of a policy that chooses some, float32, by id
     answers: Tensor | None = None  # the teacher's to the fresh views of every step, [steps, B, V, N], if kept
 
     @classmethod
@@ -74,7 +77,8 @@ class Task:
         )
         pixels, targets = resident(data.train.images, spec.machine.device), data.train.labels.to(spec.machine.device)
         bank = spec.bank and open_bank(spec, method.teacher, data.train, policy, banks or paths.bank_root())
-        return cls(spec, data.train, ids, pixels, targets, images, labels, order, policy, method, steps, bank)
+        known = surveyed(spec, method, policy, data.train, ids)
+        return cls(spec, data.train, ids, pixels, targets, images, labels, order, policy, method, steps, bank, *known)
 
     def draws(self, roles: dict, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
         """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
@@ -96,6 +100,7 @@ class Task:
             seed=stream_seed(self.spec.seed, f"method step of process {distributed.rank()}", step),
             epoch=first,
             epochs=self.epochs,
+            limits=self.limits,
             **seen,
         )
 
@@ -107,6 +112,8 @@ class Task:
     def _fresh(self, ids: Tensor, epochs: Tensor) -> dict[str, Tensor | None]:
         """The same fields, and those of mixed images, with views that are made now."""
         draws, device, partners = self.draws(self.policy.roles, ids, epochs), self.targets.device, None
+        if self.places is not None:
+            draws[PICK] = self.places[ids][:, None]
         if self.policy.mixes:
             partners = self.ids[(draws["partner"].squeeze(1) * len(self.ids)).long()]
         views = self.policy(self.raw(ids), draws, None if partners is None else self.raw(partners))
@@ -136,7 +143,7 @@ class Task:
         """One crop and flip of up to WEAK_VIEW_IMAGES training images, with labels."""
         ids = self.ids[:: math.ceil(len(self.ids) / WEAK_VIEW_IMAGES)]
         plain = cropped_for(self.train, create_policy("weak1"))
-        draws = self.draws(plain.roles, ids, torch.full_like(ids, -1))  # an epoch that training never reaches
+        draws = self.draws(plain.roles, ids, torch.full_like(ids, BEFORE))
         return plain(self.train.images[ids], draws)[:, 0], self.train.labels[ids]
 
 
@@ -145,11 +152,6 @@ def check_views(spec: RunSpec) -> None:
     images, one = load_data(spec.data).train, torch.zeros(1, dtype=torch.int64)
     policy, raw = cropped_for(images, spec.view_policy()), images.images[one]
     policy(raw, draws_of(spec.seed, policy.roles, one, one, len(images)), raw if policy.mixes else None)
-
-
-def cropped_for(images: ImageSet, policy: ViewPolicy) -> ViewPolicy:
-    """The policy with the crops that a data set asks for: padded, or random resized ones."""
-    return policy if images.view_size is None else resized(policy, images.view_size)
 
 
 def resident(images: Tensor, device: str) -> Tensor:

@@ -48,6 +48,8 @@ class Step(NamedTuple):
     partners: Tensor | None = None
     #: floating [B, V, N], the teacher's logits on the views, where they were stored before
     answers: Tensor | None = None
+    #: what the method made of the teacher's survey, see `Definition.survey`
+    limits: tuple[float, ...] | None = None
 
     def split(self, parts: int) -> "list[Step]":
         """The step in equal parts, by images; B must be a multiple of `parts`. Each part draws for itself."""
@@ -210,6 +212,9 @@ class Definition(Generic[Options]):
     #: (student, teacher or None, labels of the training images, options) -> a module that is trained with the student
     #: and needed only in training
     memory: Callable[[Backbone, Backbone | None, Tensor, Options], Memory] | None = None
+    #: (the teacher's logits float32 [n, N] on one plain crop of each training image, options) -> numbers that hold for
+    #: the whole run, and that the loss finds as `Step.limits`
+    survey: Callable[[Tensor, Options], tuple[float, ...]] | None = None
     #: raised when a change alters what this method alone does in training, see `kdlib.lab.specs.RunSpec`
     revision: int = 0
     #: where it stands among the others; of every method of the project, while one of your own may do without

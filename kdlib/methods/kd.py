@@ -14,8 +14,8 @@ from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number, Record
 
 
-def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL_T(t||s) of each sample in nats: float [B] from logits [B, N]."""
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+    """KL_T(t||s) of each sample in nats: float [B] from logits [B, N]; temperature: one, or of each sample [B, 1]."""
     log_p = F.log_softmax(teacher / temperature, dim=1)
     log_q = F.log_softmax(student / temperature, dim=1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)

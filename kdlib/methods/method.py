@@ -16,6 +16,7 @@ from kdlib.methods.crd import CRD
 from kdlib.methods.crld import CRLD
 from kdlib.methods.dist import DIST
 from kdlib.methods.dkd import DKD
+from kdlib.methods.energy import ENERGY_KD
 from kdlib.methods.four_term import FOUR_TERM
 from kdlib.methods.hsakd import HSAKD, HSAKD_JOINT_TEACHER, HSAKD_TEACHER
 from kdlib.methods.kd import KD
@@ -28,7 +29,7 @@ from kdlib.models.network import Network
 from kdlib.records import Record
 from kdlib.views.orientations import spread
 from kdlib.views.policies import POLICIES, create_policy
-from kdlib.views.policy import ViewPolicy
+from kdlib.views.policy import BY_ENERGY, ViewPolicy
 
 #: Method name -> its definition.
 METHODS: dict[str, Definition] = {
@@ -41,6 +42,7 @@ METHODS: dict[str, Definition] = {
     "tekap": TEKAP,
     "ls": LS,
     "dist": DIST,
+    "energy_kd": ENERGY_KD,
     "spkd": SPKD,
     "crd": CRD,
     "sskd_teacher": SSKD_TEACHER,
@@ -86,6 +88,11 @@ def check_method(name: str, has_teacher: bool, policy: ViewPolicy) -> ViewPolicy
         raise ValueError(
             f"method {name!r} needs views of one image each; policy {policy.name!r} mixes two, which goes with "
             + ", ".join(n for n, d in METHODS.items() if d.mixes)
+        )
+    if policy.picks in BY_ENERGY and not (definition.needs_teacher and definition.trains_student):
+        raise ValueError(
+            f"policy {policy.name!r} by {policy.picks!r} asks the teacher of a student which images are chosen; "
+            f"method {name!r} has none, which goes with by 'random'"
         )
     try:
         return spread(policy, definition.spread)

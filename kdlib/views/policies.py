@@ -1,23 +1,23 @@
 """The view policies by name, each with its options.
 
-Two policies are special: `share` depends on the batch and may augment its first view too, and `cutmix` needs the images
-to mix with.
+Three policies are special: `share` depends on the batch and may augment its first view too, `cutmix` needs the images
+to mix with, and `he_da` an order of the images.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import field_validator, model_validator
+from pydantic import BeforeValidator, model_validator
 from torch import Tensor
 
 from kdlib.records import Record
 from kdlib.views import cutmix
 from kdlib.views.crops import quarter_turns
 from kdlib.views.jda import JDA, jda
-from kdlib.views.policy import CROP, ORIGINAL, SECOND, SECOND_CROP, Draws, Source, ViewPolicy
+from kdlib.views.policy import CROP, ORIGINAL, PICK, SECOND, SECOND_CROP, Draws, Picks, Source, ViewPolicy
 from kdlib.views.randaugment import RandAugment, randaugment
 from kdlib.views.strong import OP_DRAWS, SQUARE_DRAWS, strong_view
 
@@ -41,19 +41,33 @@ class JDAOptions(Record):
         return fields | {"p": jda(fields.get("ops", "cifar100"), fields.get("p")).p}
 
 
+def _a_share(share: Any) -> float:
+    """1 and 1.0, 0.0 and -0.0 are one experiment."""
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError(f"share = {share!r} is not a share; allowed are numbers from 0 to 1")
+    return abs(float(share))
+
+
+Share = Annotated[float, BeforeValidator(_a_share)]
+
+
 class ShareOptions(JDAOptions):
     """Of JDA on an exact share of views."""
 
     #: of all views of a batch, in [0, 1]
-    share: float = 0.5
+    share: Share = 0.5
 
-    @field_validator("share", mode="before")
-    @classmethod
-    def _a_share(cls, share: Any) -> float:
-        """1 and 1.0, 0.0 and -0.0 are one experiment."""
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise ValueError(f"share = {share!r} is not a share; allowed are numbers from 0 to 1")
-        return abs(float(share))
+
+class HEDAOptions(Record):
+    """Of an augmentation of some of the images."""
+
+    #: the policy whose augmented view they have
+    view: Literal["cutmix", "jda"] = "cutmix"
+    #: of the training images, in [0, 1]
+    share: Share = 0.5
+    #: which they are: those on which the teacher has the highest energy, and is least certain (the method), or, as
+    #: controls, those with the lowest, or any
+    by: Picks = "highest"
 
 
 class RandAugmentOptions(Record):
@@ -176,6 +190,36 @@ def _crld(options: NoOptions) -> ViewPolicy:
     return ViewPolicy("crld", 2, (ORIGINAL, SECOND), roles, after=strong)
 
 
+def _he_da(options: HEDAOptions) -> ViewPolicy:
+    """Two views: a crop, and another, which is augmented for an exact share of the images and plain for the rest (after
+    HE-DA; Kim et al., 2024).
+
+    Which images these are follows from an order of the training images that the caller has: an image's place in it, in
+    [0, 1), takes the place of the uniform of the role "pick", and the first are chosen. Crops are those of weak2, and
+    augmented views those of the policy they are taken from: share = 0 is weak2, and share = 1 that policy.
+    """
+    inner = create_policy(options.view)
+    sources = tuple(dict.fromkeys((*inner.sources, SECOND)))
+    plain = sources.index(SECOND)
+
+    def picked(u: Draws) -> Tensor:
+        return u[PICK].squeeze(1) < options.share
+
+    def choose(crops: list[Tensor], u: Draws) -> list[Tensor]:
+        made = crops[: len(inner.sources)]
+        original, augmented = made if inner.after is None else inner.after(made, u)
+        here = picked(u).to(original.device, non_blocking=True)[:, None, None, None]
+        return [original, torch.where(here, augmented, crops[plain])]
+
+    def kept(u: Draws, height: int, width: int) -> Tensor:
+        mixed = inner.shares(u, height, width)
+        return torch.ones(len(u[PICK]), 2) if mixed is None else torch.where(picked(u)[:, None], mixed, 1.0)
+
+    roles = {**inner.roles, PICK: 1}
+    shares = kept if inner.mixes else None
+    return ViewPolicy("he_da", 2, sources, roles, after=choose, kept=shares, picks=options.by)
+
+
 def _rot2(options: NoOptions) -> ViewPolicy:
     """Two views: a crop, and the same crop turned by a random 90, 180 or 270 degrees counter-clockwise."""
 
@@ -215,6 +259,7 @@ POLICIES: Mapping[str, PolicyDefinition] = {
     "crld": PolicyDefinition(_crld),
     "cutmix": PolicyDefinition(_cutmix),
     "share": PolicyDefinition(_share, ShareOptions),
+    "he_da": PolicyDefinition(_he_da, HEDAOptions),
 }
 
 

@@ -11,6 +11,7 @@ something done to the crops (turning, mixing).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,12 @@ from kdlib.views.randaugment import RandAugment
 CROP = {"original crop": 3}
 SECOND_CROP = {"augmented crop": 3}
 
+PICK = "pick"  # the role of the numbers by which images are chosen
+
 Draws = Mapping[str, Tensor]
+Picks = Literal["highest", "lowest", "random"]
+
+BY_ENERGY: tuple[Picks, ...] = ("highest", "lowest")
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,9 @@ class ViewPolicy:
     spread: str = "none"
     #: whether what an image undergoes depends on the others of its batch
     by_batch: bool = False
+    #: of a policy that chooses images: what puts them in order, the first first. The caller gives each image's place,
+    #: in [0, 1), as the draw of the role "pick": by the teacher's energy, or in one random order for the whole run
+    picks: Picks | None = None
 
     @property
     def distinct(self) -> int:

@@ -147,6 +147,18 @@ def test_rivals_are_told_from_what_their_weight_does_alone(told):
     assert text.startswith("R1: CRLD - CCD, CRLD's weight is not tested: CRLD did not train. **TeKAP's noise harms")
 
 
+def test_energy_is_told_from_chance(told):
+    runs = {"no teacher": 33, "JDA where energy is high": 44, "JDA at random": 42}
+    head = "**JDA on the half of which the teacher is least certain {} JDA on a random half**: {} points ["
+    assert told("20_which_images", runs).startswith(head.format("is better than", "+2.00"))
+    runs |= {"JDA where energy is high": 42, "T rises with energy": 40, "one T": 42}
+    text = told("20_which_images", runs)
+    assert text.startswith(head.format("is not told apart from", "+0.00"))
+    assert "A temperature that rises with the energy harms: -2.00 points [" in text and text.endswith("one for all.")
+    text = told("20_which_images", {"JDA at random": 30})
+    assert text.startswith("W1: JDA where energy is high - JDA at random is not tested: JDA at random did not train.")
+
+
 def test_nothing_is_said_without_runs_and_nothing_is_claimed_at_demonstrations(told):
     for chapter in findings.FINDINGS:
         assert told(chapter, {}) == "The question of this chapter is not measured at this profile."

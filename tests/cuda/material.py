@@ -99,7 +99,9 @@ def step(name: str, device: str) -> Step:
     policy = check_method(name, definition.needs_teacher, create_policy(wanted))
     views = policy(photographs(), draws(policy), photographs().flip(0) if policy.mixes else None)
     keys = torch.rand(IMAGES, generator=torch.Generator().manual_seed(3))
-    return Step(views.to(device), labels().to(device), keys.to(device), torch.arange(IMAGES), seed=5)
+    return Step(
+        views.to(device), labels().to(device), keys.to(device), torch.arange(IMAGES), seed=5, limits=(-12.0, -10.0)
+    )
 
 
 def run(student: str = "resnet8", policy: str = "jda", precision: str = "float32", **fields: Any) -> RunSpec:

@@ -254,7 +254,7 @@ def test_bad_fields_are_named_in_one_sentence(path: str, value: Any, words: str)
 
 
 BANKED = STUDENT | {"bank": 4}
-ABLE = "allowed are kd, ccd, four_term, dkd, crld, tekap, ls, dist$"
+ABLE = "allowed are kd, ccd, four_term, dkd, crld, tekap, ls, dist, energy_kd$"
 
 
 @pytest.mark.parametrize(
@@ -267,6 +267,7 @@ ABLE = "allowed are kd, ccd, four_term, dkd, crld, tekap, ls, dist$"
         ({"method": "ce", "teacher": None}, f"bank = 4 .*method 'ce' has no teacher; {ABLE}"),
         ({"policy": {"name": "share"}}, "bank = 4 .*views of one image each; .*'share' depend on other images"),
         ({"policy": {"name": "cutmix"}}, "bank = 4 .*views of one image each; .*'cutmix' depend on other images"),
+        ({"policy": {"name": "he_da", "options": {"view": "jda"}}}, "bank = 4 .*; those of policy 'he_da' depend on"),
     ],
     ids=str,
 )
@@ -295,6 +296,7 @@ def test_missing_fields_are_named(field: str):
     [
         ("policy", {"name": "rot4"}, "policy 'rot4' makes 4 views; this measurement needs 2"),
         ("policy", {"name": "cutmix"}, "policy 'cutmix' mixes two images; this measurement needs views of one"),
+        ("policy", {"name": "he_da", "options": {"view": "jda"}}, "policy 'he_da' chooses among the images of a run"),
         ("images", 0, "images = 0 .*greater than or equal to 1"),
         ("teacher", None, "teacher.* = None .*"),
         ("student", "resnet8", "student is not a field of ViewsSpec"),

@@ -72,7 +72,8 @@ def make_step() -> Callable[..., Step]:
     def make(views: int, size: int = 8, **fields) -> Step:
         images = torch.randint(0, 256, (IMAGES, views, 3, size, size), generator=draw()).to(torch.uint8)
         labels, keys = torch.arange(IMAGES) % CLASSES, torch.rand(IMAGES, generator=draw(1))
-        return Step(**{"views": images, "labels": labels, "keys": keys, "index": torch.arange(IMAGES)} | fields)
+        given = {"views": images, "labels": labels, "keys": keys, "index": torch.arange(IMAGES), "limits": (-8.0, -6.0)}
+        return Step(**given | fields)
 
     return make
 

@@ -37,10 +37,10 @@ def steps_of(policy: ViewPolicy, images: torch.Tensor, labels: torch.Tensor) -> 
     """Fixed views of the images, in batches of at most 32 views."""
     generator = torch.Generator().manual_seed(0)
     draws = {role: torch.rand(IMAGES, n, generator=generator) for role, n in policy.roles.items()}
-    mixed = {}
+    mixed = {"limits": (-6.0, -5.5)}
     if policy.mixes:
         partners = torch.arange(IMAGES).roll(1)
-        mixed = {"shares": policy.shares(draws, SIZE, SIZE), "partners": labels[partners]}
+        mixed |= {"shares": policy.shares(draws, SIZE, SIZE), "partners": labels[partners]}
     views = policy(images, draws, images[partners] if policy.mixes else None)
     keys = torch.rand(IMAGES, generator=generator)
     return Step(views, labels, keys, torch.arange(IMAGES), **mixed).split(max(2, IMAGES * policy.views // 32))

@@ -20,6 +20,7 @@ from kdlib.methods import (
 )
 from kdlib.methods.ccd import CCD_WEIGHTS, ccd_loss, ccd_weights
 from kdlib.methods.crld import CRLD_GATES
+from kdlib.methods.energy import ENERGY_RULES
 from kdlib.methods.kd import kl_divergence
 from kdlib.models import create_model
 from kdlib.models.network import Network
@@ -103,7 +104,7 @@ def test_the_order_of_images_does_not_matter(make_method, make_step, name: str):
     torch.testing.assert_close({n: t.value for n, t in one.items()}, {n: t.value for n, t in two.items()})
 
 
-@pytest.mark.parametrize("name", ["ce", "kd", "ccd", "four_term", "dkd", "crld", "ls", "dist"])
+@pytest.mark.parametrize("name", ["ce", "kd", "ccd", "four_term", "dkd", "crld", "ls", "dist", "energy_kd"])
 def test_the_names_of_classes_do_not_matter(make_batch, loss_of, name: str):
     order = torch.tensor([3, 0, 4, 1, 2])
     batch = make_batch(2, teacher=name != "ce")
@@ -133,6 +134,7 @@ def on_meta(name: str, head_of: str | None = None) -> Network:
 STEPS = [(name, {"negatives": 3} if name == "crd" else {}, policy) for name, policy in ACCEPTED]
 STEPS += [("ccd", {"weight": weight}, "jda") for weight in CCD_WEIGHTS[1:]]
 STEPS += [("crld", {"gate": gate}, "jda") for gate in CRLD_GATES[1:]]
+STEPS += [("energy_kd", {"rule": rule}, "jda") for rule in ENERGY_RULES[1:]]
 STEPS += [("ls", {"scale": "batch"}, "weak1"), ("ls", {"scale": "none"}, "weak1"), ("tekap", {"copies": 0}, "weak1")]
 
 
@@ -278,6 +280,9 @@ def test_defaults():
     ls = {"temperature": 2.0, "ce_weight": 0.1, "kd_weight": 9.0, "scale": "sample"}
     assert method_options("ls", {}).model_dump() == ls
     assert method_options("dist", {}).model_dump() == kd | {"kd_weight": 0.0, "inter_weight": 2.0, "intra_weight": 2.0}
+    energy_kd = {"ce_weight": 0.1, "kd_weight": 0.9, "low_temperature": 2.0, "high_temperature": 6.0, "share": 0.2}
+    energy_kd |= {"energy_temperature": 4.0, "rule": "rising"}
+    assert method_options("energy_kd", {}).model_dump() == kd | energy_kd
     assert method_options("spkd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 3000.0}
     assert method_options("crd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 0.8, "negatives": 16384}
     assert method_options("hsakd", {}).temperature == 3
@@ -310,6 +315,9 @@ def test_defaults():
         ("tekap", {"noise": -0.1}, "noise = -0.1 .*greater than or equal to 0"),
         ("ls", {"scale": "class"}, "scale = 'class' .*'sample', 'batch'"),
         ("dist", {"intra_weight": -1.0}, "intra_weight = -1.0 .*greater than or equal to 0"),
+        ("energy_kd", {"share": 0.6}, "share = 0.6 .*less than or equal to 0.5"),
+        ("energy_kd", {"rule": "code"}, "rule = 'code' .*'rising', 'falling'"),
+        ("energy_kd", {"low_temperature": 0.0}, "low_temperature = 0.0 .*greater than 0"),
         ("spkd", {"weight": -1.0}, "weight = -1.0 .*greater than or equal to 0"),
         ("crd", {"negatives": 0}, "negatives = 0 .*greater than or equal to 1"),
         ("crd", {"negatives": 2.5}, "negatives = 2.5 .*integer"),
@@ -347,6 +355,7 @@ def test_options_that_are_no_mapping_are_named(options):
         ("dkd", True, "cutmix", "method 'dkd' needs views of one image each; policy 'cutmix' mixes two"),
         ("sskd", True, "rot2", "method 'sskd' turns every view itself: policy 'rot2' cannot be spread.*allowed are"),
         ("hsakd", True, "rot4", "method 'hsakd' turns every view itself: policy 'rot4' cannot be spread"),
+        ("ce", False, "he_da", "policy 'he_da' by 'highest' asks the teacher of a student.*method 'ce' has none"),
         ("kl", True, "weak1", "method = 'kl' is unknown"),
     ],
 )

@@ -14,6 +14,15 @@ from kdlib.methods.crd import CRDLoss
 from kdlib.methods.crld import CRLD_GATES, CRLDLoss, crld_gates, crld_losses
 from kdlib.methods.dist import DISTLoss, inter_loss, intra_loss
 from kdlib.methods.dkd import DKDLoss, dkd_losses
+from kdlib.methods.energy import (
+    ENERGY_RULES,
+    EnergyKDLoss,
+    energy,
+    energy_groups,
+    energy_kd_loss,
+    energy_limits,
+    energy_temperatures,
+)
 from kdlib.methods.hsakd import HSAKDLoss
 from kdlib.methods.kd import KDLoss, kd_loss
 from kdlib.methods.ls import LS_SCALES, LSLoss, ls_loss
@@ -28,6 +37,9 @@ def new_crd_loss(negatives: int | None = 3) -> CRDLoss:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return CRDLoss(4, 7, torch.arange(10) % 3, **given)
+
+
+LIMITS = (-12.0, -11.0)  # of the energies of the logits below: each of the three groups has some
 
 
 def logits(seed: int, rows: int = 6, classes: int = 10) -> torch.Tensor:
@@ -52,6 +64,10 @@ def test_each_is_its_terms_times_the_square_of_the_temperature(temperature):
         torch.testing.assert_close(LSLoss(temperature, scale)(s, t), square * ls_loss(s, t, temperature, scale))
     correlations = 3 * inter_loss(s, t, temperature) + 0.5 * intra_loss(s, t, temperature)
     torch.testing.assert_close(DISTLoss(temperature, 3.0, 0.5)(s, t), square * correlations)
+    groups = energy_groups(energy(t), LIMITS)
+    for rule in set(ENERGY_RULES) - {"shuffled"}:
+        expected = energy_kd_loss(s, t, energy_temperatures(groups, (2.5, temperature, 7.0), rule), temperature)
+        torch.testing.assert_close(EnergyKDLoss(LIMITS, temperature, 2.5, 7.0, rule=rule)(s, t), square * expected)
     torch.testing.assert_close(TeKAPLoss(temperature, copies=0)(s, t), square * kd_loss(s, t, temperature))
     maps = torch.randn(6, 4, 3, 3), torch.randn(6, 8, 5, 5)
     torch.testing.assert_close(SPKDLoss()(*maps), spkd_loss(*maps))
@@ -146,7 +162,7 @@ def test_no_gradient_reaches_the_teacher():
     pairs = (s, s2), (t, t2)
     for loss in (
         KDLoss()(s, t), CCDLoss()(*pairs), DKDLoss()(s, t, labels), SPKDLoss()(s, t), CRLDLoss(gate="cosine")(*pairs),
-        TeKAPLoss()(s, t), LSLoss()(s, t), DISTLoss()(s, t),
+        TeKAPLoss()(s, t), LSLoss()(s, t), DISTLoss()(s, t), EnergyKDLoss(LIMITS)(s, t),
     ):  # fmt: skip
         s.grad = t.grad = None
         loss.backward()
@@ -174,7 +190,14 @@ def test_no_gradient_reaches_the_teachers_features():
 def test_under_autocast_logits_of_half_the_width_are_treated_as_wide_ones(dtype: torch.dtype, size: float):
     """Losses bit for bit; gradients too, but for sums of two that are rounded to half the width one by one. Both stay
     finite at large logits."""
-    for loss in (CRLDLoss(gate="both"), TeKAPLoss(noise=0.0), LSLoss(), LSLoss(scale="batch"), DISTLoss()):
+    for loss in (
+        CRLDLoss(gate="both"),
+        TeKAPLoss(noise=0.0),
+        LSLoss(),
+        LSLoss(scale="batch"),
+        DISTLoss(),
+        EnergyKDLoss(LIMITS),
+    ):
         results = []
         for wide in (False, True):
             s, s2, t, t2 = ((size / 10 * logits(i)).to(dtype).to(torch.float32 if wide else dtype) for i in range(4))
@@ -216,6 +239,14 @@ def test_under_autocast_logits_of_half_the_width_are_treated_as_wide_ones(dtype:
         (lambda: TeKAPLoss()(logits(0), logits(1, rows=5)), r"teacher has the shape \[5, 10\], student has \[6, 10\]"),
         (lambda: LSLoss(scale="class"), "scale = 'class'"),
         (lambda: LSLoss()(logits(0).long(), logits(1)), r"student is torch.int64 \[6, 10\]; allowed are floating"),
+        (lambda: EnergyKDLoss(LIMITS, rule="code"), "rule = 'code'"),
+        (lambda: EnergyKDLoss((1.0, float("nan"))), r"limits = \(1.0, nan\) must be a pair of energies"),
+        (lambda: EnergyKDLoss(3.0), "limits = 3.0 must be a pair of energies"),
+        (lambda: EnergyKDLoss(LIMITS)(logits(0), logits(1, rows=5)), r"teacher has the shape \[5, 10\], student has"),
+        (lambda: energy_limits(torch.zeros(4), 0.6), "share = 0.6 of 4 energies is not allowed"),
+        (lambda: energy_limits(torch.zeros(0), 0.2), "share = 0.2 of 0 energies is not allowed"),
+        (lambda: energy_limits(torch.zeros(4).long(), 0.2), r"energies are torch.int64 \[4\]; allowed is floating"),
+        (lambda: energy_temperatures(torch.zeros(4).long(), (2, 4, 6), "code"), "rule = 'code' is unknown"),
         (lambda: DISTLoss(inter_weight=-1.0), "inter_weight = -1"),
         (lambda: DISTLoss(4.0, 0.0, 0.0), "inter_weight and intra_weight are 0: there is no loss"),
         (lambda: DISTLoss()(logits(0, rows=1), logits(1, rows=1)), "student is a batch of 1: classes are correlated"),
@@ -302,7 +333,7 @@ def test_bad_views_and_features_are_one_sentence(call, said):
     assert "\n" not in str(error.value)
 
 
-WITH_EXAMPLES = ("kd", "ccd", "dkd", "crld", "tekap", "ls", "dist", "spkd", "crd", "sskd", "hsakd")
+WITH_EXAMPLES = ("kd", "ccd", "dkd", "crld", "tekap", "ls", "dist", "energy", "spkd", "crd", "sskd", "hsakd")
 
 
 @pytest.mark.parametrize("module", [*(f"methods.{name}" for name in WITH_EXAMPLES), "views.transforms"])

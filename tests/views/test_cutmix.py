@@ -144,14 +144,14 @@ def test_mixed_views_do_not_depend_on_the_batch(tiles: Tensor):
     assert torch.equal(policy.shares(few, 32, 32), policy.shares(draws_of(policy, 40), 32, 32)[ids])
 
 
-def test_only_cutmix_mixes_and_takes_partners(tiles: Tensor):
+def test_only_cutmix_and_what_chooses_it_mix_and_take_partners(tiles: Tensor):
     for name in POLICIES:
         policy = create_policy(name)
         draws = draws_of(policy, 40)
-        assert policy.mixes == (name == "cutmix")
+        assert policy.mixes == (name in ("cutmix", "he_da"))
         if policy.mixes:
             assert policy.roles["partner"] == 1
-            with pytest.raises(ValueError, match="^partners of policy 'cutmix' are missing; it mixes"):
+            with pytest.raises(ValueError, match=f"^partners of policy '{name}' are missing; it mixes"):
                 policy(tiles, draws)
             with pytest.raises(ValueError, match=r"^partners have shape \[39, 3, 32, 32\]; .*\[40, 3, 32, 32\]$"):
                 policy(tiles, draws, tiles[:39])

@@ -21,7 +21,7 @@ from kdlib.views.randaugment import randaugment
 RATE = 1e-6  # of false alarms, of each statistical test as a whole
 VIEWS = {
     "weak1": 1, "weak2": 2, "twin": 2, "jda": 2, "rot2": 2, "rot4": 4, "randaugment": 2, "cutout": 2, "crld": 2,
-    "cutmix": 2, "share": 2,
+    "cutmix": 2, "share": 2, "he_da": 2,
 }  # fmt: skip
 
 
@@ -238,6 +238,7 @@ def test_options_of_the_other_policies_are_written_out():
     assert policy_options("randaugment", {}).model_dump() == {"num_ops": 3, "magnitude": 5}
     assert policy_options("randaugment", {"magnitude": 9}).model_dump() == {"num_ops": 3, "magnitude": 9}
     assert policy_options("share", {}).model_dump() == {"ops": "cifar100", "p": 0.3, "share": 0.5}
+    assert policy_options("he_da", {}).model_dump() == {"view": "cutmix", "share": 0.5, "by": "highest"}
     for share in (1, -0.0):
         options = policy_options("share", {"ops": "cifar10", "share": share}).model_dump()
         assert options == {"ops": "cifar10", "p": 0.5, "share": share}
@@ -267,6 +268,9 @@ BAD: Mapping[str, tuple[str, dict, str]] = {
     "option of randaugment": ("randaugment", {"p": 1}, "'randaugment' has no option 'p'.*num_ops, magnitude"),
     "option of cutout": ("cutout", {"length": 16}, "'cutout' has no option 'length'.*none"),
     "option of crld": ("crld", {"num_ops": 3}, "'crld' has no option 'num_ops'.*none"),
+    "share of he_da": ("he_da", {"share": 1.5}, "share = 1.5 is not a share.*0 to 1"),
+    "by": ("he_da", {"by": "energy"}, "by = 'energy' .*'highest', 'lowest' or 'random'"),
+    "view": ("he_da", {"view": "rot4"}, "view = 'rot4' .*'cutmix' or 'jda'"),
     "option of cutmix": ("cutmix", {"alpha": 1}, "'cutmix' has no option 'alpha'.*none"),
 }
 

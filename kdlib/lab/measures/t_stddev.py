@@ -10,7 +10,7 @@ from kdlib.data.images import ImageSet, load_data
 from kdlib.data.sampling import training_ids
 from kdlib.lab.evaluate import logits_on
 from kdlib.lab.measurements import SpreadSpec
-from kdlib.lab.task import cropped_for
+from kdlib.lab.survey import cropped_for
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of, uniforms
 

@@ -8,7 +8,7 @@ from kdlib.data.images import ImageSet, load_data
 from kdlib.data.sampling import stratified
 from kdlib.lab.evaluate import logits_on, scores
 from kdlib.lab.measurements import ViewsSpec, seen_ids
-from kdlib.lab.task import cropped_for
+from kdlib.lab.survey import cropped_for
 from kdlib.methods.ccd import ccd_weights
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of
