@@ -1,6 +1,7 @@
 """The images of CIFAR that published chapters show, kept in the project for machines without the data set."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ def kept(name: str) -> Data | None:
 def keep(data: Data, ids: dict[str, Tensor]) -> Path:
     """Writes the images of a data set with the given ids, "train" and "test", and returns the file."""
     path = file_of(data.train.name)
-    arrays: dict[str, np.ndarray] = {"classes": np.array(data.train.classes)}
+    arrays: dict[str, Any] = {"classes": np.array(data.train.classes)}
     for split, images in zip(SPLITS, (data.train, data.test), strict=True):
         some = ids[split].unique()
         values = (some.int(), images.images[some], images.labels[some].short())
