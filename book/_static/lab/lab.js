@@ -65,7 +65,8 @@
 
   function opName({ name, magnitude, sign }) {
     const op = lab.ops[name], idle = op.magnitudes && op.magnitudes[magnitude] === op.neutral;
-    return `${name} ${magnitude}${op.signed && !idle ? (sign > 0 ? " (+)" : " (−)") : ""}${idle ? " (no change)" : ""}`;
+    const about = idle ? " (no change)" : op.signed ? (sign > 0 ? " (+)" : " (−)") : "";
+    return `${name} ${magnitude}${about}`.replace(/ /g, "\u00a0");
   }
 
   function draw() {
