@@ -24,6 +24,7 @@ import nbformat
 import papermill
 import yaml
 from api_pages import api_pages
+from lab import lists
 from method_list import methods_page
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from normalise import normalise
@@ -126,8 +127,8 @@ def published_banners(notebooks: list[Path]) -> tuple[str, dict[str, str]]:
 
 
 def stage(site: Path, banner: str, banners: dict[str, str]) -> None:
-    """Copy what the pages are made from to `site` (emptied first), with the pages that the code computes, and put the
-    banner in its configuration, and those of single pages."""
+    """Copy what the pages are made from to `site` (emptied first), with the pages and the lists of the lab that the code
+    computes, and put the banner in its configuration, and those of single pages."""
     shutil.rmtree(site, ignore_errors=True)
     site.mkdir(parents=True)
     for folder in ("book", "notebooks"):
@@ -140,6 +141,7 @@ def stage(site: Path, banner: str, banners: dict[str, str]) -> None:
     pages = {"method_list.md": methods_page(), "taxonomy.md": taxonomy_page(), **api_pages()}
     for name, page in pages.items():
         (site / "book" / name).write_text(page, encoding="utf-8")
+    (site / "book" / "_static" / "lab" / "lists.js").write_text(lists(), encoding="utf-8")
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("html", {})["announcement"] = banner
     config["sphinx"]["config"]["banners"] = banners
