@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from kdlib.data import paths
+from kdlib.data.classes import unlike
 from kdlib.data.images import ImageSet, load_data
 from kdlib.data.sampling import Order, validation_ids
 from kdlib.lab import distributed
 from kdlib.lab.bank import Bank, open_bank
+from kdlib.lab.recipe import Public
 from kdlib.lab.specs import RunSpec
 from kdlib.methods import Method, Step, create_method, find_method
 from kdlib.models import create_model
+from kdlib.models.checkpoints import PUBLIC
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of, seeded, stream_seed
 from kdlib.views.policies import create_policy
@@ -63,6 +66,7 @@ class Task:
             raise ValueError(
                 f"teacher has {teacher.num_classes} classes, data {spec.data!r} has {len(data.train.classes)}"
             )
+        check_public(spec, data.train.classes)
         method = create(spec, teacher, data.train, ids).to(spec.machine.device)
         policy = cropped_for(data.train, spec.view_policy())
         order = Order(tuple(ids.tolist()), len(data.train), spec.images_per_step, spec.seed)
@@ -138,6 +142,14 @@ class Task:
         plain = cropped_for(self.train, create_policy("weak1"))
         draws = self.draws(plain.roles, ids, torch.full_like(ids, -1))  # an epoch that training never reaches
         return plain(self.train.images[ids], draws)[:, 0], self.train.labels[ids]
+
+
+def check_public(spec: RunSpec, classes: tuple[str, ...]) -> None:
+    """Raises ValueError if a public teacher was trained on classes other than these: its answers would mean others."""
+    if isinstance(spec.teacher, Public) and (other := unlike(PUBLIC[spec.teacher.checkpoint].data, classes)):
+        raise ValueError(
+            f"teacher {spec.teacher.checkpoint} does not know the classes of {spec.data!r}: it has {other}"
+        )
 
 
 def check_views(spec: RunSpec) -> None:

@@ -56,6 +56,7 @@ class Checkpoint:
     top1: published accuracy, percent, on CIFAR-100's 10,000 test images or ImageNet's 50,000 validation
         images; nan if there is none.
     mean, std: the channel statistics its input is normalised with, after RGB / 255.
+    data: name of the data set whose classes its outputs stand for, in their order; empty if nobody says.
 
     Raises:
         ValueError: both identifications are given, or none, or `file_hash` is not 8 to 64 hexadecimal digits.
@@ -72,6 +73,7 @@ class Checkpoint:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     licence: str
+    data: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.contents) == bool(self.file_hash):
@@ -104,6 +106,7 @@ def _cifar100_resnet(depth: int, release: str, top1: float, contents: str) -> Ch
         mean=(0.5070, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2761),
         licence="BSD-3-Clause",
+        data="cifar100",
     )
 
 
@@ -121,6 +124,7 @@ def _imagenet_resnet(depth: int, release: str, top1: float) -> Checkpoint:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         licence="BSD-3-Clause; ImageNet's terms of use may apply",
+        data="imagenet",
     )
 
 

@@ -15,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kdlib.data.classes import CIFAR100
 from kdlib.data.images import load_data
 from kdlib.lab import distributed
 from kdlib.lab import train as training
-from kdlib.lab.recipe import Policy, Recipe
+from kdlib.lab.recipe import Policy, Public, Recipe
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.task import check_public
 from kdlib.lab.train import OutOfTimeError, Task, rate, train
 from kdlib.methods import METHODS
 from kdlib.models.network import Network
@@ -351,6 +353,17 @@ def test_a_teacher_of_other_classes_is_refused(make_spec, tmp_path):
     other = Network(create_model("resnet8", 7), (0.5,) * 3, (0.5,) * 3).eval()
     with pytest.raises(ValueError, match=r"teacher has 7 classes, data .* has 10"):
         train(student(make_spec, "kd", "weak2"), tmp_path, other)
+
+
+def test_a_public_teacher_of_other_classes_is_refused(make_spec):
+    """As many as it has, but not those it was trained on: it would be silently wrong about each image."""
+    spec = make_spec(method="kd", teacher=Public(checkpoint="cifar100_resnet20"))
+    check_public(spec, CIFAR100)
+    with pytest.raises(
+        ValueError, match=r"^teacher cifar100_resnet20 would be wrong about data = .* such as 'worm' as"
+    ):
+        check_public(spec, CIFAR100[::-1])
+    check_public(make_spec(method="ce"), CIFAR100[::-1])
 
 
 def test_the_teacher_is_not_changed(make_spec, teacher, tmp_path):
