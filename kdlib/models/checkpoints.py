@@ -38,6 +38,7 @@ from torch import Tensor
 
 from kdlib.files import replacing
 from kdlib.models import Backbone, create_model
+from kdlib.models.network import check_statistics
 
 _RELEASES = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/resnet"
 _TIMEOUT = 60.0  # seconds without an answer before a download fails
@@ -59,7 +60,8 @@ class Checkpoint:
     data: name of the data set whose classes its outputs stand for, in their order; empty if nobody says.
 
     Raises:
-        ValueError: both identifications are given, or none, or `file_hash` is not 8 to 64 hexadecimal digits.
+        ValueError: both identifications are given, or none, or `file_hash` is not 8 to 64 hexadecimal digits, or the
+            statistics are no three numbers each to normalise with.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Checkpoint:
             raise ValueError(
                 f"checkpoint {self.name}: file_hash = {self.file_hash!r} must be 8 to 64 lower-case hexadecimal digits."
             )
+        check_statistics(self.mean, self.std, f"checkpoint {self.name}: ")
 
     @property
     def identity(self) -> str:
