@@ -101,6 +101,8 @@ class Facts:
     class_sizes: tuple[int, ...]
     #: pixels of a side of a view
     size: int
+    #: names of the classes, where the set was read for this
+    classes: tuple[str, ...] = ()
 
 
 FACTS = {
@@ -118,7 +120,7 @@ def facts(name: str) -> Facts:
         return FACTS[name]
     data = load_data(name)
     sizes = data.train.labels.bincount(minlength=len(data.train.classes)).tolist()
-    return Facts(tuple(sizes), data.train.view_size or data.train.size[0])
+    return Facts(tuple(sizes), data.train.view_size or data.train.size[0], data.train.classes)
 
 
 @lru_cache(maxsize=2)
@@ -141,7 +143,7 @@ def check_name(name: str) -> None:
     own = colon and kind in ("folder", "photos")
     if not own and name not in known:
         raise ValueError(f"data = {name!r} is unknown; allowed are {', '.join(known)}, folder:PATH and photos:PATH")
-    if own and not Path(path).expanduser().is_absolute():
+    if own and not paths.expanded(path, kind).is_absolute():
         raise ValueError(f"data = {name!r} must name its folder from the root or from ~: it is part of what a run is")
 
 
@@ -161,7 +163,8 @@ def available(name: str) -> bool:
 def _own_folder(name: str) -> Path:
     if name in PHOTOS:
         return paths.data_root() / name
-    return Path(name.split(":", 1)[1]).expanduser()
+    kind, _, path = name.partition(":")
+    return paths.expanded(path, kind)
 
 
 def _file_name(name: str) -> str:
@@ -235,7 +238,7 @@ def _load_folder(name: str, root: Path, mean: RGB | None, std: RGB | None) -> Da
         sizes = [f"{width}x{height}" for height, width in (train[0].shape[2:], test[0].shape[2:])]
         raise ValueError(f"images in {root} must have one size; training images are {sizes[0]}, test images {sizes[1]}")
     if mean is None or std is None:
-        mean, std = _statistics(train[0])
+        mean, std = _statistics(train[0], root)
     return Data(*(ImageSet(name, *split[:3], mean, std, split[3]) for split in (train, test)))
 
 
@@ -272,11 +275,20 @@ def _decode(samples: tuple[tuple[str, int], ...]) -> dict[str, Tensor]:
     return {"images": images, "labels": labels, "fingerprint": mark}
 
 
-def _statistics(images: Tensor) -> tuple[RGB, RGB]:
-    """Mean and standard deviation of RGB in [0, 1] over up to 5,000 evenly spaced images, rounded to 4 digits."""
+def _statistics(images: Tensor, root: Path) -> tuple[RGB, RGB]:
+    """Mean and standard deviation of RGB in [0, 1] over up to 5,000 evenly spaced images, rounded to 4 digits.
+
+    Raises ValueError if a channel is constant: a network would divide by zero.
+    """
     some = images[:: max(1, len(images) // 5000)].double() / 255
-    mean, std = some.mean((0, 2, 3)), some.std((0, 2, 3))
-    return _rounded(mean), _rounded(std)
+    mean, std = _rounded(some.mean((0, 2, 3))), _rounded(some.std((0, 2, 3)))
+    for channel, middle, spread in zip(("red", "green", "blue"), mean, std, strict=True):
+        if not spread > 0:
+            raise ValueError(
+                f"training images in {shown(root)} have a {channel} channel that is {255 * middle:.0f} everywhere, and "
+                "networks divide by its standard deviation: save them as grey, or leave them out if they are empty"
+            )
+    return mean, std
 
 
 def _rounded(channels: Tensor) -> RGB:

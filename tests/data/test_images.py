@@ -210,7 +210,9 @@ def test_folder_layout(tmp_path: Path):
     assert found.train.mean == pytest.approx(values.mean(1).tolist(), abs=5e-5)
     assert found.train.std == pytest.approx(values.std(1).tolist(), abs=5e-5)
     assert (found.test.mean, found.test.std) == (found.train.mean, found.train.std)
-    assert facts(f"folder:{tmp_path / 'set'}") == sets.Facts(tuple(found.train.labels.bincount().tolist()), 8)
+    assert facts(f"folder:{tmp_path / 'set'}") == sets.Facts(
+        tuple(found.train.labels.bincount().tolist()), 8, ("a", "b")
+    )
 
 
 def test_cifar_in_folder_layout_has_cifars_statistics():
@@ -384,6 +386,22 @@ def test_splits_of_different_classes_are_refused(tmp_path: Path):
     write_folder(tmp_path / "set", {"train": {"a": 1, "b": 1, "c": 1}, "test": {"b": 1, "c": 1}})
     with pytest.raises(ValueError, match="class"):
         load_data(f"folder:{tmp_path / 'set'}")
+
+
+@pytest.mark.parametrize(("channel", "word"), list(enumerate(("red", "green", "blue"))))
+def test_a_constant_channel_is_named(tmp_path: Path, channel: int, word: str):
+    root = tmp_path / "set"
+    write_folder(root, {split: {"a": 2, "b": 2} for split in SPLITS})
+    for file in (root / "train").rglob("*.png"):
+        pixels = np.array(Image.open(file))
+        pixels[..., channel] = 7
+        Image.fromarray(pixels).save(file)
+    with pytest.raises(ValueError, match=rf"set have a {word} channel that is 7 everywhere") as caught:
+        load_data(f"folder:{root}")
+    assert "\n" not in str(caught.value)
+    pixels[0, 0, channel] = 250
+    Image.fromarray(pixels).save(file)
+    assert min(load_data(f"folder:{root}").train.std) > 0
 
 
 # --- what is not there
