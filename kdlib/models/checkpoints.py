@@ -153,9 +153,12 @@ def contents_hash(state: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(state):
-        values = state[name].detach().cpu().contiguous().numpy()
+        tensor = state[name].detach().cpu().contiguous()
+        kind = str(tensor.dtype).removeprefix("torch.")
+        # NumPy has no bfloat16: of two bytes, as an integer of two
+        values = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
         little = values.astype(values.dtype.newbyteorder("<"), copy=False)
-        digest.update(f"{name} {values.dtype.name} {list(values.shape)}\n".encode())
+        digest.update(f"{name} {kind} {list(values.shape)}\n".encode())
         digest.update(little.tobytes())
     return digest.hexdigest()
 
@@ -241,9 +244,18 @@ def load_checkpoint(name: str, folder: Path) -> Backbone:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError(
-            f"checkpoint {name}: {path} does not fit {checkpoint.model} ({textwrap.shorten(str(error), 300)})."
+            f"checkpoint {name}: {path} does not fit {checkpoint.model} "
+            f"({_wrapped(state) or textwrap.shorten(str(error), 300)})."
         ) from error
     return model.eval()
+
+
+def _wrapped(state: Mapping[str, Tensor]) -> str:
+    """What to do about names that a wrapper put its own before, as DataParallel and torch.compile do; empty if none."""
+    for prefix, wrapper in (("module.", "model.module"), ("_orig_mod.", "model._orig_mod")):
+        if state and all(name.startswith(prefix) for name in state):
+            return f"all names begin with {prefix!r}: save {wrapper}.state_dict(), or take that off the names"
+    return ""
 
 
 def download_checkpoint(name: str, folder: Path, opener: Callable[..., Any] = urllib.request.urlopen) -> Path:
