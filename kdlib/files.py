@@ -32,10 +32,11 @@ def writing(path: Path, remedy: str, *failures: type[Exception]) -> Iterator[Pat
 
     remedy: what to do about it; failures: what the library that writes raises instead of OSError.
     """
+    expected: tuple[type[Exception], ...] = (OSError, *failures)
     try:
         with replacing(path) as temporary:
             yield temporary
-    except (OSError, *failures) as error:
+    except expected as error:
         raise unwritten(path, remedy, error) from error
 
 

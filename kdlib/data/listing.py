@@ -91,7 +91,8 @@ def _instead(folder: Path) -> str:
 def _images_below(folder: Path) -> list[tuple[str, str]]:
     """(path, real path) of each image file below a folder, each real path once; a link only where nothing else is."""
     found: dict[str, str] = {}
-    plain, links, visited = [str(folder)], [], set()
+    plain, visited = [str(folder)], set()
+    links: list[str] = []
     while plain or links:
         path = plain.pop() if plain else links.pop(0)
         real = os.path.realpath(path)
