@@ -1,13 +1,17 @@
 """Files and folders that are there as a whole or not at all, whatever stops a program."""
 
+import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
+
+LITTLE = 2**20  # bytes: a disk with less is full
 
 
 @contextmanager
@@ -22,10 +26,42 @@ def replacing(path: Path):
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path, remedy: str, *failures: type[Exception]) -> Iterator[Path]:
+    """`replacing`, around what does nothing but write: whatever stops it becomes OSError, in one sentence.
+
+    remedy: what to do about it; failures: what the library that writes raises instead of OSError.
+    """
+    expected: tuple[type[Exception], ...] = (OSError, *failures)
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except expected as error:
+        raise unwritten(path, remedy, error) from error
+
+
+def unwritten(path: Path, remedy: str, error: Exception) -> OSError:
+    """What is to be said of a file or folder that could not be written."""
+    reason = "no space left on the disk" if is_full(path.parent, error) else getattr(error, "strerror", None)
+    reason = reason or textwrap.shorten(str(error), 160) or type(error).__name__
+    return OSError(f"{path} cannot be written ({reason}): {remedy}")
+
+
+def is_full(folder: Path, error: Exception) -> bool:
+    """Whether an error in writing to a folder is that of a full disk, whatever a library made of it."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    try:
+        return shutil.disk_usage(folder).free < LITTLE
+    except OSError:  # the folder is what could not be made
+        return False
+
+
 def made_once(folder: Path, make: Callable[[Path], None]) -> None:
     """Sees to it that `folder` is there: on the first call, make(temporary folder) fills what is then moved in place.
 
     A second process waits for the first. What a killed one left is removed, and nothing stays of a `make` that raises.
+    Raises OSError, in one sentence, if the disk is full.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -36,8 +72,10 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> None:
         temporary.mkdir()
         try:
             make(temporary)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(temporary)
+            if isinstance(error, OSError) and is_full(folder.parent, error):
+                raise unwritten(folder, "make room, or choose a folder on another disk", error) from error
             raise
         temporary.replace(folder)
 

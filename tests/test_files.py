@@ -1,5 +1,7 @@
 """Files and folders that are moved into place when whole."""
 
+import errno
+import resource
 import signal
 import subprocess
 import sys
@@ -9,8 +11,11 @@ from threading import Event
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from kdlib.files import check_room, made_once, replacing
+from kdlib.files import check_room, made_once, replacing, writing
 
 # Begins to make a folder, says so, and waits to be killed.
 CHILD = """
@@ -151,3 +156,74 @@ def test_room_is_that_of_the_disk(tmp_path: Path):
     check_room(tmp_path, 1, "one byte")
     with pytest.raises(OSError, match="an exabyte needs"):
         check_room(tmp_path, 10**18, "an exabyte")
+
+
+# --- disks that are full
+
+
+def rationed(limit: int, write) -> None:
+    """Calls write() while no file may grow beyond `limit` bytes: a real failure, which libraries name as they like."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 40_000, 99_000])
+@pytest.mark.parametrize(
+    ("save", "failure"),
+    [
+        (lambda path: torch.save({"x": torch.zeros(25_000)}, path), RuntimeError),
+        (lambda path: save_file({"x": torch.zeros(25_000)}, path), SafetensorError),
+        (lambda path: path.write_bytes(bytes(100_000)), OSError),
+    ],
+    ids=["torch", "safetensors", "bytes"],
+)
+def test_what_cannot_be_written_is_one_sentence_and_leaves_what_was_there(tmp_path: Path, save, failure, limit: int):
+    path = tmp_path / "file.bin"
+    path.write_text("old")
+
+    def write():
+        with writing(path, "make room", failure) as temporary:
+            save(temporary)
+
+    with pytest.raises(OSError, match=rf"^{path} cannot be written \(.+\): make room$") as caught:
+        rationed(limit, write)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 250 + len(str(path))
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    write()
+    assert path.stat().st_size >= 100_000
+
+
+def test_other_errors_stay_as_they_are(tmp_path: Path):
+    with pytest.raises(KeyError), writing(tmp_path / "file", "make room", RuntimeError):
+        raise KeyError("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_called_so(tmp_path: Path, code: int):
+    with (
+        pytest.raises(OSError, match=r"\(no space left on the disk\): make room$"),
+        writing(tmp_path / "x", "make room"),
+    ):
+        raise OSError(code, "whatever")
+    with pytest.raises(OSError, match=rf"^{tmp_path / 'key'} cannot be written \(no space left on the disk\): "):
+        made_once(tmp_path / "key", Filler(OSError(code, "whatever")))
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_full_disk_is_known_by_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """torch's error says nothing of space."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=4096))
+    with pytest.raises(OSError, match="no space left on the disk"), writing(tmp_path / "x", "make room", RuntimeError):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 94720 vs 94616")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    said = r"file/x cannot be written \((File exists|Not a directory)\): make room"
+    with pytest.raises(OSError, match=said), writing(tmp_path / "file" / "x", "make room"):
+        raise AssertionError

@@ -7,6 +7,7 @@ images, below the data root), `imagenet` and `tinyimagenet-mini` (folders of pho
 """
 
 import hashlib
+import re
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdlib.data import paths, photos
+from kdlib.data import paths, photos, pictures
 from kdlib.data.cache import cached_tensors
+from kdlib.data.contents import contents_of
+from kdlib.data.listing import Listing, list_splits, locate_splits, shown
 from kdlib.views.crops import centre
 
 RGB = tuple[float, float, float]
@@ -98,6 +101,8 @@ class Facts:
     class_sizes: tuple[int, ...]
     #: pixels of a side of a view
     size: int
+    #: names of the classes, where the set was read for this
+    classes: tuple[str, ...] = ()
 
 
 FACTS = {
@@ -115,7 +120,7 @@ def facts(name: str) -> Facts:
         return FACTS[name]
     data = load_data(name)
     sizes = data.train.labels.bincount(minlength=len(data.train.classes)).tolist()
-    return Facts(tuple(sizes), data.train.view_size or data.train.size[0])
+    return Facts(tuple(sizes), data.train.view_size or data.train.size[0], data.train.classes)
 
 
 @lru_cache(maxsize=2)
@@ -138,7 +143,7 @@ def check_name(name: str) -> None:
     own = colon and kind in ("folder", "photos")
     if not own and name not in known:
         raise ValueError(f"data = {name!r} is unknown; allowed are {', '.join(known)}, folder:PATH and photos:PATH")
-    if own and not Path(path).expanduser().is_absolute():
+    if own and not paths.expanded(path, kind).is_absolute():
         raise ValueError(f"data = {name!r} must name its folder from the root or from ~: it is part of what a run is")
 
 
@@ -147,7 +152,7 @@ def available(name: str) -> bool:
     check_name(name)
     try:
         if name not in (BUNDLED, *CIFAR):
-            _locate_splits(name, _own_folder(name))
+            locate_splits(name, _own_folder(name))
         else:
             _locate(name)
     except FileNotFoundError:
@@ -158,12 +163,13 @@ def available(name: str) -> bool:
 def _own_folder(name: str) -> Path:
     if name in PHOTOS:
         return paths.data_root() / name
-    return Path(name.split(":", 1)[1]).expanduser()
+    kind, _, path = name.partition(":")
+    return paths.expanded(path, kind)
 
 
 def _file_name(name: str) -> str:
-    """What a set is called in names of cache files: the last folder of its path."""
-    return name.rsplit(":")[-1].strip("/").rsplit("/")[-1]
+    """What a set is called in names of cache files: the last folder of its path, in plain letters, and not too long."""
+    return re.sub(r"[^\w.-]", "_", name.rsplit(":")[-1].strip("/").rsplit("/")[-1], flags=re.ASCII)[:40]
 
 
 def _locate(name: str) -> Path:
@@ -226,68 +232,63 @@ def _load_cifar(name: str) -> Data:
 
 
 def _load_folder(name: str, root: Path, mean: RGB | None, std: RGB | None) -> Data:
-    """ImageFolder layout. The first read is cached as one uint8 file, by paths, sizes and times of the images."""
-    from torchvision import datasets  # not above, see kdlib.views.functional
+    """ImageFolder layout. The first read is cached as one uint8 file, under a hash of what the files hold."""
+    train, test = (_read_split(name, listing) for listing in list_splits(name, root))
+    if train[0].shape[2:] != test[0].shape[2:]:
+        sizes = [f"{width}x{height}" for height, width in (train[0].shape[2:], test[0].shape[2:])]
+        raise ValueError(f"images in {root} must have one size; training images are {sizes[0]}, test images {sizes[1]}")
+    if mean is None or std is None:
+        mean, std = _statistics(train[0], root)
+    return Data(*(ImageSet(name, *split[:3], mean, std, split[3]) for split in (train, test)))
 
-    held_out = _locate_splits(name, root)
-    sets = []
-    for split in ("train", held_out):
-        folder = datasets.ImageFolder(root / split)
-        listing = hashlib.sha256()
-        for path, label in folder.samples:
-            stat = Path(path).stat()
-            listing.update(f"{Path(path).relative_to(root)}|{label}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-        label = f"{_file_name(name)}-{split}-{listing.hexdigest()[:16]}"
-        tensors = cached_tensors(label, partial(_decode, folder.samples))
-        images, labels = tensors["images"], tensors["labels"]
-        if mean is None or std is None:
-            mean, std = _statistics(images)
-        mark = bytes(tensors["fingerprint"].tolist()).decode()
-        sets.append(ImageSet(name, images, labels, tuple(folder.classes), mean, std, mark))
-    train, test = sets
-    if train.classes != test.classes:
-        raise ValueError(f"folders train and {held_out} in {root} hold different classes; they must hold the same")
-    if train.size != test.size:
-        raise ValueError(f"images in {root} must have one size; train has {train.size}, {held_out} has {test.size}")
-    return Data(train, test)
+
+def _read_split(name: str, listing: Listing) -> tuple[Tensor, Tensor, tuple[str, ...], str]:
+    """(images uint8 [N, 3, H, W]; labels int64 [N]; classes; fingerprint) of one split."""
+    content = hashlib.sha256(f"{photos.DECODING} {contents_of(listing)}".encode()).hexdigest()[:16]
+    label = f"{_file_name(name)}-{listing.folder.name}-{content}"
+    tensors = cached_tensors(label, partial(_decode, listing.samples))
+    return tensors["images"], tensors["labels"], listing.classes, bytes(tensors["fingerprint"].tolist()).decode()
 
 
 def _load_photos(name: str) -> Data:
     root, side, file = _own_folder(name), PHOTOS.get(name, 256), _file_name(name)
-    splits = [photos.load_split(file, root / split, side) for split in ("train", _locate_splits(name, root))]
-    if splits[0][2] != splits[1][2]:
-        raise ValueError(f"the training and the test images in {root} are of different classes; they must be the same")
     view = side * 7 // 8  # 224 of 256 pixels
-    return Data(*(ImageSet(name, *split[:3], photos.MEAN, photos.STD, split[3], view) for split in splits))
+    sets = []
+    for listing in list_splits(name, root):
+        images, labels, mark = photos.load_split(file, listing, side)
+        sets.append(ImageSet(name, images, labels, listing.classes, photos.MEAN, photos.STD, mark, view))
+    return Data(*sets)
 
 
-def _locate_splits(name: str, root: Path) -> str:
-    """The name of the folder with test images ("test" or "val"); FileNotFoundError if a split is missing."""
-    held_out = next((s for s in ("test", "val") if (root / s).is_dir()), None)
-    if not (root / "train").is_dir() or held_out is None:
-        hint = "point KDLIB_DATA at the folder that holds it" if name in PHOTOS else "give another path"
-        raise FileNotFoundError(f"data = {name!r} is missing: looked for train and test (or val) in {root}; {hint}")
-    return held_out
-
-
-def _decode(samples: list[tuple[str, int]]) -> dict[str, Tensor]:
+def _decode(samples: tuple[tuple[str, int], ...]) -> dict[str, Tensor]:
     with ThreadPoolExecutor() as pool:  # PIL decodes outside the interpreter lock
-        pixels = list(pool.map(lambda sample: np.asarray(photos.read_rgb(sample[0])), samples))  # uint8 [H, W, 3]
+        pixels = list(pool.map(lambda sample: np.asarray(pictures.read_rgb(sample[0])), samples))  # uint8 [H, W, 3]
     sizes = {p.shape for p in pixels}
     if len(sizes) != 1:
         found = ", ".join(f"{w}x{h}" for h, w, _ in sorted(sizes)[:3])
-        raise ValueError(f"images of one set must have one size; {samples[0][0]} and its neighbours have {found}")
+        raise ValueError(
+            f"images of one set must have one size; {shown(samples[0][0])} and its neighbours have {found}"
+        )
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
     labels = torch.tensor([label for _, label in samples])
     mark = torch.tensor(list(fingerprint(images, labels).encode()), dtype=torch.uint8)
     return {"images": images, "labels": labels, "fingerprint": mark}
 
 
-def _statistics(images: Tensor) -> tuple[RGB, RGB]:
-    """Mean and standard deviation of RGB in [0, 1] over up to 5,000 evenly spaced images, rounded to 4 digits."""
+def _statistics(images: Tensor, root: Path) -> tuple[RGB, RGB]:
+    """Mean and standard deviation of RGB in [0, 1] over up to 5,000 evenly spaced images, rounded to 4 digits.
+
+    Raises ValueError if a channel is constant: a network would divide by zero.
+    """
     some = images[:: max(1, len(images) // 5000)].double() / 255
-    mean, std = some.mean((0, 2, 3)), some.std((0, 2, 3))
-    return _rounded(mean), _rounded(std)
+    mean, std = _rounded(some.mean((0, 2, 3))), _rounded(some.std((0, 2, 3)))
+    for channel, middle, spread in zip(("red", "green", "blue"), mean, std, strict=True):
+        if not spread > 0:
+            raise ValueError(
+                f"training images in {shown(root)} have a {channel} channel that is {255 * middle:.0f} everywhere, and "
+                "networks divide by its standard deviation: save them as grey, or leave them out if they are empty"
+            )
+    return mean, std
 
 
 def _rounded(channels: Tensor) -> RGB:

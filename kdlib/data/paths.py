@@ -15,7 +15,21 @@ THUMBNAILS = ROOT / "data" / "thumbnails"  # the images of other data sets that 
 
 
 def _folder(variable: str, default: Path) -> Path:
-    return Path(os.environ.get(variable) or default).expanduser().resolve()
+    return expanded(os.environ.get(variable) or default, variable).resolve()
+
+
+def expanded(path: str | Path, what: str) -> Path:
+    """A path whose ~ stands for a home folder. Raises ValueError if that is not known; what: what the path is given as.
+
+    >>> expanded("/data/images", "KDLIB_DATA")
+    PosixPath('/data/images')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{what} = {str(path)!r} has a home folder that is not known: write it from the root"
+        ) from error
 
 
 def data_root() -> Path:

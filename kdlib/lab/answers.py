@@ -78,5 +78,8 @@ def _make(folder: Path, task: Task) -> None:
     kept = np.lib.format.open_memmap(folder / "answers.npy", mode="w+", dtype=np.float32, shape=shape)
     for step in range(task.steps):
         views = task.batch(step).views
-        kept[step] = teacher(views.flatten(0, 1)).logits.view(shape[1:]).cpu().numpy()
+        logits = teacher(views.flatten(0, 1)).logits
+        if not logits.isfinite().all():
+            raise FloatingPointError("the teacher's logits are not finite: it cannot teach, choose another one")
+        kept[step] = logits.view(shape[1:]).cpu().numpy()
     kept.flush()

@@ -50,7 +50,7 @@ def open_bank(spec: RunSpec, teacher: Network, images: ImageSet, policy: ViewPol
     """The bank that `spec` asks for, made in `root` on the first call; a second process waits for the first.
 
     It covers every image that runs of any seed and few-shot fraction may draw. Raises OSError before any work if the
-    disk has no room for it, and FloatingPointError if an answer is beyond float16.
+    disk has no room for it, and FloatingPointError if an answer is not finite, or beyond float16.
     """
     ids = training_ids(images.labels, SEED, 1.0, spec.pool, spec.validation, spec.part)
     folder = root / bank_key(spec, images)
@@ -101,7 +101,10 @@ def _views(policy: ViewPolicy, images: ImageSet, ids: Tensor, epoch: int) -> Ten
 @torch.no_grad()
 def _answers(teacher: Network, views: Tensor) -> Tensor:
     """float16 [B, N], on the CPU."""
-    logits = teacher.logits(views).half().cpu()
+    exact = teacher.logits(views)
+    logits = exact.half().cpu()
+    if not exact.isfinite().all():
+        raise FloatingPointError("the teacher's logits are not finite: it cannot teach, choose another one")
     if not logits.isfinite().all():
         raise FloatingPointError("the teacher's logits are beyond the range of float16 (65,504): train without a bank")
     return logits

@@ -74,9 +74,16 @@ def with_batch_norm_from(network: Network, images: Tensor) -> Network:
     for norm in norms:
         norm.reset_running_stats()
     network.train()
-    for i in range(0, len(images), EVALUATION_BATCH):
-        batch = images[i : i + EVALUATION_BATCH].to(network.scale.device)
+    seen = 0
+    for batch in _batches(images):
+        seen += len(batch)
         for norm in norms:
-            norm.momentum = len(batch) / (i + len(batch))  # the running average over all images so far
-        network.logits(batch)
+            norm.momentum = len(batch) / seen  # the running average over all images so far
+        network.logits(batch.to(network.scale.device))
     return network
+
+
+def _batches(images: Tensor) -> list[Tensor]:
+    """Images in batches; one that would be left over goes with those before, since it may have no variance alone."""
+    parts = list(images.split(EVALUATION_BATCH))
+    return [*parts[:-2], torch.cat(parts[-2:])] if len(parts) > 1 and len(parts[-1]) == 1 else parts

@@ -28,8 +28,9 @@ def run_cost(spec: RunSpec) -> Cost:
 
 
 def training_images(spec: RunSpec) -> int:
-    """How many images a run trains on."""
-    return _count(facts(spec.data).class_sizes, spec.fraction, spec.pool, spec.validation, spec.part)
+    """How many images a run trains on. Raises ValueError if it would miss a class, see `class_counts`."""
+    known = facts(spec.data)
+    return _count(known.class_sizes, spec.fraction, spec.pool, spec.validation, spec.part, known.classes)
 
 
 @cache
@@ -46,7 +47,7 @@ def run_extras(spec: RunSpec) -> Extras:
     if spec.bank is None:
         return extras
     views, known = spec.view_policy().views, facts(spec.data)
-    images = _count(known.class_sizes, 1.0, spec.pool, spec.validation, spec.part)
+    images = _count(known.class_sizes, 1.0, spec.pool, spec.validation, spec.part, known.classes)
     stored = images * bytes_per_image(spec.bank, views, known.size, len(known.class_sizes))
     return replace(extras, stored_views=images * spec.bank * views, stored_bytes=stored)
 

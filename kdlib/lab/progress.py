@@ -6,7 +6,7 @@ or another machine. Shares are weighed by multiply-accumulates: of two runs, the
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,9 @@ def noting(path: Path) -> Iterator[Progress]:
         nonlocal last
         if time.monotonic() - last >= NOTED:
             last = time.monotonic()
-            part.write_text(f"{done / total:.4f}\n")
-            part.replace(path)  # so that nobody reads half a note
+            with suppress(OSError):  # a full disk stops no run before it must write what counts
+                part.write_text(f"{done / total:.4f}\n")
+                part.replace(path)  # so that nobody reads half a note
 
     try:
         yield note

@@ -11,6 +11,10 @@ from kdlib.records import Record
 
 # The files in the folder of a run; CHECKPOINT is there while it is not finished.
 RESULT, WEIGHTS, HEAD, CHECKPOINT = "result.json", "weights.safetensors", "head.safetensors", "checkpoint.pt"
+# What to do where they cannot be written: the last checkpoint stays as it is.
+REMEDY = (
+    "make room, or point KDLIB_RUNS at a copy on another disk, and run the same again: it goes on from its checkpoint"
+)
 #: Those of a finished run, in the order in which they are placed: a result says that all is there.
 FINISHED = (WEIGHTS, HEAD, RESULT)
 

@@ -221,7 +221,7 @@ def _run_together(
 
 
 def check(specs: Iterable[Spec]) -> None:
-    """Raises ValueError if the views of a run cannot be made of its images: before its teacher has been trained."""
+    """Raises ValueError if a run cannot be made of its images, see `check_views`: before any of them, or a teacher."""
     for spec in specs:
         if isinstance(spec, RunSpec):
             check_views(spec)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -174,9 +175,12 @@ class RunSpec(Spec):
         """The views that the student sees: the policy's, spread as the method needs."""
         return check_method(self.method, self.teacher is not None, self.policy.create())
 
-    def training_ids(self, labels: torch.Tensor) -> torch.Tensor:
-        """Ascending int64 ids of the images that the run trains on, from int64 [N] labels of all training images."""
-        return training_ids(labels, self.seed, self.fraction, self.pool, self.validation, self.part)
+    def training_ids(self, labels: torch.Tensor, classes: Sequence[str] = ()) -> torch.Tensor:
+        """Ascending int64 ids of the images that the run trains on, from int64 [N] labels of all training images.
+
+        classes: names of the labels, for the ValueError that is raised if nothing would be left of one.
+        """
+        return training_ids(labels, self.seed, self.fraction, self.pool, self.validation, self.part, classes)
 
     @property
     def surveys(self) -> bool:

@@ -3,6 +3,7 @@ data/teachers/ (trained teachers that come with the project)."""
 
 import json
 import shutil
+import warnings
 from functools import cached_property
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from safetensors.torch import load_file
 
 from kdlib.data import paths
 from kdlib.data.images import load_data
-from kdlib.files import replacing
+from kdlib.files import replacing, writing
 from kdlib.lab.recipe import Public
-from kdlib.lab.results import CHECKPOINT, HEAD, RESULT, WEIGHTS, RunResult
+from kdlib.lab.results import CHECKPOINT, HEAD, REMEDY, RESULT, WEIGHTS, RunResult
+from kdlib.lab.soundness import check_weights
 from kdlib.lab.specs import RunSpec, Spec, backbone_source
 from kdlib.methods import new_head
 from kdlib.models import create_model
@@ -46,14 +48,14 @@ class Store:
     @cached_property
     def published(self) -> dict[str, RunResult]:
         """Published results by experiment (see Spec.experiment)."""
-        found = [read_result(path) for path in sorted(self.results.glob("*.json"))]
+        found = [read_result(path) for path in _visible(self.results, "*.json")]
         found.sort(key=lambda result: str(result.spec.machine))  # of two machines the same one wins for all arms
         return {result.spec.experiment: result for result in found}
 
     @cached_property
     def bundled(self) -> dict[str, RunResult]:
         """Results of the teachers that come with the project, by experiment; their weights lie in teachers/KEY/."""
-        found = [read_result(path) for path in sorted(self.teachers.glob(f"*/{RESULT}"))]
+        found = [read_result(path) for path in _visible(self.teachers, f"*/{RESULT}")]
         return {result.spec.experiment: result for result in found}
 
     def get(self, spec: Spec) -> RunResult | None:
@@ -74,14 +76,14 @@ class Store:
 
     def results_of_runs(self) -> list[RunResult]:
         """All finished runs, published, of this machine or of the project; no measurements."""
-        own = (read_result(path) for path in sorted(self.runs.glob(f"*/{RESULT}")))
+        own = (read_result(path) for path in _visible(self.runs, f"*/{RESULT}"))
         found = {result.key: result for result in (*own, *self.bundled.values(), *self.published.values())}
         return [result for result in found.values() if isinstance(result.spec, RunSpec)]
 
     def put(self, result: RunResult) -> None:
         """Writes result.json, whole or not at all, and removes the checkpoint that is no longer needed."""
         folder = self.folder(result.spec)
-        with replacing(folder / RESULT) as temporary:
+        with writing(folder / RESULT, REMEDY) as temporary:
             temporary.write_text(result.model_dump_json(indent=1) + "\n")
         (folder / CHECKPOINT).unlink(missing_ok=True)
 
@@ -91,7 +93,7 @@ class Store:
         What is published stays, also where this machine repeated the run, for its weights, to other bits.
         """
         new = []
-        for source in sorted(self.runs.glob(f"*/{RESULT}")):
+        for source in _visible(self.runs, f"*/{RESULT}"):
             target = self.results / f"{read_result(source).key}.json"
             if not target.exists():
                 with replacing(target) as temporary:
@@ -102,10 +104,12 @@ class Store:
     def network(self, teacher: RunSpec | Public, precision: str, head: bool = False) -> Network:
         """A trained network: a public checkpoint, or the weights that a run left in the store. In eval mode.
 
-        head: with the head that the run trained. Raises FileNotFoundError if the weights are not on this machine.
+        head: with the head that the run trained. Raises FileNotFoundError if the weights are not on this machine,
+        ValueError if they are not finite.
         """
         if isinstance(teacher, Public):
             backbone = load_checkpoint(teacher.checkpoint, paths.checkpoint_root())
+            check_weights(backbone, f"teacher {teacher.checkpoint}")
             return Network(backbone, *statistics(teacher), precision).eval()
         path = self.weights(teacher)
         if path is None:
@@ -113,10 +117,33 @@ class Store:
             raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {file}; run its study first")
         backbone = create_model(teacher.student, len(load_data(teacher.data).train.classes))
         backbone.load_state_dict(load_file(path))
+        check_weights(backbone, f"teacher {teacher.key} in {path}")
+        _warn_of_other_data(teacher, path)
         extra = new_head(teacher.method, backbone, teacher.options) if head else None
         if extra is not None:
             extra.load_state_dict(load_file(path.with_name(HEAD)))
         return Network(backbone, *statistics(teacher), precision, extra).eval()
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    """The files below a folder that fit, in order, but none whose name, or whose folder's, begins with a dot: file
+    managers and archives leave such beside what they copy."""
+    found = (path for path in folder.glob(pattern) if not path.name.startswith("."))
+    return sorted(path for path in found if path.parent == folder or not path.parent.name.startswith("."))
+
+
+def _warn_of_other_data(teacher: RunSpec, weights: Path) -> None:
+    """Warns if a teacher was trained on other images than those that its data set has now."""
+    result = weights.with_name(RESULT)
+    if not result.exists():
+        return
+    before, now = read_result(result).fingerprint, load_data(teacher.data).train.fingerprint
+    if before != now:
+        warnings.warn(
+            f"data = {teacher.data!r} changed, or came in another order, since teacher {teacher.key} was trained on it "
+            f"(fingerprint {before} then, {now} now): delete {weights.parent} to train it anew",
+            stacklevel=3,
+        )
 
 
 def statistics(teacher: RunSpec | Public) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,26 +1,33 @@
 """A spec made concrete, before the first step: the images, the order, the views, the networks."""
 
 import math
+import textwrap
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from kdlib.data import paths
+from kdlib.data.classes import unlike
 from kdlib.data.images import ImageSet, load_data
-from kdlib.data.sampling import Order, validation_ids
+from kdlib.data.sampling import Order, class_counts, validation_ids
 from kdlib.lab import distributed
 from kdlib.lab.bank import Bank, open_bank
+from kdlib.lab.recipe import Public
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.survey import BEFORE, cropped_for, surveyed
 from kdlib.methods import Method, Step, create_method, find_method
 from kdlib.models import create_model
+from kdlib.models.checkpoints import PUBLIC
+from kdlib.models.hollow import hollow
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of, seeded, stream_seed
 from kdlib.views.policies import create_policy
 from kdlib.views.policy import PICK, ViewPolicy
 
+SMALL = 32  # pixels of a side, from which on every network reads an image, if it is not alone
 WEAK_VIEW_IMAGES = 5000  # at most: for accuracy on training images and for re-estimating BatchNorm
 
 
@@ -49,7 +56,7 @@ class Task:
         """Loads the data, makes the student, and opens its view bank in `banks` (by default `paths.bank_root()`), which
         is made there if it is new. Raises ValueError or FileNotFoundError before any work."""
         data = load_data(spec.data)
-        ids = spec.training_ids(data.train.labels)
+        ids = spec.training_ids(data.train.labels, data.train.classes)
         steps = len(ids) * spec.recipe.views_per_image // spec.recipe.views_per_step
         if steps < 1:
             raise ValueError(
@@ -66,6 +73,7 @@ class Task:
             raise ValueError(
                 f"teacher has {teacher.num_classes} classes, data {spec.data!r} has {len(data.train.classes)}"
             )
+        check_public(spec, data.train.classes)
         method = create(spec, teacher, data.train, ids).to(spec.machine.device)
         policy = cropped_for(data.train, spec.view_policy())
         order = Order(tuple(ids.tolist()), len(data.train), spec.images_per_step, spec.seed)
@@ -147,11 +155,42 @@ class Task:
         return plain(self.train.images[ids], draws)[:, 0], self.train.labels[ids]
 
 
+def check_public(spec: RunSpec, classes: tuple[str, ...]) -> None:
+    """Raises ValueError if a public teacher was trained on classes other than these: its answers would mean others."""
+    if isinstance(spec.teacher, Public) and (other := unlike(PUBLIC[spec.teacher.checkpoint].data, classes)):
+        raise ValueError(
+            f"teacher {spec.teacher.checkpoint} does not know the classes of {spec.data!r}: it has {other}"
+        )
+
+
 def check_views(spec: RunSpec) -> None:
-    """Makes the views of one image. Raises ValueError if the run's views cannot be made of the images of its data."""
+    """Makes the views of one image. Raises ValueError if the run's views cannot be made of the images of its data, if a
+    network cannot read them, or if nothing of a class would be left to train on."""
     images, one = load_data(spec.data).train, torch.zeros(1, dtype=torch.int64)
+    sizes = images.labels.bincount().tolist()
+    class_counts(sizes, spec.fraction, spec.pool, spec.validation, spec.part, images.classes)
     policy, raw = cropped_for(images, spec.view_policy()), images.images[one]
-    policy(raw, draws_of(spec.seed, policy.roles, one, one, len(images)), raw if policy.mixes else None)
+    views = policy(raw, draws_of(spec.seed, policy.roles, one, one, len(images)), raw if policy.mixes else None)
+    share = distributed.world() * spec.recipe.micro_batches
+    at_once, size = max(1, spec.images_per_step // share) * views.shape[1], tuple(views.shape[-2:])
+    if at_once == 1 or min(size) < SMALL:
+        check_network("student", spec.student, at_once, size)
+        if spec.teacher_model is not None:
+            check_network("teacher", spec.teacher_model, at_once, size)
+
+
+@cache
+def check_network(role: str, name: str, views: int, size: tuple[int, int]) -> None:
+    """Raises ValueError if a network cannot read so many views of that size at once: its layers would be left with
+    nothing, or, in training, with one value, which has no variance."""
+    try:
+        with hollow():
+            create_model(name, 2).train(role == "student")(torch.empty(views, 3, *size))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{role} = {name!r} cannot take {views} views of {size[1]}x{size[0]} pixels at once "
+            f"({textwrap.shorten(str(error), 120)}): give larger images, or more views to each part of a step"
+        ) from error
 
 
 def resident(images: Tensor, device: str) -> Tensor:

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdlib.data import paths
-from kdlib.files import replacing
+from kdlib.files import writing
 from kdlib.lab import distributed
 from kdlib.lab.answers import evaluated_answers, remembering
 from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
 from kdlib.lab.progress import Progress
 from kdlib.lab.recipe import Recipe
-from kdlib.lab.results import CHECKPOINT, HEAD, WEIGHTS
+from kdlib.lab.results import CHECKPOINT, HEAD, REMEDY, WEIGHTS
+from kdlib.lab.soundness import Watch, failure
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.task import Task
 from kdlib.methods import Step, total
@@ -105,7 +107,8 @@ def train(
     raised.
 
     Returns {"metrics", "evaluations", "bits", "fingerprint", "seconds"}, see `finish` for the metrics; None in the
-    other processes of torchrun. Raises ValueError if the checkpoint belongs to other data or another spec.
+    other processes of torchrun. Raises ValueError if the checkpoint belongs to other data or another spec, or if the
+    teacher is not finite; FloatingPointError if the student is not, see `kdlib.lab.soundness`.
     """
     task = remembering(Task.of(spec, teacher), paths.answers_root())
     recipe, optimisation = spec.recipe, Optimisation.of(task)
@@ -113,14 +116,19 @@ def train(
     module = distributed.parallel(task.method).train()
     stops = {task.steps * (i + 1) // recipe.evaluations for i in range(recipe.evaluations)}
     started, saved = time.monotonic() - state.seconds, time.monotonic()
+    watch, first = Watch(), state.step + 1
     while state.step < task.steps:
         for scalars in optimisation.step(module, task.batch(state.step), state.step / task.steps):
             add(state.sums, scalars, recipe.micro_batches)
+            watch.see(state.step + 1, scalars)
         task.method.after_step()
         state.step += 1
+        due = state.step in stops or time.monotonic() - saved > CHECKPOINT_SECONDS
+        if state.step == first or due or watch.full:
+            watch.check(task)
         if state.step in stops and distributed.rank() == 0:
             state.evaluations.append(evaluation(task, state))
-        if (state.step in stops or time.monotonic() - saved > CHECKPOINT_SECONDS) and distributed.rank() == 0:
+        if due and distributed.rank() == 0:
             state.seconds, saved = time.monotonic() - started, time.monotonic()
             save(task, optimisation, state, folder)
         if progress:
@@ -150,20 +158,18 @@ def evaluation(task: Task, state: State) -> dict[str, float]:
     logits = logits_on(task.method.student, task.images)
     loss = (state.sums["loss"] / state.step).item()
     if not (math.isfinite(loss) and logits.isfinite().all()):
-        raise FloatingPointError(
-            f"run {task.spec.key}: the loss is {loss} at step {state.step}; try a smaller learning_rate"
-        )
+        raise failure(task, state.step, loss, [])
     return {"step": state.step, "loss": loss, **scores(logits, task.labels)}
 
 
 def save(task: Task, optimisation: Optimisation, state: State, folder: Path) -> None:
-    """A complete checkpoint, moved into place when whole."""
+    """A complete checkpoint, moved into place when whole; OSError, in one sentence, if it cannot be written."""
     content = {
         **belongs_to(task), "method": task.method.own_state(),
         "optimiser": optimisation.optimiser.state_dict(), "scaler": optimisation.scaler.state_dict(),
         "state": vars(state),
     }  # fmt: skip
-    with replacing(folder / CHECKPOINT) as temporary:
+    with writing(folder / CHECKPOINT, REMEDY, RuntimeError) as temporary:  # torch.save raises it for a full disk
         torch.save(content, temporary)
 
 
@@ -223,7 +229,7 @@ def finish(task: Task, state: State, folder: Path) -> dict:
     head = {name: t.contiguous() for name, t in student.head.state_dict().items()} if student.head else {}
     for name, content in ((HEAD, head), (WEIGHTS, tensors)):
         if content:
-            with replacing(folder / name) as temporary:
+            with writing(folder / name, REMEDY, SafetensorError) as temporary:
                 save_file(content, temporary)
     trained = tensors | {f"head.{name}": tensor for name, tensor in head.items()}
     return {

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from kdlib.files import replacing
 from kdlib.models import Backbone, create_model
+from kdlib.models.network import check_statistics
 
 _RELEASES = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/resnet"
 _TIMEOUT = 60.0  # seconds without an answer before a download fails
@@ -56,9 +57,11 @@ class Checkpoint:
     top1: published accuracy, percent, on CIFAR-100's 10,000 test images or ImageNet's 50,000 validation
         images; nan if there is none.
     mean, std: the channel statistics its input is normalised with, after RGB / 255.
+    data: name of the data set whose classes its outputs stand for, in their order; empty if nobody says.
 
     Raises:
-        ValueError: both identifications are given, or none, or `file_hash` is not 8 to 64 hexadecimal digits.
+        ValueError: both identifications are given, or none, or `file_hash` is not 8 to 64 hexadecimal digits, or the
+            statistics are no three numbers each to normalise with.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Checkpoint:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     licence: str
+    data: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.contents) == bool(self.file_hash):
@@ -83,6 +87,7 @@ class Checkpoint:
             raise ValueError(
                 f"checkpoint {self.name}: file_hash = {self.file_hash!r} must be 8 to 64 lower-case hexadecimal digits."
             )
+        check_statistics(self.mean, self.std, f"checkpoint {self.name}: ")
 
     @property
     def identity(self) -> str:
@@ -104,6 +109,7 @@ def _cifar100_resnet(depth: int, release: str, top1: float, contents: str) -> Ch
         mean=(0.5070, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2761),
         licence="BSD-3-Clause",
+        data="cifar100",
     )
 
 
@@ -121,6 +127,7 @@ def _imagenet_resnet(depth: int, release: str, top1: float) -> Checkpoint:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         licence="BSD-3-Clause; ImageNet's terms of use may apply",
+        data="imagenet",
     )
 
 
@@ -146,9 +153,12 @@ def contents_hash(state: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(state):
-        values = state[name].detach().cpu().contiguous().numpy()
+        tensor = state[name].detach().cpu().contiguous()
+        kind = str(tensor.dtype).removeprefix("torch.")
+        # NumPy has no bfloat16: of two bytes, as an integer of two
+        values = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
         little = values.astype(values.dtype.newbyteorder("<"), copy=False)
-        digest.update(f"{name} {values.dtype.name} {list(values.shape)}\n".encode())
+        digest.update(f"{name} {kind} {list(values.shape)}\n".encode())
         digest.update(little.tobytes())
     return digest.hexdigest()
 
@@ -234,9 +244,18 @@ def load_checkpoint(name: str, folder: Path) -> Backbone:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError(
-            f"checkpoint {name}: {path} does not fit {checkpoint.model} ({textwrap.shorten(str(error), 300)})."
+            f"checkpoint {name}: {path} does not fit {checkpoint.model} "
+            f"({_wrapped(state) or textwrap.shorten(str(error), 300)})."
         ) from error
     return model.eval()
+
+
+def _wrapped(state: Mapping[str, Tensor]) -> str:
+    """What to do about names that a wrapper put its own before, as DataParallel and torch.compile do; empty if none."""
+    for prefix, wrapper in (("module.", "model.module"), ("_orig_mod.", "model._orig_mod")):
+        if state and all(name.startswith(prefix) for name in state):
+            return f"all names begin with {prefix!r}: save {wrapper}.state_dict(), or take that off the names"
+    return ""
 
 
 def download_checkpoint(name: str, folder: Path, opener: Callable[..., Any] = urllib.request.urlopen) -> Path:

@@ -1,6 +1,8 @@
 """A backbone that takes images as they are stored: uint8 in, logits in float32 out."""
 
 import copy
+import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -27,6 +29,7 @@ class Network(nn.Module):
         self, backbone: Backbone, mean: tuple, std: tuple, precision: str = "float32", head: nn.Module | None = None
     ):
         super().__init__()
+        check_statistics(mean, std)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.attach(head)
         self.precision = PRECISIONS[precision]
@@ -64,3 +67,12 @@ class Network(nn.Module):
     @property
     def num_classes(self) -> int:
         return self.backbone.num_classes
+
+
+def check_statistics(mean: Sequence[float], std: Sequence[float], whose: str = "") -> None:
+    """Raises ValueError if images cannot be normalised with these statistics of RGB, naming the one at fault."""
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != 3 or not all(math.isfinite(value) for value in values):
+            raise ValueError(f"{whose}{name} = {(*values,)} must be three finite numbers, of red, green and blue")
+    if min(std) <= 0:
+        raise ValueError(f"{whose}std = {(*std,)} must be above 0 in each channel: images are divided by it")

@@ -1,5 +1,6 @@
 """The cache of tensors: made once, read again, and made anew where a file is damaged."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -78,4 +79,18 @@ def test_nothing_is_left_when_making_fails(folder: Path):
     with pytest.raises(ValueError, match="no picture"):
         cached_tensors("set", fail)
     assert not folder.exists() or not list(folder.iterdir())
+    assert_whole(cached_tensors("set", Maker()))
+
+
+def test_no_room_is_one_sentence_and_leaves_nothing(folder: Path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(
+            OSError, match=r"cache/set.safetensors cannot be written \(.*\): .*KDLIB_CACHE.*$"
+        ) as caught:
+            cached_tensors("set", Maker())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value) and list(folder.iterdir()) == []
     assert_whole(cached_tensors("set", Maker()))

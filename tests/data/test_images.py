@@ -15,9 +15,11 @@ from torchvision import datasets
 
 from kdlib.data import images as sets
 from kdlib.data import paths
+from kdlib.data.classes import CIFAR10, CIFAR100
 from kdlib.data.images import BUNDLED, FACTS, available, facts, fingerprint, load_data
 from kdlib.models.checkpoints import PUBLIC
 
+SPLITS = ("train", "test")
 CACHE = paths.cache_root()  # the user's own, before any test points elsewhere
 
 
@@ -208,11 +210,13 @@ def test_folder_layout(tmp_path: Path):
     assert found.train.mean == pytest.approx(values.mean(1).tolist(), abs=5e-5)
     assert found.train.std == pytest.approx(values.std(1).tolist(), abs=5e-5)
     assert (found.test.mean, found.test.std) == (found.train.mean, found.train.std)
-    assert facts(f"folder:{tmp_path / 'set'}") == sets.Facts(tuple(found.train.labels.bincount().tolist()), 8)
+    assert facts(f"folder:{tmp_path / 'set'}") == sets.Facts(
+        tuple(found.train.labels.bincount().tolist()), 8, ("a", "b")
+    )
 
 
 def test_cifar_in_folder_layout_has_cifars_statistics():
-    write_folder(paths.data_root() / "cifar100", {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}, size=32)
+    write_folder(paths.data_root() / "cifar100", {split: dict.fromkeys(CIFAR100, 1) for split in SPLITS}, size=32)
     found = load_data("cifar100")
     assert available("cifar100") and found.train.name == "cifar100"
     assert (found.test.mean, found.test.std) == sets.CIFAR["cifar100"][1:]
@@ -223,7 +227,7 @@ def test_second_read_does_not_decode(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_folder(tmp_path / "set", {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}})
     first = load_data(name)
     load_data.cache_clear()
-    monkeypatch.setattr(sets.photos, "read_rgb", refuse)
+    monkeypatch.setattr(sets.pictures, "read_rgb", refuse)
     second = load_data(name)
     for old, new in ((first.train, second.train), (first.test, second.test)):
         assert torch.equal(old.images, new.images) and torch.equal(old.labels, new.labels)
@@ -263,15 +267,30 @@ def test_changed_folder_is_read_again(tmp_path: Path, change: str):
         assert torch.equal(second.train.images[0], planes(new))
 
 
-def test_touched_files_are_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_touched_files_are_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = tmp_path / "set"
     write_folder(root, {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}})
     load_data(f"folder:{root}")
     load_data.cache_clear()
     os.utime(root / "train" / "a" / "0.png", ns=(0, 12345))
-    monkeypatch.setattr(sets.photos, "read_rgb", refuse)
-    with pytest.raises(AssertionError, match="decoded"):
-        load_data(f"folder:{root}")
+    monkeypatch.setattr(sets.pictures, "read_rgb", refuse)
+    load_data(f"folder:{root}")
+
+
+def test_another_set_of_the_same_names_sizes_and_times_is_not_taken_for_this_one(tmp_path: Path):
+    """Uncompressed pictures in two folders of one name: only the pixels differ."""
+    found = []
+    for place in ("one", "two"):
+        root = tmp_path / place / "set"
+        for split in SPLITS:
+            for name in "ab":
+                (root / split / name).mkdir(parents=True)
+                file = root / split / name / "0.bmp"
+                Image.fromarray(pictures(1, hash_of(place + split + name))[0]).save(file)
+                os.utime(file, ns=(0, 12345))
+        found.append(load_data(f"folder:{root}").train)
+        assert torch.equal(found[-1].images[0], planes(pictures(1, hash_of(f"{place}traina"))[0]))
+    assert found[0].fingerprint != found[1].fingerprint
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200])
@@ -338,7 +357,7 @@ def test_damaged_pngs_raise_nothing_but_value_errors(tmp_path: Path):
         content[place] = value
         path.write_bytes(bytes(content))
         try:
-            np.asarray(sets.photos.read_rgb(str(path)))
+            np.asarray(sets.pictures.read_rgb(str(path)))
         except ValueError as error:
             assert str(path) in str(error)
         except Exception as error:
@@ -367,6 +386,22 @@ def test_splits_of_different_classes_are_refused(tmp_path: Path):
     write_folder(tmp_path / "set", {"train": {"a": 1, "b": 1, "c": 1}, "test": {"b": 1, "c": 1}})
     with pytest.raises(ValueError, match="class"):
         load_data(f"folder:{tmp_path / 'set'}")
+
+
+@pytest.mark.parametrize(("channel", "word"), list(enumerate(("red", "green", "blue"))))
+def test_a_constant_channel_is_named(tmp_path: Path, channel: int, word: str):
+    root = tmp_path / "set"
+    write_folder(root, {split: {"a": 2, "b": 2} for split in SPLITS})
+    for file in (root / "train").rglob("*.png"):
+        pixels = np.array(Image.open(file))
+        pixels[..., channel] = 7
+        Image.fromarray(pixels).save(file)
+    with pytest.raises(ValueError, match=rf"set have a {word} channel that is 7 everywhere") as caught:
+        load_data(f"folder:{root}")
+    assert "\n" not in str(caught.value)
+    pixels[0, 0, channel] = 250
+    Image.fromarray(pixels).save(file)
+    assert min(load_data(f"folder:{root}").train.std) > 0
 
 
 # --- what is not there
@@ -408,12 +443,12 @@ def test_unknown_name(name: str):
 
 
 def test_data_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for place in ("one", "two"):
-        splits = {"train": {"a": 1, place: 1}, "test": {"a": 1, place: 1}}
-        write_folder(tmp_path / place / "cifar100", splits, size=32)
-        monkeypatch.setenv("KDLIB_DATA", str(tmp_path / place))
+    for count in (1, 2):
+        splits = {split: dict.fromkeys(CIFAR10, count) for split in SPLITS}
+        write_folder(tmp_path / str(count) / "cifar10", splits, size=32)
+        monkeypatch.setenv("KDLIB_DATA", str(tmp_path / str(count)))
         load_data.cache_clear()
-        assert load_data("cifar100").train.classes == ("a", place)
+        assert len(load_data("cifar10").train) == 10 * count
     monkeypatch.setenv("KDLIB_DATA", "")
     assert paths.data_root() == paths.ROOT / "data"
 
@@ -432,7 +467,7 @@ def test_real_cifar100(monkeypatch: pytest.MonkeyPatch):
     for split, count in ((found.train, 500), (found.test, 100)):
         assert split.images.shape == (100 * count, 3, 32, 32) and split.images.dtype == torch.uint8
         assert torch.bincount(split.labels).tolist() == [count] * 100
-        assert len(split.classes) == 100 and list(split.classes) == sorted(split.classes)
+        assert split.classes == CIFAR100
     values = found.train.images[::25].double().transpose(0, 1).flatten(1) / 255
     assert found.train.mean == pytest.approx(values.mean(1).tolist(), abs=0.02)
     assert found.train.std == pytest.approx(values.std(1).tolist(), abs=0.02)

@@ -1,5 +1,6 @@
 """Subsets, the validation split, and the order of images."""
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from kdlib.data.sampling import VALIDATION_SHARE, Order, stratified, training_count, training_ids, validation_ids
+from kdlib.data.sampling import (
+    VALIDATION_SHARE,
+    Order,
+    class_counts,
+    stratified,
+    training_count,
+    training_ids,
+    validation_ids,
+)
 from kdlib.randomness import uniforms_of
 
 RATE = 1e-6
@@ -141,6 +150,53 @@ def test_halves_are_fixed_stratified_disjoint_and_complete(labels: Tensor, pool:
     assert set(few.tolist()) < set(second.tolist())
     sizes = tuple(torch.bincount(labels).tolist())
     assert training_count(sizes, 0.5, pool, validation, "second half") == len(few)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.lists(st.integers(0, 25), min_size=1, max_size=6).filter(any),
+    st.sampled_from([0.05, 0.5, 1.0]),
+    st.none() | st.integers(1, 60),
+    st.booleans(),
+    st.sampled_from(["all", "first half", "second half"]),
+)
+def test_what_is_planned_is_what_is_drawn_or_both_refuse(sizes, fraction, pool, validation, part):
+    labels = torch.tensor([label for label, size in enumerate(sizes) for _ in range(size)])
+    names = [f"class {i}" for i in range(len(sizes))]
+    try:
+        drawn = training_ids(labels, 0, fraction, pool, validation, part, names)
+    except ValueError as error:
+        assert "\n" not in str(error)
+        with pytest.raises(ValueError, match=f"^{re.escape(str(error))}$"):
+            training_count(sizes, fraction, pool, validation, part, names)
+        return
+    assert labels[drawn].bincount(minlength=len(sizes)).tolist() == class_counts(
+        sizes, fraction, pool, validation, part
+    )
+    assert len(drawn) == training_count(sizes, fraction, pool, validation, part)
+    assert set(labels[drawn].tolist()) == set(labels.tolist())  # no class that has images is without
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pool", "part", "said"),
+    [
+        ([1] * 16, None, "all", "class 'c0' has 1 training image that the validation split takes, as have 15 other"),
+        (
+            [1, 20],
+            None,
+            "all",
+            r"class 'c0' has 1 training image that the validation split takes: none is left to train on",
+        ),
+        ([20, 1], 5, "all", "class 'c1' has 1 training image that the validation split takes"),
+        ([20, 2], None, "second half", "class 'c1' has 2 training images of which the second half gets none"),
+    ],
+)
+def test_a_class_of_which_nothing_would_be_left_is_named(sizes, pool, part, said):
+    names = [f"c{i}" for i in range(len(sizes))]
+    with pytest.raises(ValueError, match=f"^{said}"):
+        class_counts(sizes, 1.0, pool, True, part, names)
+    with pytest.raises(ValueError, match=f"^{said.replace(repr(names[0]), '0').replace(repr(names[1]), '1')}"):
+        class_counts(sizes, 1.0, pool, True, part)
 
 
 # --- order

@@ -156,3 +156,13 @@ def test_images_of_every_batch_count_alike():
     torch.testing.assert_close(
         found.running_mean, ((250 * means[0] + 2 * means[1]) / 252).detach(), rtol=1e-3, atol=1e-3
     )
+
+
+def test_an_image_that_is_left_over_is_not_normalised_alone():
+    """At the last layer of a network for smaller images one value is left of each: alone it has no variance."""
+    with seeded(0, "test"):
+        net = Network(create_model("resnet8_tiny", 10), (0.4,) * 3, (0.2,) * 3)
+    x = images(evaluate.EVALUATION_BATCH + 1)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        net.train().logits(x[-1:])
+    assert with_batch_norm_from(net, x).eval().logits(x[:4]).isfinite().all()

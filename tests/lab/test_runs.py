@@ -10,6 +10,7 @@ from PIL import Image
 
 from kdlib.lab import runs
 from kdlib.lab import train as training
+from kdlib.lab.forecasts import run_cost
 from kdlib.lab.measurements import TimingSpec, ViewsSpec
 from kdlib.lab.recipe import Policy, Public
 from kdlib.lab.runs import execute, missing, needed, run_all
@@ -314,7 +315,7 @@ def oblong(tmp_path):
             folder = tmp_path / "oblong" / split / label
             folder.mkdir(parents=True)
             for number in range(count):
-                Image.new("RGB", (24, 32), (20 * number, 0, 90)).save(folder / f"{number}.png")
+                Image.effect_noise((24, 32), 60).convert("RGB").save(folder / f"{number}.png")
     return f"folder:{tmp_path / 'oblong'}"
 
 
@@ -324,6 +325,25 @@ def test_views_that_cannot_be_made_are_refused_before_the_teacher_is_trained(mak
     with pytest.raises(ValueError, match="cannot be turned by 90 degrees"):
         run_all([pupil], "smoke")
     assert counted == [] and Store("smoke").get(teacher) is None
+
+
+def test_a_class_that_would_vanish_is_refused_before_anything_is_trained(make_spec, tmp_path, counted):
+    """Of other runs too: what comes first of a study would else be trained for nothing. A plan says it as well."""
+    for split, counts in (("train", (1, 20)), ("test", (2, 2))):
+        for label, count in zip(("rare", "usual"), counts, strict=True):
+            (tmp_path / "set" / split / label).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.effect_noise((32, 32), 60 + number).convert("RGB")
+                picture.save(tmp_path / "set" / split / label / f"{number}.png")
+    good = make_spec(data=f"folder:{tmp_path / 'set'}")
+    bad = make_spec(data=good.data, validation=True)
+    said = r"^class 'rare' has 1 training image that the validation split takes: none is left to train on"
+    with pytest.raises(ValueError, match=said):
+        run_all([good, bad], "smoke")
+    assert counted == []
+    with pytest.raises(ValueError, match=said):
+        run_cost(bad)
+    assert run_cost(good).views > 0
 
 
 def test_only_one_launched_job_works_at_a_run(students, teacher, monkeypatch):

@@ -1,11 +1,14 @@
 """The store: round trips, published results, damaged files, weights."""
 
+import itertools
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from kdlib.data.images import load_data
 from kdlib.lab.measurements import ViewsSpec
@@ -289,3 +292,37 @@ def test_a_result_of_a_method_that_is_not_registered_is_not_called_corrupt_alone
     ) as refusal:
         read_result(path)
     assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_what_file_managers_leave_behind_is_not_read(student, invented, isolated):
+    """Files of resource forks and folders with a dot, in all places where results are looked for."""
+    store = Store("smoke")
+    store.put(invented(student, "smoke"))
+    store.publish()
+    (isolated / "results" / f"._{student.key}.json").write_bytes(b"\0\5\x16\7")
+    hidden = store.runs / f"._{student.key}"
+    hidden.mkdir()
+    (hidden / "result.json").write_bytes(b"\0\5\x16\7")
+    store = Store("smoke")
+    assert store.get(student).key == student.key and len(store.published) == 1
+    assert [result.key for result in store.results_of_runs()].count(student.key) == 1
+    assert store.publish() == []
+
+
+def test_data_that_changed_since_its_teacher_was_trained_are_warned_of(make_spec, tmp_path):
+    for split, label, number in itertools.product(("train", "test"), "ab", range(8)):
+        (tmp_path / "set" / split / label).mkdir(parents=True, exist_ok=True)
+        picture = Image.effect_noise((32, 32), 60).convert("RGB")
+        picture.save(tmp_path / "set" / split / label / f"{number}.png")
+    teacher = make_spec(data=f"folder:{tmp_path / 'set'}", fraction=1.0)
+    result = execute(teacher, "smoke")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Store("smoke").network(teacher, "float32")
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "set" / "train" / "a" / "0.png")
+    load_data.cache_clear()
+    said = (
+        rf"^data = '{teacher.data}' changed, .* teacher {teacher.key} .*fingerprint {result.fingerprint} then, \w+ now"
+    )
+    with pytest.warns(UserWarning, match=said):
+        Store("smoke").network(teacher, "float32")

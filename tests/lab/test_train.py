@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from kdlib.data.classes import CIFAR100
 from kdlib.data.images import load_data
 from kdlib.lab import distributed
 from kdlib.lab import train as training
-from kdlib.lab.recipe import Policy, Recipe
+from kdlib.lab.recipe import Policy, Public, Recipe
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.task import check_public, check_views
 from kdlib.lab.train import OutOfTimeError, Task, rate, train
 from kdlib.methods import METHODS
 from kdlib.models.network import Network
@@ -312,6 +316,44 @@ def test_a_failing_checkpoint_leaves_the_last_one(make_spec, tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["checkpoint.pt"]
 
 
+@pytest.mark.parametrize("limit", [1_000, 300_000])
+def test_a_disk_that_fills_up_is_named_and_the_run_goes_on_to_the_same_bits(make_spec, tmp_path, limit):
+    """At the first checkpoint, at the second, or at the weights: each is a real failure of what writes it."""
+    whole = train(make_spec(), tmp_path / "whole", None)["bits"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(
+            OSError, match=r"/run/checkpoint.pt cannot be written \(.*\): make room.*KDLIB_RUNS"
+        ) as caught:
+            train(make_spec(), tmp_path / "run", None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value) and list((tmp_path / "run").iterdir()) == []
+    assert train(make_spec(), tmp_path / "run", None)["bits"] == whole
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "recipe", "said"),
+    [
+        ("vgg8", 4, {}, r"^student = 'vgg8' cannot take 16 views of 4x4 pixels at once \(.*too small.*\): give larger"),
+        ("vgg8", 8, {"views_per_step": 1}, r"cannot take 1 views of 8x8 pixels .*more than 1 value per channel"),
+        ("vgg8", 8, {"micro_batches": 16}, r"cannot take 1 views of 8x8 pixels .*more views to each part of a step$"),
+    ],
+)
+def test_images_that_a_network_cannot_read_are_refused(make_spec, tmp_path, model, size, recipe, said):
+    for split in ("train", "test"):
+        for label in "ab":
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(8):
+                Image.effect_noise((size, size), 60).convert("RGB").save(tmp_path / split / label / f"{number}.png")
+    spec = make_spec(data=f"folder:{tmp_path}", student=model, recipe=recipe)
+    with pytest.raises(ValueError, match=said) as caught:
+        check_views(spec)
+    assert "\n" not in str(caught.value)
+    check_views(make_spec(data=spec.data))
+
+
 def test_a_diverging_run_is_reported(make_spec, tmp_path):
     spec = make_spec(recipe={"learning_rate": 1e30})
     with pytest.raises(
@@ -351,6 +393,17 @@ def test_a_teacher_of_other_classes_is_refused(make_spec, tmp_path):
     other = Network(create_model("resnet8", 7), (0.5,) * 3, (0.5,) * 3).eval()
     with pytest.raises(ValueError, match=r"teacher has 7 classes, data .* has 10"):
         train(student(make_spec, "kd", "weak2"), tmp_path, other)
+
+
+def test_a_public_teacher_of_other_classes_is_refused(make_spec):
+    """As many as it has, but not those it was trained on: it would be silently wrong about each image."""
+    spec = make_spec(method="kd", teacher=Public(checkpoint="cifar100_resnet20"))
+    check_public(spec, CIFAR100)
+    with pytest.raises(
+        ValueError, match=r"^teacher cifar100_resnet20 does not know the classes of .* such as 'worm' as"
+    ):
+        check_public(spec, CIFAR100[::-1])
+    check_public(make_spec(method="ce"), CIFAR100[::-1])
 
 
 def test_the_teacher_is_not_changed(make_spec, teacher, tmp_path):

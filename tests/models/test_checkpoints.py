@@ -19,7 +19,7 @@ from torchvision import datasets
 
 from kdlib.lab.cost import macs, parameters
 from kdlib.models import MODELS, checkpoints, create_model
-from kdlib.models.checkpoints import PUBLIC, contents_hash, download_checkpoint, load_checkpoint
+from kdlib.models.checkpoints import PUBLIC, contents_hash, download_checkpoint, load_checkpoint, own_checkpoint
 
 NAME = "cifar100_resnet20"
 IMAGENET = ("imagenet_resnet34", "imagenet_resnet18")
@@ -386,7 +386,7 @@ def renamed(state):
         (narrower, "size mismatch for fc.weight"),
         (without_bias, 'Missing key(s) in state_dict: "fc.bias"'),
         (with_more, 'Unexpected key(s) in state_dict: "head.weight"'),
-        (renamed, "Missing key(s)"),
+        (renamed, "all names begin with 'module.': save model.module.state_dict()"),
     ],
 )
 def test_weights_that_do_not_fit_the_model_are_refused(tmp_path, monkeypatch, kind, change, part):
@@ -412,6 +412,39 @@ def test_file_that_holds_something_else_is_refused(tmp_path, monkeypatch, kind, 
     (tmp_path / PUBLIC[NAME].file).write_bytes(body)
     with pytest.raises(ValueError, match="cannot be read as a dict of tensors"):
         load_checkpoint(NAME, tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_names_of_a_wrapper_come_with_a_hint(tmp_path, monkeypatch, prefix):
+    state = {prefix + name: values for name, values in create_model("resnet20", 100).state_dict().items()}
+    (tmp_path / PUBLIC[NAME].file).write_bytes(publish(monkeypatch, NAME, "contents", state))
+    with pytest.raises(
+        ValueError, match=rf"does not fit resnet20 \(all names begin with '{prefix}': save model\."
+    ) as caught:
+        load_checkpoint(NAME, tmp_path)
+    assert f"{prefix.strip('.')}.state_dict()" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_weights_in_bfloat16_are_a_state_dict(tmp_path, monkeypatch):
+    """Each of them is a float32 whose lower two bytes are zero: the hash is that of the upper two."""
+    state = create_model("resnet20", 100).state_dict()
+    half = {name: v.bfloat16() if v.is_floating_point() else v for name, v in state.items()}
+    digest = hashlib.sha256()
+    for name, values in sorted(half.items()):
+        if not values.is_floating_point():
+            kind, raw = "int64", values.numpy().tobytes()
+        else:
+            pairs = values.float().numpy().astype("<f4").view("<u2").reshape(-1, 2)
+            kind, raw = "bfloat16", pairs[:, 1].tobytes()
+        digest.update(f"{name} {kind} {list(values.shape)}\n".encode() + raw)
+    assert contents_hash(half) == digest.hexdigest()
+    path = tmp_path / "half.pth"
+    torch.save(half, path)
+    own = own_checkpoint("half", path, "resnet20", 100, (0.5,) * 3, (0.2,) * 3)
+    monkeypatch.setitem(PUBLIC, "half", own)
+    loaded = load_checkpoint("half", tmp_path).state_dict()
+    assert all(torch.equal(loaded[name], values.to(loaded[name].dtype)) for name, values in half.items())
+    assert loaded["fc.weight"].dtype == torch.float32
 
 
 # --- networks of github.com/chenyaofo/pytorch-cifar-models that are not those of this project

@@ -1,5 +1,7 @@
 """Networks: their own normalisation, and logits in float32."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -151,3 +153,18 @@ def test_runs_on_the_meta_device():
 def test_unknown_precision_is_refused():
     with pytest.raises(KeyError, match="float8"):
         Network(create_model("resnet8", 5), *STATISTICS[0], "float8")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "said"),
+    [
+        ((0.5,) * 3, (0.2, 0.0, 0.2), r"^std = \(0.2, 0.0, 0.2\) must be above 0 in each channel"),
+        ((0.5,) * 3, (0.2, -0.1, 0.2), "must be above 0"),
+        ((0.5,) * 3, (0.2, math.nan, 0.2), "^std = .* must be three finite numbers"),
+        ((0.5, math.inf, 0.5), (0.2,) * 3, "^mean = .* must be three finite numbers"),
+        ((0.5,) * 2, (0.2,) * 3, "^mean = .* must be three finite numbers"),
+    ],
+)
+def test_statistics_that_cannot_be_divided_by_are_refused(mean, std, said):
+    with pytest.raises(ValueError, match=said):
+        Network(create_model("resnet8", 2), mean, std)
