@@ -127,8 +127,8 @@ def published_banners(notebooks: list[Path]) -> tuple[str, dict[str, str]]:
 
 
 def stage(site: Path, banner: str, banners: dict[str, str]) -> None:
-    """Copy what the pages are made from to `site` (emptied first), with the pages and the lists of the lab that the code
-    computes, and put the banner in its configuration, and those of single pages."""
+    """Copy what the pages are made from to `site` (emptied first), with the pages and the lists of the lab that are
+    computed, and put the banner in its configuration, and those of single pages."""
     shutil.rmtree(site, ignore_errors=True)
     site.mkdir(parents=True)
     for folder in ("book", "notebooks"):
