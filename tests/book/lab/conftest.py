@@ -23,8 +23,6 @@ from ..conftest import ROOT, blank, build, chapters
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LAB = runpy.run_path(str(ROOT / "book" / "lab.py"))
 LINKED = ("02_joint_data_augmentation", "08_cosine_confidence")  # chapters that the page links to
-# What the theme says of itself on every page of the book.
-OF_THE_THEME = ("Identifier 'THEBE_JS_URL' has already been declared", "Got invalid theme mode: . Resetting to auto.")
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 # Pictures travel as base64 of their levels, channel by channel.
@@ -73,14 +71,9 @@ def open_page(browser) -> Callable:
 
     def opened(path: Path, wait: bool = True, **context):
         page, wrong = browser.new_context(offline=True, **context).new_page(), []
-
-        def note(text: str) -> None:
-            if not text.startswith(OF_THE_THEME):
-                wrong.append(text)
-
-        page.on("console", lambda message: note(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: note(str(error)))
-        page.on("request", lambda request: None if _local(request.url) else note(request.url))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: None if _local(request.url) else wrong.append(request.url))
         page.add_init_script(HELPERS)
         page.goto(path.as_uri())
         if wait:

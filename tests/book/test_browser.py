@@ -1,0 +1,127 @@
+"""Every page of the published book in a real browser, from the disk and without a network."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import ROOT, build, chapters, standin
+
+browsers = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [pytest.mark.book, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
+PHONE = {"width": 375, "height": 800}
+LOCAL = ("file:", "data:", "blob:")
+
+#: JavaScript: formulas that are not drawn, or in error.
+UNDRAWN = """() => [...document.querySelectorAll(".math")]
+  .filter((e) => !e.querySelector("mjx-container") || e.querySelector("mjx-merror, [data-mjx-error]"))
+  .map((e) => e.textContent)"""
+#: JavaScript: the picture of an explorer at each combination of its controls, [[choice of each, picture], ...].
+SHOWN = """(explorer) => {
+  const controls = [...explorer.querySelectorAll("[data-control]")];
+  const counts = controls.map((c) => (c.tagName === "SELECT" ? c.options.length : Number(c.max) + 1));
+  const all = counts.reduce((some, n) => some.flatMap((c) => [...Array(n).keys()].map((k) => [...c, k])), [[]]);
+  return all.map((choices) => {
+    controls.forEach((control, i) => {
+      control.value = choices[i];
+      control.dispatchEvent(new Event("input", { bubbles: true }));
+    });
+    return [choices, explorer.querySelector("img").src];
+  });
+}"""
+
+
+@pytest.fixture(scope="module")
+def html(make_tree: Callable[..., Path]) -> Path:
+    """The pages of the published notebooks, built strictly."""
+    tree = make_tree(standin())
+    for name in chapters():
+        shutil.copy(ROOT / name, tree / name)
+    done = build(tree, "--published")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stdout + done.stderr
+    return tree / "_build" / "published" / "html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with browsers.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable]:
+    """open_page(path, query=""): the page on a phone, and a list of what goes wrong on it: errors, requests."""
+    contexts = []
+
+    def opened(path: Path, query: str = "") -> tuple[Any, list[str]]:
+        contexts.append(browser.new_context(offline=True, viewport=PHONE))
+        page, wrong = contexts[-1].new_page(), []
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith(LOCAL) else wrong.append(request.url))
+        page.on("requestfailed", lambda request: wrong.append(f"missing: {request.url}"))
+        page.goto(path.as_uri() + query)
+        page.wait_for_function("() => !window.MathJax || MathJax.startup.promise")
+        page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise; }")
+        return page, wrong
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def test_every_page_is_quiet_drawn_and_as_wide_as_a_phone(html: Path, open_page: Callable) -> None:
+    """No error, no request, no missing file, every formula drawn, and no sideways scrolling."""
+    pages = [html / "index.html", html / "genindex.html", *html.glob("book/*.html"), *html.glob("notebooks/*.html")]
+    assert len(pages) > 40
+    faults = {}
+    for path in pages:
+        page, wrong = open_page(path)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        found = [*wrong, *page.evaluate(UNDRAWN), *([f"{width} px wide"] if width > PHONE["width"] else [])]
+        faults |= {path.name: found} if found else {}
+        page.close()
+    assert not faults
+
+
+def test_no_page_is_heavy(html: Path) -> None:
+    assert {p.name: p.stat().st_size for p in html.glob("*/*.html") if p.stat().st_size > 1_000_000} == {}
+
+
+def test_the_search_finds_without_a_network(html: Path, open_page: Callable) -> None:
+    page, wrong = open_page(html / "search.html", "?q=JDA")
+    page.wait_for_function("() => /found/.test(document.querySelector('#search-results p')?.textContent)")
+    titles = page.locator("#search-results li a").all_text_contents()
+    assert "Joint Data Augmentation" in titles and not wrong
+
+
+def test_each_control_of_an_explorer_changes_what_it_shows(html: Path, open_page: Callable) -> None:
+    explored = 0
+    for path in html.glob("notebooks/*.html"):
+        if "kd-explorer" not in path.read_text(encoding="utf-8"):
+            continue
+        page, wrong = open_page(path)
+        for explorer in page.locator(".kd-explorer").all():
+            shown = {tuple(choices): picture for choices, picture in explorer.evaluate(SHOWN)}
+            assert all(picture.startswith("data:image/png") for picture in shown.values())
+            for control in range(len(next(iter(shown)))):
+                assert matters(shown, control), (path.name, control)
+            explored += 1
+        assert not wrong, (path.name, wrong)
+        page.close()
+    assert explored > 8
+
+
+def matters(shown: dict[tuple[int, ...], str], control: int) -> bool:
+    """Whether a control changes the picture at some choice of the others; one with a single choice need not."""
+    pictures: dict[tuple[int, ...], set[str]] = {}
+    for choices, picture in shown.items():
+        pictures.setdefault(choices[:control] + choices[control + 1 :], set()).add(picture)
+    single = len({choices[control] for choices in shown}) == 1
+    return single or any(len(some) > 1 for some in pictures.values())
