@@ -67,8 +67,9 @@ bench: $(STAMP)
 gpu:
 	@$(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON)) tests/cuda/gpu.py
 
+# From the project's folder, since chapters link to pages in book/.
 lab: $(STAMP)
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter lab notebooks/00_tour.ipynb --ServerApp.root_dir=.
 
 clean:
 	rm -rf _build '$(RUNS)/smoke' '$(RUNS)/quick'

@@ -3,7 +3,9 @@
 
 document.addEventListener("DOMContentLoaded", () => {
   // These are named by the text that they show.
-  document.querySelectorAll(".search-button-field").forEach((button) => button.removeAttribute("aria-label"));
+  document.querySelectorAll(".search-button-field, details.toggle-details > summary, details.hide > summary").forEach(
+    (named) => named.removeAttribute("aria-label"),
+  );
   document.querySelectorAll("button i[class*='fa-']").forEach((icon) => {
     icon.removeAttribute("title");
     icon.setAttribute("aria-hidden", "true");
@@ -15,4 +17,6 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   // Parameters of a long signature stand in lines of their own; they describe nothing.
   document.querySelectorAll("dt.sig dl, dt.sig dd").forEach((part) => part.setAttribute("role", "presentation"));
+  // The bibliography has targets of links between its entries, so it is no list.
+  document.querySelectorAll(".citation-list, .citation-list > *").forEach((part) => part.removeAttribute("role"));
 });

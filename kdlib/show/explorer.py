@@ -23,11 +23,12 @@ SCRIPT = """
 (function () {
   const root = document.getElementById("%(id)s"), data = %(data)s;
   const inputs = [...root.querySelectorAll("[data-control]")], image = root.querySelector("img");
+  const pictures = [image.src, ...data.others.map(p => "data:image/png;base64," + p)];
   function show() {
     const at = inputs.map(i => Number(i.value));
     let index = 0;
     at.forEach((v, k) => { index = index * data.sizes[k] + v; });
-    image.src = "data:image/png;base64," + data.pictures[index];
+    image.src = pictures[index];
     image.alt = data.names.map((n, k) => n + " " + data.choices[k][at[k]]).join(", ");
     root.querySelectorAll("output").forEach((o, k) => { o.value = data.choices[k][at[k]]; });
   }
@@ -71,22 +72,27 @@ class Explorer:
         return buffer.getvalue()
 
     def html(self) -> str:
-        """The page's face: controls, pictures as data URIs, and a script; nothing is requested from anywhere."""
-        pictures = [base64.b64encode(self.picture(*c)).decode() for c in itertools.product(*self.controls.values())]
+        """The page's face: controls, pictures as data URIs, and a script; nothing is requested from anywhere.
+
+        The first picture is there without the script, which JupyterLab leaves out of notebooks that it did not run.
+        """
+        first, *others = [
+            base64.b64encode(self.picture(*c)).decode() for c in itertools.product(*self.controls.values())
+        ]
         data = {
-            "names": list(self.controls), "sizes": [len(c) for c in self.controls.values()], "pictures": pictures,
+            "names": list(self.controls), "sizes": [len(c) for c in self.controls.values()], "others": others,
             "choices": [[str(v) for v in c] for c in self.controls.values()],
         }  # fmt: skip
-        identity = f"kd-{hashlib.sha256(json.dumps(data).encode()).hexdigest()[:10]}"
+        identity = f"kd-{hashlib.sha256(json.dumps([first, data]).encode()).hexdigest()[:10]}"
         inputs = "".join(self._input(name, choices) for name, choices in self.controls.items())
-        with Image.open(io.BytesIO(base64.b64decode(pictures[0]))) as first:
+        with Image.open(io.BytesIO(base64.b64decode(first))) as image:
             style = (
-                f"width:{first.width * self.scale}px;max-width:100%;image-rendering:pixelated" if self.scale > 1 else ""
+                f"width:{image.width * self.scale}px;max-width:100%;image-rendering:pixelated" if self.scale > 1 else ""
             )
         script = SCRIPT % {"id": identity, "data": json.dumps(data).replace("</", "<\\/")}
         return (
             f'<figure id="{identity}" class="kd-explorer"><div>{inputs}</div>'
-            f'<img alt="{escape(self.about)}" style="{style}">'
+            f'<img src="data:image/png;base64,{first}" alt="{escape(self.about)}" style="{style}">'
             f"<figcaption>{escape(self.about)}</figcaption><script>{script}</script></figure>"
         )
 

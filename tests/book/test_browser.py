@@ -32,6 +32,11 @@ SHOWN = """(explorer) => {
     return [choices, explorer.querySelector("img").src];
   });
 }"""
+#: JavaScript: what axe-core calls serious or critical, by rule, with the first element of each.
+SERIOUS = """async () => {
+  const { violations } = await axe.run({ exclude: [".theme-switch-button"] }, { resultTypes: ["violations"] });
+  return violations.filter((v) => ["serious", "critical"].includes(v.impact)).map((v) => [v.id, v.nodes[0].html]);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,19 @@ def test_every_page_is_quiet_drawn_and_as_wide_as_a_phone(html: Path, open_page:
         page, wrong = open_page(path)
         width = page.evaluate("document.documentElement.scrollWidth")
         found = [*wrong, *page.evaluate(UNDRAWN), *([f"{width} px wide"] if width > PHONE["width"] else [])]
+        faults |= {path.name: found} if found else {}
+        page.close()
+    assert not faults
+
+
+def test_nothing_keeps_people_from_using_a_page(html: Path, open_page: Callable) -> None:
+    """No serious violation by axe-core. The glyph on the switch of colours is text to it, so that is left out."""
+    axe = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
+    faults = {}
+    for path in [html / "search.html", *html.glob("book/*.html"), *html.glob("notebooks/*.html")]:
+        page, _ = open_page(path)
+        page.evaluate(axe)
+        found = page.evaluate(SERIOUS)
         faults |= {path.name: found} if found else {}
         page.close()
     assert not faults
