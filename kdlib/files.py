@@ -74,7 +74,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> None:
             make(temporary)
         except BaseException as error:
             shutil.rmtree(temporary)
-            if isinstance(error, OSError) and is_full(folder.parent, error):
+            if isinstance(error, OSError) and error.errno and is_full(folder.parent, error):  # else it is a sentence
                 raise unwritten(folder, "make room, or choose a folder on another disk", error) from error
             raise
         temporary.replace(folder)
