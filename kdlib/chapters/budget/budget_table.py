@@ -61,7 +61,8 @@ def choice(study: Study, frame: pd.DataFrame) -> str:
     said = []
     for family, rate in choose(study, frame).items():
         used = f"used: {CHOSEN[family]:g}" if family in CHOSEN else f"used meanwhile: the profile's own, {own:g}"
-        said.append(f"by {' and '.join(FAMILIES[family])} {f'{rate:g}' if rate else GAP} ({used})")
+        found = f"{rate:g}{', the largest that was tried' if rate == max(RATES) else ''}" if rate else GAP
+        said.append(f"by {' and '.join(FAMILIES[family])} {found} ({used})")
     return f"The rule finds these learning rates: {'; '.join(said)}."
 
 

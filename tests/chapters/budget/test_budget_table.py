@@ -78,6 +78,12 @@ def test_nothing_is_chosen_while_a_run_is_missing(study, filled):
     assert all(part in said for part in parts)
 
 
+def test_a_rate_at_the_edge_is_called_so(study, filled):
+    edge, inside = (budget_table.choice(study, filled(tried(ONE, a))) for a in ([1, 2, 3, 4], [1, 2, 4, 3]))
+    assert "by one plain crop 0.8, the largest that was tried" in edge
+    assert "by one plain crop 0.4 (" in inside
+
+
 def test_rates_that_were_tried_have_a_row(study, filled):
     assert budget_table.rates(study, filled({})).empty
     table = budget_table.rates(study, filled(tried(JDA, [30, 31, 32]) | tried(HSAKD, [40, 41], views=40)))
