@@ -23,9 +23,9 @@ NOT_IMPLEMENTED = (
 )
 #: Field of a row -> the head of its column.
 HEADS = {
-    "system": "system", "task": "task", "knowledge": "taught", "view": "a view is", "sees": "who sees it",
-    "chosen_by": "chosen or weighed by", "labels": "label of an augmented view", "zero": "zero point",
-    "verdict": "difference and verdict", "status": "status",
+    "system": "system", "verdict": "difference and verdict", "zero": "zero point", "knowledge": "taught",
+    "view": "a view is", "sees": "who sees it", "chosen_by": "chosen or weighed by",
+    "labels": "label of an augmented view", "task": "task", "status": "status",
 }  # fmt: skip
 
 INTRODUCTION = """# Taxonomy: where each system stands
