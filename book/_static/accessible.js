@@ -20,3 +20,18 @@ document.addEventListener("DOMContentLoaded", () => {
   // The bibliography has targets of links between its entries, so it is no list.
   document.querySelectorAll(".citation-list, .citation-list > *").forEach((part) => part.removeAttribute("role"));
 });
+
+/** What scrolls sideways does so by keyboard too. */
+function letScroll() {
+  document.querySelectorAll(".bd-article table, .bd-article pre, .bd-article mjx-container[display]").forEach((part) => {
+    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+    else part.removeAttribute("tabindex");
+  });
+}
+
+window.addEventListener("resize", letScroll);
+window.addEventListener("load", async () => {
+  letScroll();
+  if (window.MathJax) await MathJax.startup.promise; // formulas have their width then
+  letScroll();
+});

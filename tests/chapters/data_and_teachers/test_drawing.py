@@ -69,7 +69,7 @@ def test_lines_over_temperatures(metrics):
 
 def test_the_explorer_has_a_picture_for_each_temperature_and_none_in_a_gap(metrics):
     explorer = drawing.by_temperature({"a": metrics, "b": None}, (1.0, 4.0))
-    assert explorer.html().count('"pictures"') == 1
+    assert explorer.html().count('"others"') == 1
     assert explorer.picture(1.0) != explorer.picture(4.0)
     assert drawing.by_temperature({"a": None}) is None
 
