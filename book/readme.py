@@ -4,10 +4,8 @@ python book/readme.py
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 
@@ -15,13 +13,16 @@ from kdlib.chapters.claims import judge, readme_table
 from kdlib.chapters.findings import taken_home
 from kdlib.chapters.verdicts.drawing import forest
 from kdlib.data.images import BUNDLED, load_data
-from kdlib.lab.store import Store
+from kdlib.lab.store import only_published
 from kdlib.show import figures, pictures
 from kdlib.study.setting import Setting
 from kdlib.views.policies import create_policy
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "book" / "intro.md")
+
+#: What both pages show.
+published = partial(only_published, "reference")
 
 
 def between(text: str, name: str, content: str) -> str:
@@ -39,13 +40,6 @@ def written(text: str) -> str:
         setting = Setting.of("reference", device="cpu")
         text = between(text, "findings", taken_home(store, setting))
         return between(text, "claims", readme_table(store, setting))
-
-
-@contextmanager
-def published() -> Iterator[Store]:
-    """The published results; runs of this machine alone do not count."""
-    with TemporaryDirectory() as nothing:
-        yield Store("reference", runs=Path(nothing))
 
 
 def verdicts(path: Path) -> None:

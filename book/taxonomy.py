@@ -1,12 +1,10 @@
 """The page that says where each system of the book stands, computed from the registry and the published results."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from kdlib.chapters import CHAPTERS
 from kdlib.chapters.taxonomy import Row, rows
-from kdlib.lab.store import Store
+from kdlib.lab.store import only_published
 from kdlib.study.setting import Setting
 
 #: Related systems that are not in the book, as the page names them.
@@ -54,8 +52,8 @@ def taxonomy_page(found: list[Row] | None = None) -> str:
 
 def published_rows() -> list[Row]:
     """All systems at profile reference; runs of this machine alone do not count."""
-    with TemporaryDirectory() as nothing:
-        return rows(Store("reference", runs=Path(nothing)), Setting.of("reference", device="cpu"))
+    with only_published("reference") as store:
+        return rows(store, Setting.of("reference", device="cpu"))
 
 
 def _table(found: list[Row]) -> Iterator[str]:

@@ -6,37 +6,30 @@ Needs CIFAR-100, and the published results of profile reference, whose measureme
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor
 
+from kdlib.chapters.data_and_teachers.drawing import closest_ids
+from kdlib.chapters.good_views.drawing import spread_ids
 from kdlib.chapters.registry import studies_of
 from kdlib.data import thumbnails
 from kdlib.data.images import ImageSet, load_data
 from kdlib.lab.measurements import SpreadSpec, ViewsSpec
-from kdlib.lab.measures.t_stddev import partner_ids
-from kdlib.lab.measures.twins import nearest
-from kdlib.lab.store import Store
+from kdlib.lab.store import only_published
 from kdlib.lab.task import cropped_for
 from kdlib.randomness import draws_of
+from kdlib.show.pictures import some_ids
 from kdlib.study.setting import Setting
+from kdlib.views.policy import partner_ids
 
 PROFILE = "reference"
 ROWS = 10  # images in a row of a picture
 PAIRS = 20  # of a test image and its nearest training image
 
 
-def first_of_classes(images: ImageSet) -> list[int]:
-    """The first image of each of the first classes, which pictures show."""
-    return [int((images.labels == label).nonzero()[0]) for label in range(ROWS)]
-
-
 def measured(test: ImageSet) -> Iterator[int]:
     """The test images that a published measurement names."""
-    with TemporaryDirectory() as nothing:
-        store = Store(PROFILE, runs=Path(nothing))
+    with only_published(PROFILE) as store:
         for spec in _measurements(ViewsSpec):
             stored = store.get(spec)
             if stored is not None and spec.data == test.name:
@@ -46,20 +39,13 @@ def measured(test: ImageSet) -> Iterator[int]:
 
 def spread_out(train: ImageSet) -> Iterator[int]:
     """The training images on which policies are shown, and their partners where a policy mixes two."""
-    pool, some = torch.arange(len(train)), torch.linspace(0, len(train) - 1, ROWS).long()
+    pool, some = torch.arange(len(train)), spread_ids(train, ROWS)
     yield from some.tolist()
     for spec in _measurements(SpreadSpec):
         policy = cropped_for(train, spec.policy.create())
         if policy.mixes:
             drawn = draws_of(spec.seed, policy.roles, torch.zeros_like(some), some, len(train))
             yield from partner_ids(drawn, pool).tolist()
-
-
-def closest(test: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
-    """The ids of test images that are most like a training image, and of those."""
-    correlation, _, ids = nearest(test, train)
-    some = correlation.argsort(descending=True, stable=True)[:PAIRS]
-    return some, ids[some]
 
 
 def _measurements(kind: type) -> list:
@@ -69,10 +55,10 @@ def _measurements(kind: type) -> list:
 
 def main() -> None:
     data = load_data("cifar100")
-    test, train = closest(data.test.images, data.train.images)
+    test, train = closest_ids(data, PAIRS)
     ids = {
-        "test": [*first_of_classes(data.test), *measured(data.test), *test.tolist()],
-        "train": [*first_of_classes(data.train), *spread_out(data.train), *train.tolist()],
+        "test": [*some_ids(data.test, ROWS), *measured(data.test), *test.tolist()],
+        "train": [*some_ids(data.train, ROWS), *spread_out(data.train), *train.tolist()],
     }
     path = thumbnails.keep(data, {split: torch.tensor(some) for split, some in ids.items()})
     counts = ", ".join(f"{len(set(some))} {split} images" for split, some in ids.items())

@@ -15,6 +15,7 @@ from torch import Tensor
 from kdlib.data.images import ImageSet
 from kdlib.data.sampling import training_ids
 from kdlib.files import check_room, made_once
+from kdlib.lab.evaluate import finite_answers
 from kdlib.lab.specs import RunSpec, digest
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of
@@ -101,10 +102,7 @@ def _views(policy: ViewPolicy, images: ImageSet, ids: Tensor, epoch: int) -> Ten
 @torch.no_grad()
 def _answers(teacher: Network, views: Tensor) -> Tensor:
     """float16 [B, N], on the CPU."""
-    exact = teacher.logits(views)
-    logits = exact.half().cpu()
-    if not exact.isfinite().all():
-        raise FloatingPointError("the teacher's logits are not finite: it cannot teach, choose another one")
+    logits = finite_answers(teacher.logits(views)).half().cpu()
     if not logits.isfinite().all():
         raise FloatingPointError("the teacher's logits are beyond the range of float16 (65,504): train without a bank")
     return logits

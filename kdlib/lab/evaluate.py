@@ -42,6 +42,13 @@ def logits_on(network: Network, images: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def finite_answers(logits: Tensor) -> Tensor:
+    """The logits of a teacher that are to be kept. Raises FloatingPointError if one is nan or infinite."""
+    if not logits.isfinite().all():
+        raise FloatingPointError("the teacher's logits are not finite: it cannot teach, choose another one")
+    return logits
+
+
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """top1 and top5 in percent, nll in nats, ece a fraction (15 equal-width bins)."""
     values, truth = logits.double().numpy(), labels.numpy()

@@ -4,8 +4,11 @@ data/teachers/ (trained teachers that come with the project)."""
 import json
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -123,6 +126,13 @@ class Store:
         if extra is not None:
             extra.load_state_dict(load_file(path.with_name(HEAD)))
         return Network(backbone, *statistics(teacher), precision, extra).eval()
+
+
+@contextmanager
+def only_published(profile: str) -> Iterator[Store]:
+    """A store with the published results of a profile: what this machine alone has run does not count."""
+    with TemporaryDirectory() as nothing:
+        yield Store(profile, runs=Path(nothing))
 
 
 def _visible(folder: Path, pattern: str) -> list[Path]:

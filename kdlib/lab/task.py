@@ -25,7 +25,7 @@ from kdlib.models.hollow import hollow
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of, seeded, stream_seed
 from kdlib.views.policies import create_policy
-from kdlib.views.policy import PICK, ViewPolicy
+from kdlib.views.policy import PICK, ViewPolicy, partner_ids
 
 SMALL = 32  # pixels of a side, from which on every network reads an image, if it is not alone
 WEAK_VIEW_IMAGES = 5000  # at most: for accuracy on training images and for re-estimating BatchNorm
@@ -123,7 +123,7 @@ class Task:
         if self.places is not None:
             draws[PICK] = self.places[ids][:, None]
         if self.policy.mixes:
-            partners = self.ids[(draws["partner"].squeeze(1) * len(self.ids)).long()]
+            partners = partner_ids(draws, self.ids)
         views = self.policy(self.raw(ids), draws, None if partners is None else self.raw(partners))
         shares = self.policy.shares(draws, *views.shape[-2:])
         return {

@@ -24,11 +24,16 @@ def photographs(count: int = 8, size: int = 32) -> Tensor:
     return functional.resize(torch.stack(tiles[:count]), [size, size], antialias=True)
 
 
-def some_images(images: ImageSet, count: int) -> Tensor:
-    """uint8 [count, 3, H, W]: the first image of each class, then the second of each, and so on, up to `count`."""
+def some_ids(images: ImageSet, count: int) -> list[int]:
+    """The places of what `some_images` shows."""
     by_class = [(images.labels == label).nonzero()[:, 0].tolist() for label in range(len(images.classes))]
     turns = (image for turn in zip_longest(*by_class) for image in turn if image is not None)
-    return images.images[list(islice(turns, count))]
+    return list(islice(turns, count))
+
+
+def some_images(images: ImageSet, count: int) -> Tensor:
+    """uint8 [count, 3, H, W]: the first image of each class, then the second of each, and so on, up to `count`."""
+    return images.images[some_ids(images, count)]
 
 
 def views_of(policy: ViewPolicy, images: Tensor, seed: int = 0, epoch: int = 0) -> Tensor:

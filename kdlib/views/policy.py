@@ -31,6 +31,11 @@ Picks = Literal["highest", "lowest", "random"]
 BY_ENERGY: tuple[Picks, ...] = ("highest", "lowest")
 
 
+def partner_ids(draws: Draws, pool: Tensor) -> Tensor:
+    """int64 [n]: the images of `pool` int64 [m] that a policy which mixes puts into those for which was drawn."""
+    return pool[(draws["partner"].squeeze(1) * len(pool)).long()]
+
+
 @dataclass(frozen=True)
 class Source:
     """An image to crop."""

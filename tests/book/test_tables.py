@@ -1,14 +1,11 @@
 """Tables of a page sort by a column and keep short texts in one line, in a real browser."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 STATIC = Path(__file__).resolve().parents[2] / "book" / "_static"
-browsers = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 
 TABLE = pd.DataFrame(
     {
@@ -25,14 +22,6 @@ LINES = """[...document.querySelectorAll("td")].map((cell) => {
   range.selectNodeContents(cell);
   return range.getClientRects().length;
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsers.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,9 +16,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-browsers = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.book, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.book
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 TOKEN = "only-in-this-test"
 MINUTE = 60_000
@@ -92,23 +89,20 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def opened(server: str) -> Iterator[Callable[[str], Any]]:
+def opened(browser: Any, server: str) -> Callable[[str], Any]:
     """opened(chapter): its page in JupyterLab, all cells run through the menu."""
-    with browsers.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
-        def run(chapter: str) -> Any:
-            page = running.new_context(viewport={"width": 1300, "height": 900}).new_page()
-            page.goto(f"{server}/lab/tree/notebooks/{chapter}.ipynb?token={TOKEN}&reset")
-            page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=MINUTE)
-            page.wait_for_function(IDLE, timeout=MINUTE)
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-            page.wait_for_function(FINISHED, timeout=5 * MINUTE)
-            return page
+    def run(chapter: str) -> Any:
+        page = browser.new_context(viewport={"width": 1300, "height": 900}).new_page()
+        page.goto(f"{server}/lab/tree/notebooks/{chapter}.ipynb?token={TOKEN}&reset")
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=MINUTE)
+        page.wait_for_function(IDLE, timeout=MINUTE)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_function(FINISHED, timeout=5 * MINUTE)
+        return page
 
-        yield run
-        running.close()
+    return run
 
 
 def check_reads_as_its_page(page: Any, chapter: str) -> None:

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from kdlib.chapters.data_and_teachers.teacher_tables import published
 from kdlib.data.images import Data
@@ -22,12 +23,17 @@ Measured = Mapping[str, Mapping | None]  # name of a teacher -> metrics of kdlib
 @styled
 def closest(data: Data, count: int = 10) -> Figure:
     """The test images whose detail is most like that of a training image, each above it: twice `count` pairs."""
-    correlation, _, ids = nearest(data.test.images, data.train.images)
-    order = correlation.argsort(descending=True, stable=True)[: 2 * count]
     rows = []
-    for some in order.split(count):
-        rows += [data.test.images[some], data.train.images[ids[some]]]
+    for test, train in zip(*(ids.split(count) for ids in closest_ids(data, 2 * count)), strict=True):
+        rows += [data.test.images[test], data.train.images[train]]
     return tiles.__wrapped__(rows, ["test", "training"] * (len(rows) // 2), scale=0.7)
+
+
+def closest_ids(data: Data, count: int) -> tuple[Tensor, Tensor]:
+    """Of that many pairs, the closest first: the test images, and the training image of each, int64 [count]."""
+    correlation, _, ids = nearest(data.test.images, data.train.images)
+    order = correlation.argsort(descending=True, stable=True)[:count]
+    return order, ids[order]
 
 
 @styled

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
+from torch import Tensor
 
 from kdlib.chapters.good_views import correlation
 from kdlib.data.images import ImageSet
@@ -26,9 +27,14 @@ LOSS = "test NLL of the students, nats"
 @styled
 def policy_views(specs: Mapping[str, SpreadSpec], images: ImageSet, count: int = 10) -> Figure:
     """The clean view of some images, which all policies share, and below it the second view of each policy."""
-    pool, some = torch.arange(len(images)), torch.linspace(0, len(images) - 1, count).long()
+    pool, some = torch.arange(len(images)), spread_ids(images, count)
     pairs = [drawn_views(spec, images, pool, 0, some).cpu().unflatten(0, (-1, 2)) for spec in specs.values()]
     return tiles.__wrapped__([pairs[0][:, 0], *(views[:, 1] for views in pairs)], ["clean view", *specs], scale=0.62)
+
+
+def spread_ids(images: ImageSet, count: int) -> Tensor:
+    """int64 [count]: images at equal distances from the first to the last."""
+    return torch.linspace(0, len(images) - 1, count).long()
 
 
 @styled

@@ -1,6 +1,6 @@
 """T.stddev: how far a teacher's mean answer varies between draws of images (Wang et al., NeurIPS 2022)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from kdlib.lab.measurements import SpreadSpec
 from kdlib.lab.survey import cropped_for
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of, uniforms
+from kdlib.views.policy import partner_ids
 
 
 def measure_spread(spec: SpreadSpec, teacher: Network) -> dict:
@@ -60,11 +61,6 @@ def drawn_views(spec: SpreadSpec, images: ImageSet, pool: Tensor, number: int, i
     if policy.mixes:
         partners = images.images[partner_ids(drawn, pool)].to(spec.machine.device)
     return policy(images.images[ids].to(spec.machine.device), drawn, partners).flatten(0, 1)
-
-
-def partner_ids(drawn: Mapping[str, Tensor], pool: Tensor) -> Tensor:
-    """int64 [n]: the images of the pool that a policy mixes into those for which `drawn` was drawn."""
-    return pool[(drawn["partner"].squeeze(1) * len(pool)).long()]
 
 
 def mean_answer(teacher: Network, views: Tensor) -> np.ndarray:

@@ -4,7 +4,6 @@ import base64
 import json
 import re
 import runpy
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,10 +19,8 @@ from kdlib.show.pictures import photographs
 
 from ..conftest import ROOT, blank, build, chapters
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LAB = runpy.run_path(str(ROOT / "book" / "lab.py"))
 LINKED = ("02_joint_data_augmentation", "08_cosine_confidence")  # chapters that the page links to
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 # Pictures travel as base64 of their levels, channel by channel.
 HELPERS = """
@@ -53,16 +50,6 @@ def html(make_tree: Callable[..., Path]) -> Path:
     done = build(tree, "--published")
     assert done.returncode == 0, done.stdout + done.stderr
     return tree / "_build" / "published" / "html" / "book" / "lab.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """Chromium, of the system."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from kdlib.views.crops import crop_flip
 from kdlib.views.jda import JDA, JDA_LISTS, jda
 from kdlib.views.ops import MAGNITUDE_STEPS, OPS, apply_op
 
-from .conftest import LAB, answered, assigned, in_browser, packed, unpacked
+from .conftest import LAB, answered, assigned, packed, unpacked
 
 DRAWS = 200
 has_cifar100 = pytest.mark.skipif(not available("cifar100"), reason="CIFAR-100 is not on this machine")
@@ -27,7 +27,6 @@ has_checkpoint = pytest.mark.skipif(
 pytestmark = pytest.mark.book
 
 
-@in_browser
 def test_every_op_at_every_magnitude_and_sign_is_kdlib_s(page, images: Tensor) -> None:
     asked = [(name, m, sign) for name in OPS for m in range(MAGNITUDE_STEPS) for sign in (1, -1)]
     given = page.evaluate(
@@ -39,7 +38,6 @@ def test_every_op_at_every_magnitude_and_sign_is_kdlib_s(page, images: Tensor) -
         assert torch.equal(unpacked(texts), apply_op(name, images, magnitude, sign)), (name, magnitude, sign)
 
 
-@in_browser
 @pytest.mark.parametrize("ops", JDA_LISTS)
 def test_views_are_kdlib_s_pixel_for_pixel(page, images: Tensor, ops: str) -> None:
     """Given the same uniforms; every op of the list fires among the draws, in its order."""
@@ -67,7 +65,6 @@ def test_views_are_kdlib_s_pixel_for_pixel(page, images: Tensor, ops: str) -> No
     assert fired.all()
 
 
-@in_browser
 def test_crops_and_flips_are_kdlib_s(page, images: Tensor) -> None:
     uniforms = torch.rand(DRAWS, 3, generator=torch.Generator().manual_seed(5))
     given = page.evaluate(
@@ -77,7 +74,6 @@ def test_crops_and_flips_are_kdlib_s(page, images: Tensor) -> None:
     assert torch.equal(unpacked(given), crop_flip(images[:1].expand(DRAWS, -1, -1, -1), uniforms))
 
 
-@in_browser
 def test_the_generator_is_uniform_and_float32(page) -> None:
     """10,000 numbers: each tenth of [0, 1) holds 1,000, give or take 5 standard deviations (fails once in 200,000)."""
     numbers = page.evaluate("[...Array(100).keys()].flatMap((seed) => kdlab.uniforms(seed, 100))")
@@ -86,7 +82,6 @@ def test_the_generator_is_uniform_and_float32(page) -> None:
     assert (counts - 1_000).abs().max() < 5 * 30
 
 
-@in_browser
 def test_answers_cosine_and_w_are_kdlib_s(page, network: Network, images: Tensor) -> None:
     pictures = torch.cat([unpacked([row["pixels"] for row in assigned(LAB["PICTURES"])["pictures"]]), images])
     with torch.no_grad():
@@ -122,7 +117,6 @@ def test_pictures_and_class_names_are_cifar100_s() -> None:
         assert same.flatten(1).all(1).any(), row["label"]  # any: the order within a class depends on the files
 
 
-@in_browser
 def test_the_page_shows_what_its_functions_give(fresh, network: Network) -> None:
     """The list, p and the seed decide the views; the sentence has the cosine and w of what is shown."""
     fresh.select_option("[data-lab=list]", "cifar10")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .conftest import LAB, answered, assigned, in_browser, packed
+from .conftest import LAB, answered, assigned, packed
 
 pytestmark = pytest.mark.book
 
@@ -21,7 +21,6 @@ def answers(page) -> tuple[str, str]:
     return tuple(page.inner_text(f"[data-lab='{name} answers']") for name in ("original", "augmented"))
 
 
-@in_browser
 def test_temperature_moves_the_answers_but_not_the_cosine(fresh) -> None:
     before, said = answers(fresh), fresh.inner_text("[data-lab=said]")
     fresh.focus("[data-lab=temperature]")
@@ -32,7 +31,6 @@ def test_temperature_moves_the_answers_but_not_the_cosine(fresh) -> None:
     assert fresh.inner_text("output[data-of=temperature]") == "4.0"
 
 
-@in_browser
 def test_the_keyboard_chooses_pictures_and_draws_again(fresh) -> None:
     first = fresh.evaluate("seen('original')"), fresh.evaluate("seen('augmented')")
     fresh.focus("[name=kd-lab-picture]:checked")
@@ -54,7 +52,6 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-@in_browser
 def test_a_reader_s_picture_is_taken_chosen_or_dropped(fresh, images: Tensor) -> None:
     before = answers(fresh)
     own = png(images[0].permute(1, 2, 0).numpy())
@@ -81,7 +78,6 @@ def test_a_reader_s_picture_is_taken_chosen_or_dropped(fresh, images: Tensor) ->
     assert fresh.evaluate("seen('original')") == packed(green)
 
 
-@in_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_it_without_sideways_scrolling(html: Path, open_page: Callable, scheme: str) -> None:
     page, wrong = open_page(html, viewport={"width": 375, "height": 800}, color_scheme=scheme)
@@ -91,7 +87,6 @@ def test_a_phone_shows_it_without_sideways_scrolling(html: Path, open_page: Call
     assert wrong == []
 
 
-@in_browser
 def test_every_control_and_picture_has_a_name(page) -> None:
     nameless = """[...document.querySelectorAll("#kd-lab input, #kd-lab select, #kd-lab button, #kd-lab [role=img]")]
       .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() || (e.labels && e.labels.length)))
@@ -99,7 +94,6 @@ def test_every_control_and_picture_has_a_name(page) -> None:
     assert page.evaluate(nameless) == []
 
 
-@in_browser
 @pytest.mark.parametrize(
     ("script", "sentence"),
     [
@@ -119,7 +113,6 @@ def test_the_page_says_what_is_missing(html: Path, open_page: Callable, script: 
     assert wrong == []
 
 
-@in_browser
 def test_paper_and_browsers_without_scripts_get_a_figure(html: Path, open_page: Callable, page) -> None:
     still, _ = open_page(html, wait=False, java_script_enabled=False)
     assert still.is_visible("#kd-lab-print img") and not still.is_visible("#kd-lab")
