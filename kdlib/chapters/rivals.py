@@ -9,15 +9,13 @@ from typing import Any
 from kdlib.lab.recipe import Policy
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.setting import Setting, Study
-from kdlib.study.shared_arms import with_floor
+from kdlib.study.shared_arms import CRLD_WEIGHTS, with_floor
 
 CCD, CRLD, TEKAP = "CCD", "CRLD", "TeKAP"
 WEIGHED = f"CCD, {CRLD}'s weight"  # in all
 QUIET = f"{TEKAP}, no noise"
 TRIPLE = "KD, 3.4 times"
 
-# CRLD's published weights, halved: labels then weigh what they do in every other arm, a mean over views.
-WEIGHTS: Mapping[str, float] = {"ce_weight": 0.5, "kd_weight": 1.0, "cross_weight": 0.25}
 # What gives CCD the same weight for the teacher in all. Its own is (1 + w) / 2, with a mean w of 1.471 in its published
 # runs of profile reference; CRLD's is 2 (1.0 * 0.951 + 0.25 * 0.983), with the mean gates of the public ResNet-56 on
 # 1,280 of the training images under JDA. Fixed before any run of CRLD.
@@ -48,7 +46,7 @@ def create(setting: Setting) -> Study:
         Arm("weak2", plain, seeds="many"),
         Arm("JDA", jda, seeds="many"),
         Arm(CCD, jda, "ccd", seeds="many"),
-        Arm(CRLD, jda, "crld", WEIGHTS),
+        Arm(CRLD, jda, "crld", CRLD_WEIGHTS),
         Arm(TEKAP, plain, "tekap"),
         Arm(QUIET, plain, "tekap", {"noise": 0.0}),
         Arm(WEIGHED, jda, "ccd", {"kd_weight": CCD_WEIGHT}),
@@ -65,10 +63,10 @@ def _controls(jda: Policy, plain: Policy, few: dict[str, Any]) -> list[Arm]:
     """What a rival's weight, gate, view or noise does alone."""
     alone = {"ce_weight": LABELS, "kd_weight": SOFT}
     return [
-        *(Arm(f"{CRLD}, {words}", jda, "crld", {**WEIGHTS, "gate": gate}, **few) for gate, words in GATES.items()),
-        Arm(f"{CRLD}, own view alone", jda, "crld", {**WEIGHTS, "cross_weight": 0.0}, **few),
-        Arm(f"{CRLD} + weak2", plain, "crld", WEIGHTS, **few),
-        Arm(f"{CRLD} + its view", Policy(name="crld"), "crld", WEIGHTS, **few),
+        *(Arm(f"{CRLD}, {words}", jda, "crld", {**CRLD_WEIGHTS, "gate": gate}, **few) for gate, words in GATES.items()),
+        Arm(f"{CRLD}, own view alone", jda, "crld", {**CRLD_WEIGHTS, "cross_weight": 0.0}, **few),
+        Arm(f"{CRLD} + weak2", plain, "crld", CRLD_WEIGHTS, **few),
+        Arm(f"{CRLD} + its view", Policy(name="crld"), "crld", CRLD_WEIGHTS, **few),
         Arm("KD + CRLD's view", Policy(name="crld"), **few),
         Arm(TRIPLE, plain, "kd", alone | {"kd_weight": 3.4 * SOFT}, **few),
         Arm("KD, TeKAP's weights", plain, "kd", alone, **few),

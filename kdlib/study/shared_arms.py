@@ -4,7 +4,7 @@ methods that were published for single pairs of networks.
 The floor of an arm is the same student without a teacher, from labels alone, on two plain crops.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,9 @@ DKD_BETA = {
     ("wrn_40_2", "wrn_16_2"): 6.0, ("wrn_40_2", "wrn_40_1"): 6.0, ("vgg13", "vgg8"): 6.0, ("vgg13", "mobilenetv2"): 6.0,
     ("resnet56", "resnet20"): 2.0, ("cifar100_resnet56", "resnet8"): 2.0,
 }  # fmt: skip
+
+# CRLD's published weights, halved: labels then weigh what they do in every other arm, a mean over views.
+CRLD_WEIGHTS: Mapping[str, float] = {"ce_weight": 0.5, "kd_weight": 1.0, "cross_weight": 0.25}
 
 
 def with_floor(arms: Iterable[Arm], label: str = NO_TEACHER) -> list[Arm]:

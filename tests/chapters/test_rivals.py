@@ -10,6 +10,7 @@ from kdlib.chapters.registry import create_study
 from kdlib.methods import METHODS
 from kdlib.methods.tekap import TeKAPOptions
 from kdlib.study.setting import Setting
+from kdlib.study.shared_arms import CRLD_WEIGHTS
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -25,11 +26,11 @@ def test_ccd_hands_on_as_much_of_the_teacher_as_crld():
     w = [run["metrics"]["mean_w"] for run in runs if run["key"] in keys]
     assert len(w) == 10
     ours = rivals.CCD_WEIGHT * (1 + sum(w) / len(w)) / 2
-    theirs = 2 * (rivals.WEIGHTS["kd_weight"] * 0.951 + rivals.WEIGHTS["cross_weight"] * 0.983)
+    theirs = 2 * (CRLD_WEIGHTS["kd_weight"] * 0.951 + CRLD_WEIGHTS["cross_weight"] * 0.983)
     assert ours == pytest.approx(theirs, rel=0.005)
     published = METHODS["crld"].options()
-    assert {name: 2 * weight for name, weight in rivals.WEIGHTS.items()} == {
-        name: getattr(published, name) for name in rivals.WEIGHTS
+    assert {name: 2 * weight for name, weight in CRLD_WEIGHTS.items()} == {
+        name: getattr(published, name) for name in CRLD_WEIGHTS
     }
 
 

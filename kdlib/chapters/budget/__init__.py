@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from math import isclose, log2
 
+from kdlib.chapters.budget.grid import grid_arms, grid_contrasts
 from kdlib.lab.recipe import Policy, Public
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.profiles import Profile
@@ -57,7 +58,8 @@ def create(setting: Setting, rates_only: bool = False) -> Study:
     The third budget, that of the profile's recipe, decides; smaller and larger ones say where curves cross. At each,
     all arms see equally many views, above a floor of their own. CCD, HSAKD and the floor have as many seeds at the
     smallest budget as where it is decided, because they enter a primary contrast, and fewer than five give no verdict.
-    The second budget has the control for the teacher. Learning rates are chosen on the validation split.
+    The second budget has the control for the teacher and the grid of methods by views. Learning rates are chosen on the
+    validation split.
 
     It is about profile full, and shown at others that have no budgets. Demonstrations have two of them, fewer arms, and
     one learning rate. rates_only: nothing but the runs by which rates are chosen; ValueError where there are none.
@@ -67,7 +69,7 @@ def create(setting: Setting, rates_only: bool = False) -> Study:
     if rates_only and scale.trains:
         raise ValueError(f"rates_only = True is not possible at profile {scale.name!r}, which has one rate for all")
     tried = {} if scale.trains else _tried(scale)
-    arms = [] if rates_only else _arms(scale)
+    arms = [] if rates_only else _arms(setting)
     found = by_label(*arms, *(arm for rates in tried.values() for arm in rates.values()))
     series = {name: {arm.label: rate for rate, arm in rates.items()} for name, rates in tried.items()}
     return Study("18_budget", setting, found, _contrasts(scale, found), series=_curves(scale, found) | series)
@@ -83,15 +85,17 @@ def rates_of(way: str, views: int) -> str:
     return f"{label_of(way, views)}, by rate"
 
 
-def _arms(scale: Profile) -> list[Arm]:
-    """Those of each budget above their floor, at the rates of their families."""
+def _arms(setting: Setting) -> list[Arm]:
+    """Those of each budget above their floor, at the rates of their families. The second budget has the grid."""
+    scale = setting.profile
     planned = [DEMONSTRATED] * len(scale.budgets) if scale.trains else PLANNED
     found = []
     for step, (views, ways) in enumerate(zip(scale.budgets, planned, strict=True)):
         tier = 2 if views <= scale.recipe.views_per_image else 3
         here = [_arm(way, views, seeds=seeds, tier=tier) for way, seeds in ways.items()]
-        other = _with_other_teacher(views) if step == 1 and not scale.trains else []
-        found += with_floor([*here, *other], label_of(NO_TEACHER, views))
+        if step == 1 and not scale.trains:
+            here += _with_other_teacher(views) + _further(grid_arms(setting, views), here)
+        found += with_floor(here, label_of(NO_TEACHER, views))
     return [_at_rate(arm, None if scale.trains else CHOSEN.get(_family(arm))) for arm in found]
 
 
@@ -107,6 +111,12 @@ def _with_other_teacher(views: int) -> list[Arm]:
         replace(_arm(way, views), label=label_of(f"{OTHER}: {way}", views), teacher=teacher, seeds="few")
         for way in (PLAIN, JDA)
     ]
+
+
+def _further(arms: list[Arm], here: list[Arm]) -> list[Arm]:
+    """Those whose labels are not there yet."""
+    known = {arm.label for arm in here}
+    return [arm for arm in arms if arm.label not in known]
 
 
 def _family(arm: Arm) -> str:
@@ -177,7 +187,8 @@ def _explored(scale: Profile) -> list[Contrast]:
     asked += [(CCD, ONE, decides)]
     asked += [(HSAKD, NO_TEACHER, views) for views in scale.budgets]
     pairs = {f"{way} - {label_of(than, v)}": (label_of(way, v), label_of(than, v)) for way, than, v in asked}
-    return [Contrast(CARRY, {jda: 1.0, plain: -1.0}), *(Contrast.of(name, *pair) for name, pair in pairs.items())]
+    carry = Contrast(CARRY, {jda: 1.0, plain: -1.0})
+    return [carry, *(Contrast.of(name, *pair) for name, pair in pairs.items()), *grid_contrasts(second)]
 
 
 def _difference(name: str, way: str, than: str, at: Callable[[str], str], **fields) -> Contrast:
