@@ -101,7 +101,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0; 2 with one sentence on stderr; or what the command returns."""
+    """Exit status 0; 2 with one sentence on stderr; 130 after Ctrl-C; or what the command returns."""
     arguments = parser().parse_args(argv)
     try:
         check(arguments)
@@ -109,6 +109,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, FloatingPointError, OSError, BrokenProcessPool) as error:
         print(f"kdlib {arguments.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # where nothing waits for a checkpoint
+        print(f"kdlib {arguments.command}: interrupted", file=sys.stderr)
+        return 130
     return status or 0
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 
@@ -13,17 +14,20 @@ from kdlib.lab import archives, forecasts
 from kdlib.lab.machine import resolve_device
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.results import RunResult
-from kdlib.lab.runs import default_executor, missing, run_all
+from kdlib.lab.runs import missing, run_all
 from kdlib.lab.runs import repeat as repeat_run
+from kdlib.lab.schedule import RunsFailedError, default_executor
 from kdlib.lab.specs import RunSpec, Spec
+from kdlib.lab.stopping import InterruptedStudyError, OutOfTimeError
 from kdlib.lab.store import Store
-from kdlib.lab.train import OutOfTimeError
 from kdlib.models.checkpoints import download_checkpoint
 from kdlib.show.displays import watching
 from kdlib.study import listing, tiers
 from kdlib.study.profiles import Profile
 from kdlib.study.setting import Setting, Study
 
+FAILED = 1  # some runs did
+SIGNALLED = 128  # to which shells add the number of the signal
 OUT_OF_TIME = 75  # what sysexits.h calls a temporary failure: to be tried again
 RESERVE = 20.0  # seconds of the time given that are left for checkpoints, evaluations and the end of processes
 
@@ -131,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
     todo = missing(specs, Store(scale.name))
     there = len(specs) - len({spec.key for spec in specs} & {spec.key for spec in todo})
     print(f"{len(specs)} runs at profile {scale.name}, {there} there already", flush=True)
-    names = tiers.names_of(studies) if todo else {}
+    names, failed = tiers.names_of(studies) if todo else {}, None
     with watching({spec.key: forecasts.work(spec) for spec in todo}, names) as watch:
 
         def report(done: int, total: int, result: RunResult) -> None:
@@ -144,7 +148,13 @@ def run(arguments: argparse.Namespace) -> int:
             status, end = 0, ""
         except OutOfTimeError as error:
             status, end = OUT_OF_TIME, f" Out of time: {error}. The same command goes on."
-    print(f"Runs: {time.monotonic() - started:.1f} s.{end}")
+        except InterruptedStudyError as error:
+            status, end = SIGNALLED + error.number, f" Interrupted: {error}. The same command goes on."
+        except RunsFailedError as error:
+            status, end, failed = FAILED, "", f"kdlib run: {error}"
+    print(f"Runs: {time.monotonic() - started:.1f} s.{end}", flush=True)
+    if failed:
+        print(failed, file=sys.stderr)
     return status
 
 
@@ -164,6 +174,9 @@ def status(arguments: argparse.Namespace) -> None:
         return
     for line in [] if arguments.long else listing.lines(found):
         print(line)
+    for record in found:
+        if record["failure"]:
+            print(f"failed  {record['key']}  {record['chapter']}, {record['arm']}: {record['failure']}")
     missing_keys = {record["key"] for record in found if not record["there"]}
     for tier, specs in planned.items():
         lacking = [spec for spec in specs if spec.key in missing_keys]

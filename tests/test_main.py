@@ -15,7 +15,7 @@ from kdlib.__main__ import main
 from kdlib.chapters import power_plan
 from kdlib.chapters.registry import create_study
 from kdlib.commands import shard
-from kdlib.lab import forecasts, runs
+from kdlib.lab import forecasts, runs, schedule
 from kdlib.lab.runs import needed
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store
@@ -29,14 +29,14 @@ def chosen(study: str, scale: str = "smoke", **fields):
     return needed(create_study(study, Setting.of(scale, device="cpu", **fields)).all_specs)
 
 
-def refused(capsys, *arguments) -> str:
-    """The one line on stderr of a call that must fail with exit status 2."""
+def refused(capsys, *arguments, expected: int = 2) -> str:
+    """What is on stderr of a call that must fail with an exit status."""
     try:
         status = main(list(arguments))
     except SystemExit as error:  # argparse
         status = error.code
     said = capsys.readouterr()
-    assert status == 2
+    assert status == expected
     assert "Traceback" not in said.err
     return said.err
 
@@ -135,7 +135,7 @@ def test_data_that_is_not_here_are_said_to_be_missing(capsys, monkeypatch, tmp_p
 
     load_data.cache_clear()
     monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
-    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    monkeypatch.setattr(schedule, "default_executor", lambda specs, stop: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
     message = refused(capsys, "run", "00_tour", *ARGUMENTS, "--data", "cifar10")
     assert "data = 'cifar10' is missing" in message
@@ -232,19 +232,23 @@ def test_publish_copies_and_says_what(capsys, invented, isolated):
     assert capsys.readouterr().out == ""
 
 
-def test_a_failing_run_ends_with_one_line(capsys, monkeypatch, immediate, tiny):
-    def diverge(*_):
-        raise FloatingPointError("run 12: the loss is nan at step 1; try a smaller learning_rate")
+def test_runs_that_fail_are_listed_at_the_end_and_by_status(capsys, monkeypatch, immediate, tiny):
+    def diverge(spec, *_):
+        raise FloatingPointError(f"run {spec.key}: the loss is nan at step 1")
 
     monkeypatch.setattr(runs, "train", diverge)
-    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    monkeypatch.setattr(schedule, "default_executor", lambda specs, stop: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
-    message = refused(capsys, "run", "00_tour", *ARGUMENTS, "--data", tiny)
-    assert (
-        message.strip()
-        .split("\n")[-1]
-        .endswith("kdlib run: run 12: the loss is nan at step 1; try a smaller learning_rate")
-    )
+    said = refused(capsys, "run", "00_tour", *ARGUMENTS, "--data", tiny, expected=1)
+    (headline, *lines) = said[said.index("kdlib run: ") :].strip().split("\n")
+    specs = chosen("00_tour", data=tiny)
+    assert headline == f"kdlib run: {len(specs)} of {len(specs)} runs failed, 0 finished:"  # students too, of teachers
+    keys = {key for key in (spec.key for spec in specs) if f"  {key}: run {key}: the loss is nan at step 1" in lines}
+    assert keys and all(line.split(": ")[0].strip().split(", ")[0] in {s.key for s in specs} for line in lines)
+    assert main(["status", "00_tour", *ARGUMENTS, "--data", tiny]) == 0
+    shown = [line for line in capsys.readouterr().out.split("\n") if line.startswith("failed  ")]
+    assert {line.split()[1] for line in shown} == keys
+    assert all(line.endswith(f": run {line.split()[1]}: the loss is nan at step 1") for line in shown)
 
 
 def test_two_processes_with_a_shard_each_complete_a_study(isolated, tiny, capsys, monkeypatch):
@@ -290,7 +294,7 @@ def test_what_is_not_finished_cannot_be_repeated(capsys, make_spec):
 
 
 def test_a_run_ends_in_time_says_how_far_it_went_and_goes_on(capsys, tiny, immediate, monkeypatch):
-    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    monkeypatch.setattr(schedule, "default_executor", lambda specs, stop: immediate)
     words = ["run", "00_tour", "--profile", "smoke", "--device", "cpu", "--data", tiny]
     assert command_line.main([*words, "--for", "0.001s"]) == commands.OUT_OF_TIME
     last = capsys.readouterr().out.splitlines()[-1]

@@ -1,12 +1,10 @@
 """Executing specs: one after another, in parallel, on a cluster. The unit of parallelism is one run."""
 
 import datetime
-import multiprocessing
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -16,21 +14,17 @@ from filelock import FileLock, Timeout
 
 from kdlib.data import paths
 from kdlib.lab import distributed, machine
-from kdlib.lab.forecasts import work
-from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.measures import measure
-from kdlib.lab.progress import Look, Progress, noted, noting
-from kdlib.lab.results import CHECKPOINT, RESULT, RunResult
+from kdlib.lab.progress import Look, Progress, noting
+from kdlib.lab.results import RESULT, RunResult
+from kdlib.lab.schedule import Report, Schedule, Workers, in_a_sentence
 from kdlib.lab.specs import RunSpec, Spec
+from kdlib.lab.stopping import NEVER, Stop, StoppedError, request_in
 from kdlib.lab.store import Store
 from kdlib.lab.task import check_views
-from kdlib.lab.train import OutOfTimeError, is_past, train
+from kdlib.lab.train import train
 from kdlib.methods import find_method
 from kdlib.models.network import Network
-
-Report = Callable[[int, int, RunResult], None]  #: runs done, runs in all, the newest result
-LOOKED = 0.5  # seconds between two looks at the runs in flight
-LITTLE = 1e11  # multiply-accumulates: about as long as it takes to start a process
 
 
 def needed(specs: Iterable[Spec]) -> list[Spec]:
@@ -63,11 +57,11 @@ def missing(specs: Iterable[Spec], store: Store) -> list[Spec]:
     return list(todo.values())
 
 
-def execute(spec: Spec, profile: str, progress: Progress | None = None, until: float | None = None) -> RunResult:
+def execute(spec: Spec, profile: str, progress: Progress | None = None, stop: Stop = NEVER) -> RunResult:
     """Runs one spec to its end in this process, or on from its checkpoint, and stores the result.
 
-    until: a time of `time.time`, after which OutOfTimeError is raised instead, see `train`; a measurement that was
-    begun is ended.
+    stop: once it is due StoppedError is raised instead, see `train`; a measurement that was begun is ended. Whatever
+    else stops the run is also noted in the store.
 
     A second process asked for the same spec waits and then reads what the first one stored. Under torchrun the first
     process decides for all; it raises BlockingIOError instead of waiting, since the others would wait with it.
@@ -76,20 +70,37 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None, until: f
     with distributed.process_group(spec.machine.device), claimed(spec, store):
         if distributed.agreed(complete(spec, store)):
             return store.get(spec)
-        if distributed.agreed(is_past(until)):
-            raise OutOfTimeError(f"run {spec.key} was not begun")
-        machine.prepare(spec.machine.threads)
-        teachers = [load_teacher(taught, store) for taught in spec.taught]
-        if isinstance(spec, RunSpec):
-            with _noted_by_the_first(spec, store) as note:
-                outcome = train(spec, store.folder(spec), *teachers, progress or note, until)
-        else:
-            outcome = measure(spec, *teachers)
+        if distributed.agreed(stop.is_due()):
+            raise stop.error(f"run {spec.key} was not begun")
+        with failures_noted(spec, store):
+            outcome = _outcome(spec, store, progress, stop)
         if distributed.rank() == 0:
             facts = provenance(spec, outcome.pop("seconds", None))
             store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
         distributed.barrier()
     return store.get(spec)
+
+
+def _outcome(spec: Spec, store: Store, progress: Progress | None, stop: Stop) -> dict:
+    machine.prepare(spec.machine.threads)
+    teachers = [load_teacher(taught, store) for taught in spec.taught]
+    if not isinstance(spec, RunSpec):
+        return measure(spec, *teachers)
+    with _noted_by_the_first(spec, store) as note:
+        return train(spec, store.folder(spec), *teachers, progress or note, stop)
+
+
+@contextmanager
+def failures_noted(spec: Spec, store: Store) -> Iterator[None]:
+    """Notes in the store why a run failed, for `status`; one that succeeds takes the note away."""
+    try:
+        yield
+    except StoppedError:
+        raise
+    except Exception as error:
+        store.note_failure(spec, in_a_sentence(error))
+        raise
+    store.note_failure(spec, None)
 
 
 def _noted_by_the_first(spec: Spec, store: Store) -> AbstractContextManager[Progress | None]:
@@ -184,29 +195,40 @@ def run_all(
     executor: any concurrent.futures.Executor; by default a pool with one process per `threads` cores (one process on a
     GPU), or for very little work a thread of this one. Under torchrun all processes work on one run after another.
     report(done, total, result) is called after each run, look(finished, shares) twice a second (under torchrun after
-    each step). The first failure is raised; finished runs stay stored. until: a time of `time.time`, after which no run
-    is begun, and those in flight stop at a checkpoint; OutOfTimeError then says how far it went. Raises ValueError
-    before any work if the views of a run cannot be made.
+    each step). until: a time of `time.time`, after which no run is begun, and those in flight stop at a checkpoint.
+
+    Raises ValueError before any work if the views of a run cannot be made. A run that fails ends no other; at the end
+    RunsFailedError says what failed. OutOfTimeError, and InterruptedStudyError after SIGINT or SIGTERM, say how far it
+    went; the same call then goes on from there.
     """
-    specs = list(specs)
-    if specs and distributed.launched():
-        _run_together(specs, profile, report, look, until)
-    elif todo := missing(specs, Store(profile)):
-        if executor is None:  # the runs of another one may be made where the data are, and not here
-            check(todo)
-        pool = executor or default_executor(todo)
-        try:
-            _run(todo, profile, pool, report, look, until)
-        finally:
-            if executor is None:
-                pool.shutdown(cancel_futures=True)
+    specs, store = list(specs), Store(profile)
+    todo = [] if distributed.launched() else missing(specs, store)
+    if todo and executor is None:  # the runs of another one may be made where the data are, and not here
+        check(todo)
+    if todo or specs and distributed.launched():
+        with request_in(store.runs / ".stop", until) as stop:
+            if todo:
+                _run_side_by_side(todo, profile, executor, stop, report, look)
+            else:
+                _run_together(specs, profile, stop, report, look)
     store = Store(profile)
     return [store.get(spec) for spec in specs]
 
 
-def _run_together(
-    specs: list[Spec], profile: str, report: Report | None, look: Look | None, until: float | None
+def _run_side_by_side(
+    todo: list[Spec], profile: str, executor: Executor | None, stop: Stop, report: Report | None, look: Look | None
 ) -> None:
+    workers = Workers(todo, executor, stop)
+    try:
+        Schedule(todo, profile, workers, execute, stop).run(report, look)
+    except KeyboardInterrupt:  # the second one: somebody does not want to wait
+        workers.kill()
+        raise
+    finally:
+        workers.close()
+
+
+def _run_together(specs: list[Spec], profile: str, stop: Stop, report: Report | None, look: Look | None) -> None:
     """All processes of torchrun work on one spec after another; the first of them says on which."""
     with distributed.process_group(specs[0].machine.device):
         todo = distributed.agreed(missing(specs, Store(profile)))
@@ -214,7 +236,7 @@ def _run_together(
         first, finished = distributed.rank() == 0, []
         for spec in todo:
             seen = (lambda step, steps, key=spec.key: look(finished, {key: step / steps})) if look and first else None
-            result = execute(spec, profile, seen, until)
+            result = execute(spec, profile, seen, stop)
             finished.append(spec.key)
             if report and first:
                 report(len(finished), len(todo), result)
@@ -225,56 +247,3 @@ def check(specs: Iterable[Spec]) -> None:
     for spec in specs:
         if isinstance(spec, RunSpec):
             check_views(spec)
-
-
-def default_executor(specs: list[Spec]) -> Executor:
-    """Processes started afresh (spawn): a forked torch may hang, and each needs its own number of threads.
-
-    For very little work on a CPU it is one thread of this process: starting others would take longer than the runs.
-    """
-    if specs[0].machine.device == "cpu" and sum(work(spec) for spec in specs) < LITTLE:
-        return ThreadPoolExecutor(1)
-    threads = min(spec.machine.threads for spec in specs)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = 1 if specs[0].machine.device == "cuda" else max(1, cores // threads)
-    return ProcessPoolExecutor(min(workers, len(specs)), mp_context=multiprocessing.get_context("spawn"))
-
-
-def _run(
-    todo: list[Spec], profile: str, pool: Executor, report: Report | None, look: Look | None, until: float | None = None
-) -> None:
-    """Hands each spec to the pool once its teachers are there; none after the time `until`."""
-    waiting, running, finished = {spec.key: spec for spec in todo}, {}, []
-    needs = {spec.key: {run.key for run in spec.prerequisites} for spec in todo}
-    store, notes = Store(profile), {}
-    over = False
-    while running or waiting and not over:
-        lacking = waiting.keys() | running.values()
-        over = over or is_past(until)
-        ready = [spec for key, spec in waiting.items() if lacking.isdisjoint(needs[key])] if not over else []
-        others = [s for s in ready if not isinstance(s, TimingSpec)]
-        for spec in others if others or running else ready[:1]:  # clocks run last, and alone
-            key = spec.key
-            notes[key] = store.note(spec)
-            running[pool.submit(execute, waiting.pop(key), profile, until=until)] = key
-        for future in wait(running, timeout=LOOKED if look else None, return_when=FIRST_COMPLETED).done:
-            key = running.pop(future)
-            try:
-                result = future.result()
-            except OutOfTimeError:
-                over = True
-                continue
-            finished.append(key)
-            if report:
-                report(len(finished), len(todo), result)
-        if look:
-            look(finished, shares(notes, finished))
-    if len(finished) < len(todo):
-        begun = sum((store.folder(spec) / CHECKPOINT).exists() for spec in todo)
-        raise OutOfTimeError(f"{len(finished)} of {len(todo)} runs finished, {begun} are at a checkpoint")
-
-
-def shares(notes: Mapping[str, Path], finished: Collection[str]) -> dict[str, float]:
-    """Key -> the share that is done, of the runs that have noted one and are not finished: a pool works at those."""
-    found = {key: noted(note) for key, note in notes.items() if key not in finished}
-    return {key: share for key, share in found.items() if share is not None}

@@ -5,7 +5,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,6 +47,21 @@ class Store:
     def note(self, spec: Spec) -> Path:
         """The file in which a run notes how far it is, see `kdlib.lab.progress`; there only while it runs."""
         return self.runs / ".progress" / spec.key
+
+    def note_failure(self, spec: Spec, said: str | None) -> None:
+        """Keeps what is to be said of a run that failed; None takes it away. A disk that is full keeps nothing."""
+        path = self.runs / ".failed" / spec.key
+        with suppress(OSError):
+            if said is None:
+                path.unlink(missing_ok=True)
+            else:
+                with replacing(path) as temporary:
+                    temporary.write_text(said + "\n")
+
+    def failure(self, spec: Spec) -> str | None:
+        """Why the last attempt at a run failed, or None."""
+        path = self.runs / ".failed" / spec.key
+        return path.read_text().strip() if path.exists() else None
 
     @cached_property
     def published(self) -> dict[str, RunResult]:

@@ -26,6 +26,7 @@ from kdlib.lab.recipe import Recipe
 from kdlib.lab.results import CHECKPOINT, HEAD, REMEDY, WEIGHTS
 from kdlib.lab.soundness import Watch, failure
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.stopping import NEVER, Stop
 from kdlib.lab.task import Task
 from kdlib.methods import Step, total
 from kdlib.models.network import Network
@@ -84,10 +85,6 @@ class Optimisation:
         return scalars
 
 
-class OutOfTimeError(Exception):
-    """The time that was given is over. What was begun lies in a checkpoint, and goes on from there."""
-
-
 @dataclass
 class State:
     """What changes while a run runs, and what a checkpoint holds."""
@@ -99,12 +96,11 @@ class State:
 
 
 def train(
-    spec: RunSpec, folder: Path, teacher: Network | None, progress: Progress | None = None, until: float | None = None
+    spec: RunSpec, folder: Path, teacher: Network | None, progress: Progress | None = None, stop: Stop = NEVER
 ) -> dict | None:
     """Runs `spec` to its end, or on from the checkpoint in `folder`, and writes weights.safetensors there.
 
-    until: after this time (of `time.time`) no further step is begun: a checkpoint is written, and OutOfTimeError
-    raised.
+    stop: once it is due no further step is begun: a checkpoint is written, and StoppedError raised.
 
     Returns {"metrics", "evaluations", "bits", "fingerprint", "seconds"}, see `finish` for the metrics; None in the
     other processes of torchrun. Raises ValueError if the checkpoint belongs to other data or another spec, or if the
@@ -133,17 +129,12 @@ def train(
             save(task, optimisation, state, folder)
         if progress:
             progress(state.step, task.steps)
-        if state.step < task.steps and distributed.agreed(is_past(until)):
+        if state.step < task.steps and distributed.agreed(stop.is_due()):
             if distributed.rank() == 0:
                 state.seconds = time.monotonic() - started
                 save(task, optimisation, state, folder)
-            raise OutOfTimeError(f"run {spec.key} stopped at step {state.step} of {task.steps}")
+            raise stop.error(f"run {spec.key} stopped at step {state.step} of {task.steps}")
     return finish(task, state, folder) if distributed.rank() == 0 else None
-
-
-def is_past(until: float | None) -> bool:
-    """Whether a time is over; None never is."""
-    return until is not None and time.time() >= until
 
 
 def add(sums: dict[str, Tensor], scalars: dict[str, Tensor], parts: int) -> None:

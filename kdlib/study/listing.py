@@ -14,12 +14,13 @@ from kdlib.study.tiers import places
 def records(studies: Sequence[Study], planned: Mapping[int, Sequence[Spec]], store: Store) -> list[dict[str, Any]]:
     """One for each spec of `kdlib.study.tiers.by_tier`, with what JSON can hold.
 
-    key, tier, kind; chapter and arm, the first that it is of, and seed; there: whether it is finished; of runs also
-    views, macs (multiply-accumulates) and training_bytes.
+    key, tier, kind; chapter and arm, the first that it is of, and seed; there: whether it is finished; failure: why the
+    last attempt failed, or null; of runs also views, macs (multiply-accumulates) and training_bytes.
     """
     known = places(studies)
     return [
         {"key": spec.key, "tier": tier, "kind": spec.kind, "there": store.get(spec) is not None}
+        | {"failure": store.failure(spec)}
         | dict(zip(("chapter", "arm", "seed"), known[spec.key], strict=True))
         | _costs(spec)
         for tier, specs in planned.items()
@@ -48,7 +49,8 @@ def lines(found: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _line(arm: str, kind: str, same: Sequence[Mapping[str, Any]]) -> str:
-    there = f"{sum(record['there'] for record in same)} of {len(same)} there"
+    failed = sum(record["failure"] is not None for record in same)
+    there = f"{sum(record['there'] for record in same)} of {len(same)} there{f', {failed} failed' if failed else ''}"
     if kind != "run":
         return f"{arm} ({kind}), {there}"
     macs = sum(record["macs"] for record in same) / 1e12

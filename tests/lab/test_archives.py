@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from kdlib.lab import archives
-from kdlib.lab import train as training
 from kdlib.lab.archives import MANIFEST, Count, pack, unpack
 from kdlib.lab.results import CHECKPOINT
 from kdlib.lab.runs import execute
+from kdlib.lab.stopping import OutOfTimeError, Stop
 from kdlib.lab.store import Store
-from kdlib.lab.train import OutOfTimeError
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -41,9 +40,9 @@ def elsewhere(monkeypatch, isolated):
 
 
 def stop_after(steps: int | None, monkeypatch) -> None:
-    """Lets runs stop at their next checkpoint after so many questions whether the time is over; None never."""
-    asked = []
-    monkeypatch.setattr(training, "is_past", lambda until: steps is not None and len(asked.append(0) or asked) >= steps)
+    """Lets runs stop after so many steps, as if the time were over then; None never."""
+    asked = []  # once before the first step, and after each
+    monkeypatch.setattr(Stop, "is_late", lambda self: steps is not None and len(asked.append(0) or asked) > steps)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

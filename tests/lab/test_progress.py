@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdlib.lab.progress import EVIDENCE, Meter, Reading, noted, noting, span
-from kdlib.lab.runs import run_all, shares
+from kdlib.lab.runs import run_all
+from kdlib.lab.schedule import shares
 from kdlib.lab.store import Store
 from kdlib.show import displays
 
@@ -82,7 +83,7 @@ def test_durations_in_words(seconds, words):
 def test_whoever_waits_sees_the_shares_of_runs_in_flight(make_spec, isolated, monkeypatch):
     """Another thread looks while a run runs; each look is at what the run has noted, and nothing stays behind."""
     monkeypatch.setattr("kdlib.lab.progress.NOTED", 0.0)
-    monkeypatch.setattr("kdlib.lab.runs.LOOKED", 0.001)
+    monkeypatch.setattr("kdlib.lab.schedule.LOOKED", 0.001)
     specs = [make_spec(recipe={"views_per_image": 16}, seed=seed) for seed in (0, 1)]
     looks = []
     with ThreadPoolExecutor(1) as pool:

@@ -8,14 +8,14 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from kdlib.lab import runs
-from kdlib.lab import train as training
+from kdlib.lab import runs, schedule
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.measurements import TimingSpec, ViewsSpec
 from kdlib.lab.recipe import Policy, Public
 from kdlib.lab.runs import execute, missing, needed, run_all
+from kdlib.lab.schedule import RunsFailedError
+from kdlib.lab.stopping import OutOfTimeError, Stop
 from kdlib.lab.store import Store
-from kdlib.lab.train import OutOfTimeError
 
 pytestmark = pytest.mark.usefixtures("isolated")
 SHORT = {"views_per_step": 32, "views_per_image": 2, "evaluations": 1}  # 2 steps
@@ -103,7 +103,7 @@ def test_processes_threads_and_one_process_give_equal_bits(students, teacher, me
 
 def test_the_default_executor_is_closed(students, teacher, immediate, monkeypatch):
     closed = []
-    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    monkeypatch.setattr(schedule, "default_executor", lambda specs, stop: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda *a, **k: closed.append(k))
     run_all(students[:1], "smoke")
     assert closed == [{"cancel_futures": True}]
@@ -112,22 +112,22 @@ def test_the_default_executor_is_closed(students, teacher, immediate, monkeypatc
 
 
 def test_the_default_executor_has_no_more_processes_than_cores_or_runs(students, monkeypatch):
-    monkeypatch.setattr(runs.os, "sched_getaffinity", lambda _: set(range(4)))
-    monkeypatch.setattr(runs, "work", lambda spec: runs.LITTLE)
+    monkeypatch.setattr(schedule.os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(schedule, "work", lambda spec: schedule.LITTLE)
     for count, threads, workers in ((3, 1, 3), (1, 1, 1), (3, 2, 2), (3, 8, 1)):
         specs = [s.model_copy(update={"machine": s.machine.model_copy(update={"threads": threads})}) for s in students]
-        with runs.default_executor(specs[:count]) as pool:
+        with schedule.default_executor(specs[:count]) as pool:
             assert pool._max_workers == workers
             assert pool._mp_context.get_start_method() == "spawn"
 
 
 def test_very_little_work_starts_no_process(students, monkeypatch):
-    monkeypatch.setattr(runs, "work", lambda spec: runs.LITTLE / 4)
-    with runs.default_executor(students[:3]) as pool:
+    monkeypatch.setattr(schedule, "work", lambda spec: schedule.LITTLE / 4)
+    with schedule.default_executor(students[:3]) as pool:
         assert isinstance(pool, ThreadPoolExecutor) and pool._max_workers == 1
     on_gpu = [s.model_copy(update={"machine": s.machine.model_copy(update={"device": "cuda"})}) for s in students]
     for specs in ([*students, *students], on_gpu[:1]):  # more work, or a device that one process must own
-        with runs.default_executor(specs[:4]) as pool:
+        with schedule.default_executor(specs[:4]) as pool:
             assert not isinstance(pool, ThreadPoolExecutor)
 
 
@@ -137,7 +137,7 @@ def test_a_run_starts_as_soon_as_its_teacher_is_there(make_spec, monkeypatch):
     pupil = make_spec(recipe=SHORT, method="kd", policy="weak2", teacher=fast)
     taught, execute = threading.Event(), runs.execute
 
-    def watched(spec, profile, until):
+    def watched(spec, profile, stop):
         assert spec != slow or taught.wait(60), "the student waits for a teacher that is not its own"
         result = execute(spec, profile)
         if spec == pupil:
@@ -153,7 +153,7 @@ def test_clocks_run_last_and_alone(students, teacher, measurement, monkeypatch):
     clocks = [TimingSpec(data=teacher.data, runs={"kd": students[0]}, steps=n, machine=teacher.machine) for n in (1, 2)]
     running, company, execute = [], {}, runs.execute
 
-    def watched(spec, profile, until):
+    def watched(spec, profile, stop):
         company[spec.key] = list(running)
         running.append(spec.key)
         result = execute(spec, profile)
@@ -192,7 +192,7 @@ def test_two_that_ask_for_one_spec_train_it_once(make_spec, counted, monkeypatch
     assert found[0] == found[1]
 
 
-def test_a_failure_is_raised_and_what_finished_stays(students, teacher, immediate, monkeypatch):
+def test_a_run_that_fails_ends_no_other_and_the_end_says_so(students, teacher, immediate, monkeypatch):
     train = runs.train
 
     def failing(spec, *arguments):
@@ -202,14 +202,16 @@ def test_a_failure_is_raised_and_what_finished_stays(students, teacher, immediat
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "train", failing)
-        with pytest.raises(FloatingPointError, match="the loss is nan"):
+        said = rf"^1 of 4 runs failed, 3 finished:\n  {students[1].key}: the loss is nan$"
+        with pytest.raises(RunsFailedError, match=said):
             run_all(students, "smoke", immediate)
     store = Store("smoke")
-    assert store.get(teacher) is not None
-    assert store.get(students[0]) is not None
+    assert all(store.get(spec) for spec in (teacher, students[0], students[2]))
     assert store.get(students[1]) is None
+    assert store.failure(students[1]) == "the loss is nan"
     results = run_all(students, "smoke", immediate)  # and the next call does the rest
     assert [r.key for r in results] == [s.key for s in students]
+    assert store.failure(students[1]) is None
 
 
 def test_an_interrupted_run_is_resumed_by_the_next_call(make_spec, isolated, monkeypatch):
@@ -370,12 +372,12 @@ def test_nothing_is_begun_when_the_time_is_over(students, immediate):
 
 
 def test_what_is_in_flight_stops_and_the_same_call_goes_on(students, teacher, immediate, counted, monkeypatch):
-    """The time is over in the middle of the second run: the first stays, the others go on with the next call."""
-    monkeypatch.setattr(training, "is_past", lambda until: until is not None and len(counted) >= 2)
-    with pytest.raises(OutOfTimeError, match=r"^1 of 4 runs finished, 3 are at a checkpoint$"):
+    """The time is over in the middle of the second run: the first stays, and the next call goes on."""
+    monkeypatch.setattr(Stop, "is_late", lambda self: self.until is not None and len(counted) >= 2)
+    with pytest.raises(OutOfTimeError, match=r"^1 of 4 runs finished, 1 are at a checkpoint$"):
         run_all(students, "smoke", immediate, until=time.time() + 600)
-    assert counted == [teacher.key, *(s.key for s in students)]
-    monkeypatch.setattr(training, "is_past", lambda until: False)
+    assert counted == [teacher.key, students[0].key]
+    monkeypatch.setattr(Stop, "is_late", lambda self: False)
     results = run_all(students, "smoke", immediate)
     assert [r.key for r in results] == [s.key for s in students]
 
@@ -383,5 +385,5 @@ def test_what_is_in_flight_stops_and_the_same_call_goes_on(students, teacher, im
 def test_a_spec_is_not_begun_after_its_time(students, teacher, isolated):
     execute(teacher, "smoke")
     with pytest.raises(OutOfTimeError, match=f"^run {students[0].key} was not begun$"):
-        execute(students[0], "smoke", until=time.time())
-    assert execute(teacher, "smoke", until=0.0).key == teacher.key  # what is there is given
+        execute(students[0], "smoke", stop=Stop(time.time()))
+    assert execute(teacher, "smoke", stop=Stop(0.0)).key == teacher.key  # what is there is given

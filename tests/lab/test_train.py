@@ -23,8 +23,9 @@ from kdlib.lab import distributed
 from kdlib.lab import train as training
 from kdlib.lab.recipe import Policy, Public, Recipe
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.stopping import OutOfTimeError, Stop
 from kdlib.lab.task import check_public, check_views
-from kdlib.lab.train import OutOfTimeError, Task, rate, train
+from kdlib.lab.train import Task, rate, train
 from kdlib.methods import METHODS
 from kdlib.models.network import Network
 
@@ -552,18 +553,16 @@ def test_out_of_time_leaves_a_checkpoint_that_goes_on_to_the_same_bits(make_spec
 
     for steps in ([1], [1, 2]):  # one step each: the time is over when it ends
         with pytest.raises(OutOfTimeError, match=rf"^run {spec.key} stopped at step {len(steps)} of 10$"):
-            train(spec, tmp_path / "parts", None, look, until=time.time())
+            train(spec, tmp_path / "parts", None, look, Stop(time.time()))
         assert seen == steps
-    resumed = train(spec, tmp_path / "parts", None, look, until=time.time() + 600)
+    resumed = train(spec, tmp_path / "parts", None, look, Stop(time.time() + 600))
     assert seen == list(range(1, 11))
     assert (resumed["bits"], resumed["evaluations"]) == (whole["bits"], whole["evaluations"])
 
 
-def test_a_run_whose_last_step_is_done_ends_whatever_the_time(make_spec, tmp_path, monkeypatch):
+def test_a_run_whose_last_step_is_done_ends_whatever_the_time(make_spec, tmp_path):
     spec = make_spec()
-    monkeypatch.setattr(training, "is_past", lambda until: False)
-    whole = train(spec, tmp_path / "whole", None, until=0.0)
-    monkeypatch.undo()
+    whole = train(spec, tmp_path / "whole", None)
     with pytest.raises(Stopped):
         train(spec, tmp_path / "parts", None, stop_at(10))  # after the evaluation and the checkpoint of the last step
-    assert train(spec, tmp_path / "parts", None, until=0.0)["bits"] == whole["bits"]
+    assert train(spec, tmp_path / "parts", None, stop=Stop(0.0))["bits"] == whole["bits"]
