@@ -57,10 +57,8 @@ class Workers:
         self.before = set(multiprocessing.active_children())
         self.executor = executor or default_executor(todo, stop)
 
-    def renew(self, error: BrokenExecutor) -> None:
-        """Other processes in place of dead ones. Raises the error for an executor that was given."""
-        if not self.own:
-            raise error
+    def renew(self) -> None:
+        """Other processes in place of dead ones."""
         self.executor.shutdown(cancel_futures=True)
         self.executor = default_executor(self.todo, self.stop)
 
@@ -125,8 +123,10 @@ class Schedule:
     def _submit(self, spec: Spec) -> Future:
         try:
             return self.workers.executor.submit(self.execute, spec, self.profile, stop=self.stop)
-        except BrokenExecutor as error:  # one died since the last look
-            self.workers.renew(error)
+        except BrokenExecutor:
+            if not self.workers.own:
+                raise
+            self.workers.renew()
             return self.workers.executor.submit(self.execute, spec, self.profile, stop=self.stop)
 
     def _see_stop(self) -> None:
@@ -164,7 +164,12 @@ class Schedule:
                 report(len(self.finished), len(self.todo), result)
 
     def _died(self, spec: Spec, error: BrokenExecutor) -> None:
-        """A worker's death ends the runs of its whole pool. Each has another chance, alone, unless we killed it."""
+        """A worker's death ends the runs of its whole pool. Each has another chance, alone, unless we killed it.
+
+        Raises the error for an executor that was given.
+        """
+        if not self.workers.own:
+            raise error
         if self.killed:
             return
         self.deaths[spec.key] = self.deaths.get(spec.key, 0) + 1
@@ -174,8 +179,6 @@ class Schedule:
             said = f"its process was killed {CHANCES} times: is there enough memory?"
             self.store.note_failure(spec, said)
             self._failed(spec, said)
-        if not self.running:
-            self.workers.renew(error)
 
     def _failed(self, spec: Spec, said: str) -> None:
         """Takes a run, and all that need it, out of what is to be done."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-GRACE = 8.0  # seconds that runs in flight have to reach a checkpoint, before their processes are ended
+GRACE = 6.0  # seconds that runs in flight have to reach a checkpoint, before their processes are ended
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

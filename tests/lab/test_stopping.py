@@ -90,7 +90,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(condition, seconds: float = 60.0) -> bool:
+def until(condition, seconds: float = 240.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -180,3 +180,19 @@ def test_workers_of_a_killed_study_write_their_checkpoints_and_end(study):
     process.kill()
     assert until(lambda: len(list(Store("quick").runs.glob("*/checkpoint.pt"))) == 2, 10)
     assert until(lambda: not any(map(alive, workers)), 15)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_worker_that_is_killed_is_replaced_and_its_run_goes_on(study):
+    """As the system does it where memory is short."""
+    process = study()
+    workers = {pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    os.kill(max(workers), signal.SIGKILL)
+    assert until(lambda: not any(map(alive, workers)), 10)
+    notes = Store("quick").runs / ".progress"
+    began = time.time()
+    assert until(lambda: [n for n in notes.iterdir() if not n.suffix and n.stat().st_mtime > began + 1])
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGINT, err
+    assert "failed" not in out + err
