@@ -72,6 +72,8 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None, stop: St
             return store.get(spec)
         if distributed.agreed(stop.is_due()):
             raise stop.error(f"run {spec.key} was not begun")
+        if distributed.rank() == 0:
+            store.sweep(spec)
         with failures_noted(spec, store):
             outcome = _outcome(spec, store, progress, stop)
         if distributed.rank() == 0:

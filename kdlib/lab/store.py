@@ -48,6 +48,12 @@ class Store:
         """The file in which a run notes how far it is, see `kdlib.lab.progress`; there only while it runs."""
         return self.runs / ".progress" / spec.key
 
+    def sweep(self, spec: Spec) -> None:
+        """Removes what a process that was killed in a write left of a run: for the one that holds the run's lock."""
+        folder = self.folder(spec)
+        for path in folder.glob(".*") if folder.exists() else ():
+            path.unlink()
+
     def note_failure(self, spec: Spec, said: str | None) -> None:
         """Keeps what is to be said of a run that failed; None takes it away. A disk that is full keeps nothing."""
         path = self.runs / ".failed" / spec.key

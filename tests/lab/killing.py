@@ -1,0 +1,65 @@
+"""A run in a process of its own that is killed at a chosen moment, for tests of what survives."""
+
+import io
+import itertools
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from kdlib.lab import train as training
+from kdlib.lab.results import RESULT
+from kdlib.lab.runs import execute
+from kdlib.lab.specs import RunSpec
+
+KINDS = ("step", "checkpoint", "weights", "result")  # what a process can be killed in
+
+
+def start(spec: RunSpec, moment: int, share: float, kinds: tuple[str, ...] = KINDS) -> multiprocessing.Process:
+    """Runs a spec at profile smoke until its event number `moment`, from 0, of one of the kinds, and is killed there.
+
+    A step is killed between its gradients and its update, a write when a share of its bytes is on the disk. A
+    checkpoint is written after each step. Too large a moment never comes, and the run ends.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kdlib.lab.runs"])
+    process = context.Process(target=_run, args=(spec.model_dump_json(), dict(os.environ), moment, share, kinds))
+    process.start()
+    return process
+
+
+def _run(text: str, environment: dict[str, str], moment: int, share: float, kinds: tuple[str, ...]) -> None:
+    os.environ.update(environment)  # the server that forks has that of the test which started it
+    count = itertools.count()
+    save, save_file, write_text, update = torch.save, training.save_file, Path.write_text, torch.optim.SGD.step
+
+    def event(kind: str, path: Path | None = None, content: bytes = b"") -> None:
+        if kind in kinds and next(count) == moment:
+            if path is not None:
+                path.write_bytes(content[: int(share * len(content))])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def saving(content, path):
+        buffer = io.BytesIO()
+        save(content, buffer)
+        event("checkpoint", path, buffer.getvalue())
+        save(content, path)
+
+    def saving_file(content, path):
+        save_file(content, path)
+        event("weights", path, path.read_bytes())
+
+    def writing(path, content, *arguments, **named):
+        if RESULT in path.name:
+            event("result", path, content.encode())
+        return write_text(path, content, *arguments, **named)
+
+    def updating(*arguments, **named):
+        event("step")
+        return update(*arguments, **named)
+
+    torch.save, training.save_file, Path.write_text, torch.optim.SGD.step = saving, saving_file, writing, updating
+    training.CHECKPOINT_SECONDS = 0.0
+    execute(RunSpec.model_validate_json(text), "smoke")

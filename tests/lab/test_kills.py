@@ -1,0 +1,65 @@
+"""Runs whose process is killed, inside steps and inside writes: resumed they end with the bits of one that was not."""
+
+import random
+import signal
+
+import pytest
+
+from kdlib.lab.runs import execute
+from kdlib.lab.specs import RunSpec
+from kdlib.lab.store import Store
+from tests.lab.killing import KINDS, start
+
+pytestmark = pytest.mark.usefixtures("isolated")
+KILLS = 20
+
+
+@pytest.fixture
+def whole(make_spec, isolated, monkeypatch):
+    """whole(spec): the result of a run that nothing stops, in a store of its own."""
+
+    def run(spec: RunSpec):
+        with monkeypatch.context() as patch:
+            patch.setenv("KDLIB_RUNS", str(isolated / "whole"))
+            return execute(spec, "smoke")
+
+    return run
+
+
+def outcome(process) -> int:
+    process.join(120)
+    return process.exitcode
+
+
+def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(make_spec, whole):
+    """At random moments of a few steps each, so that it goes on slowly."""
+    spec, generator, kills = make_spec(recipe={"evaluations": 10}), random.Random(3), 0
+    while kills < KILLS and Store("smoke").get(spec) is None:
+        code = outcome(start(spec, generator.randrange(3), generator.random()))
+        assert code in (0, -signal.SIGKILL)
+        kills += code != 0
+    assert kills == KILLS, "it ended too early to be killed so often"
+    assert execute(spec, "smoke").model_dump(exclude={"provenance"}) == whole(spec).model_dump(exclude={"provenance"})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_half_written_is_believed(make_spec, whole, kind, share):
+    """share 1: all bytes are there, and the file is not yet in its place."""
+    spec = make_spec()
+    assert outcome(start(spec, 0, share, (kind,))) == -signal.SIGKILL
+    folder = Store("smoke").folder(spec)
+    assert Store("smoke").get(spec) is None
+    assert execute(spec, "smoke").bits == whole(spec).bits
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"result.json", "weights.safetensors"}, "what the killed process left is still there"
+
+
+def test_two_runs_side_by_side_in_one_store(make_spec, whole):
+    """Each killed in turn, and both at once."""
+    specs, generator = [make_spec(seed=seed, recipe={"evaluations": 5}) for seed in (0, 1)], random.Random(1)
+    for _ in range(6):
+        both = [start(spec, generator.randrange(1, 5), generator.random()) for spec in specs]
+        assert {outcome(process) for process in both} <= {0, -signal.SIGKILL}
+    for spec in specs:
+        assert execute(spec, "smoke").bits == whole(spec).bits
