@@ -109,6 +109,8 @@ def _totals(scale: Profile, groups: Mapping[int, list[RunSpec]], tflops: float |
     time = forecasts.hours(total / (tflops * 1e12 / 2) / 3600 if tflops else forecasts.forecast(specs))
     memory = f"up to {max((c.training_bytes for c in costs), default=0) / 1e6:.1f} MB in a run beside activations"
     print(f"{len(specs)} runs of {scale.name}, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
+    if scale.gpus and not tflops:
+        print(f"reckoned from assumed rates, not measured: {forecasts.on_gpus(specs, scale.gpus)}")
 
 
 def _needs(studies: list[Study], store: Store) -> list[str]:

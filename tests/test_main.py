@@ -74,6 +74,18 @@ def test_a_plan_for_a_machine(capsys):
     assert hours == pytest.approx(2 * macs / 0.01e12 / 3600, rel=1e-2)
 
 
+def test_a_plan_for_several_gpus_is_marked_as_reckoned(capsys):
+    """Only of a profile that is for them, and not beside the rate that was given."""
+    words = ["plan", "--profile", "imagenet", "--device", "cpu"]
+    assert main(words) == 0
+    last = capsys.readouterr().out.strip().split("\n")[-1]
+    specs = [s for s in chosen("10_imagenet", "imagenet") if isinstance(s, RunSpec)]
+    assert last == f"reckoned from assumed rates, not measured: {forecasts.on_gpus(specs, 8)}"
+    assert main([*words, "--tflops", "60"]) == 0
+    assert main(["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu"]) == 0
+    assert "reckoned" not in capsys.readouterr().out
+
+
 def test_a_plan_ends_with_the_seeds_that_its_claims_need(capsys, invented):
     words = ["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu"]
     study, store = create_study("03_blind_teacher", Setting.of("reference", device="cpu")), Store("reference")

@@ -211,11 +211,16 @@ def profiles_frame(judgements: Sequence[Judgement], setting: Setting) -> pd.Data
     return pd.DataFrame(columns).rename_axis("claim")
 
 
-def runs_of(study: Study, name: str) -> list[RunSpec]:
-    """What a contrast of a study rests on: the runs of its arms and of their floors, and those of their teachers."""
+def own_runs(study: Study, name: str) -> list[RunSpec]:
+    """The runs of the arms of a contrast, and of their floors, each once."""
     arms = study.contrast(name).weights
     floors = {floor: None for arm in arms if (floor := study.arms[arm].floor)}
-    return needed(spec for arm in (*arms, *floors) for spec in study.specs(arm))
+    return list({spec.key: spec for arm in {**arms, **floors} for spec in study.specs(arm)}.values())
+
+
+def runs_of(study: Study, name: str) -> list[RunSpec]:
+    """What a contrast of a study rests on: its own runs, and those of their teachers."""
+    return needed(own_runs(study, name))
 
 
 def gaps_frame(store: Store, setting: Setting) -> pd.DataFrame:

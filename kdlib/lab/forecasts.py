@@ -1,14 +1,15 @@
 """What a run costs, and how long runs will take: known before any of them runs."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-from kdlib.data.images import facts
+from kdlib.data.images import PHOTOS, facts
 from kdlib.data.sampling import training_count
 from kdlib.lab.answers import question
 from kdlib.lab.bank import bytes_per_image
-from kdlib.lab.cost import Cost, Extras, arm_cost, method_extras, model_size
+from kdlib.lab.cost import BYTES, Cost, Extras, arm_cost, method_extras, model_size
 from kdlib.lab.measurements import SpreadSpec, TimingSpec, ViewsSpec
 from kdlib.lab.specs import RunSpec, Spec, teacher_model
 from kdlib.methods import find_method
@@ -19,6 +20,9 @@ CORE_MACS_PER_SECOND = 130e9
 # Those that a core could do while it makes a view and goes through the layers of a network, however small (measured on
 # the networks of profile quick in float32: 6,000 views take 2.8 s more than their arithmetic).
 BESIDE = 3.5e6
+# TFLOP/s that one GPU sustains in training ResNets on photographs with bfloat16, at least and at most: assumed, not
+# measured.
+GPU_TFLOPS = (30.0, 60.0)
 
 
 def run_cost(spec: RunSpec) -> Cost:
@@ -65,8 +69,13 @@ def _cached_extras(method: str, options: str, *rest) -> Extras:
     return method_extras(method, json.loads(options), *rest)
 
 
-def forecast(specs: list[RunSpec], kept: bool = False) -> float:
-    """Hours of one CPU core that runs need, from their MACs. A view bank counts for each run that reads it.
+def forecast(specs: Sequence[RunSpec], kept: bool = False) -> float:
+    """Hours of one CPU core that runs need, from `total_macs`."""
+    return total_macs(specs, kept) / CORE_MACS_PER_SECOND / 3600
+
+
+def total_macs(specs: Sequence[RunSpec], kept: bool = False) -> int:
+    """Multiply-accumulates of runs. A view bank counts for each run that reads it.
 
     kept: teachers' answers are kept, so runs that ask the same ask once (see `kdlib.lab.answers`).
     """
@@ -75,7 +84,37 @@ def forecast(specs: list[RunSpec], kept: bool = False) -> float:
         cost, same = run_cost(spec), question(spec) if kept else None
         macs += cost.run_macs - (cost.teacher_macs * cost.views if same in asked else 0)
         asked |= {same} - {None}
-    return macs / CORE_MACS_PER_SECOND / 3600
+    return macs
+
+
+def answers_bytes(specs: Sequence[RunSpec]) -> int:
+    """Bytes of the kept answers of runs: a float32 for each class and view, of what several ask once."""
+    asked = {same: spec for spec in specs if (same := question(spec))}
+    return sum(BYTES * len(facts(spec.data).class_sizes) * run_cost(spec).views for spec in asked.values())
+
+
+def on_gpus(specs: Sequence[RunSpec], gpus: int, tflops: tuple[float, float] = GPU_TFLOPS) -> str:
+    """How long so many GPUs take if each sustains `tflops` (at least, at most), in words, and what they read from disk
+    meanwhile, where photographs lie there. Teachers are asked anew in each run.
+
+    >>> on_gpus([], 8)
+    'no time on 8 GPUs'
+    """
+    macs = sum(run_cost(spec).run_macs for spec in specs)
+    if not macs:
+        return f"no time on {gpus} GPUs"
+    longest, shortest = (2 * macs / (gpus * rate * 1e12) / 3600 for rate in tflops)
+    low, high = tflops
+    text = f"{hours(shortest)} to {hours(longest)} on {gpus} GPUs of {high:g} to {low:g} sustained TFLOP/s each"
+    read = sum(bytes_read(spec) for spec in specs)
+    rates = (read / time / 3600 / 1e9 for time in (shortest, longest))
+    return text + (", reading {:.2g} to {:.2g} GB/s of stored squares".format(*rates) if read else "")
+
+
+def bytes_read(spec: RunSpec) -> int:
+    """Bytes of stored squares that a run on named photographs reads; 0 for others, whose images stay in memory."""
+    side = PHOTOS.get(spec.data, 0)
+    return run_cost(spec).views // spec.view_policy().views * 3 * side**2
 
 
 def work(spec: Spec) -> float:

@@ -71,6 +71,8 @@ class Profile:
     verdicts: bool = False
     #: how many of the four tiers of arms are planned, see `kdlib.study.setting.Study.tier`
     tiers: int = 4
+    #: of the machine that a plan reckons with; 0: of none
+    gpus: int = 0
     #: the only ones that have the profile; empty if all do
     chapters: tuple[str, ...] = ()
 
@@ -220,6 +222,7 @@ PROFILES: Mapping[str, Profile] = {
         seeds=(0, 1, 2),
         few_shot=(1.0,),
         few_shot_fraction=1.0,
+        gpus=8,
         chapters=("10_imagenet",),
     ),
 }

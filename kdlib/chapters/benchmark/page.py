@@ -78,10 +78,17 @@ def _but_convolutions(what: str) -> Callable[[Benchmark, float], str]:
     return reason
 
 
-def _student(name: str) -> Callable[[Benchmark, float], str]:
-    return lambda found, _: (
-        f"the student's own step; with views and answers for nothing this would be {_ratio(found, name)}"
-    )
+def _student(name: str, target: str) -> Callable[[Benchmark, float], str]:
+    def reason(found: Benchmark, value: float) -> str:
+        floor, aim = found.comparison(name), found.comparison(target)
+        text = f"the student's own step; with views and answers for nothing this would be {_ratio(found, name)}"
+        if floor is None or aim is None or aim.target is None or value <= 0:
+            return text
+        share = min(1.0, value / floor.value.median)
+        reach = "below the target" if floor.value.median < aim.target else "above the target"
+        return f"{text}, {reach}: {_percent(share)} of that is reached"
+
+    return reason
 
 
 #: Comparison -> what limits it, from the benchmark and the measured value.
@@ -89,8 +96,8 @@ REASONS: Mapping[str, Callable[[Benchmark, float], str]] = {
     "plain": _but_convolutions("if all else took no time, this would be"),
     "products": _but_convolutions("in that time their share of the rate is"),
     "bare": lambda found, _: f"making views takes {_percent(found.shares[VIEWS])} of the step",
-    "bank": _student("floor"),
-    "stored": _student("small floor"),
+    "bank": _student("floor", "bank"),
+    "stored": _student("small floor", "stored"),
     "parallel": lambda found, _: (
         f"a second thread makes a run {_ratio(found, 'threads')} times as fast; two runs side by side do "
         f"{_ratio(found, 'beside')} times the work of one alone, since they share caches and memory"

@@ -39,6 +39,7 @@ COMPARED: Mapping[str, tuple[tuple, ...]] = {
     "small": (
         ("stored", "ResNet step from a view bank, against fresh views", 3.0, "pairs/s", "view bank", "kdlib"),
         ("small floor", "ResNet-8 alone, against the whole step", None, "pairs/s", "student alone", "kdlib"),
+        ("folded", "ResNet-56 with folded BatchNorms, against without", None, "views/s", "folded teacher", "teacher"),
     ),
     "parallel": (
         ("parallel", "two ResNet runs side by side, against in turn", 1.2, "pairs/s", "side by side", "in turn"),

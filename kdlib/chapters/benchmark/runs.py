@@ -55,17 +55,18 @@ def alone(student: str, policy: str = "jda", images: int = IMAGES, **fields: Any
 
 
 def steps_of(run: RunSpec, banks: Path | None = None) -> Steps:
-    """The run, ready to take steps, with a teacher of random weights.
+    """The run, ready to take steps, with a teacher of random weights."""
+    return Steps(run, None if run.teacher is None else teacher_of(run), banks)
 
-    Its BatchNorms know the images: without that, logits grow with the depth, beyond float16.
-    """
-    if run.teacher is None:
-        return Steps(run, None)
+
+def teacher_of(run: RunSpec) -> Network:
+    """Its teacher, with random weights. BatchNorms know the images: without that, logits grow with the depth, beyond
+    float16."""
     images = load_data(run.data).train
     with seeded(0, "teacher of the benchmark"):
         backbone = create_model(run.teacher.student, len(images.classes))
     network = Network(backbone, images.mean, images.std, run.machine.precision)
-    return Steps(run, with_batch_norm_from(network, images.images[:250]).to(run.machine.device), banks)
+    return with_batch_norm_from(network, images.images[:250]).to(run.machine.device).eval()
 
 
 def bare(steps: Steps) -> Callable[[int], object]:

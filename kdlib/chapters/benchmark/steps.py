@@ -1,13 +1,27 @@
 """Views and whole steps per second: kdlib with fresh views and with a view bank, and what they are measured by."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from kdlib.chapters.benchmark import plain
 from kdlib.chapters.benchmark.rates import Rates, products, rate
-from kdlib.chapters.benchmark.runs import IMAGES, SETS, alone, bare, gigaflops_of_a_pair, run_of, some_images, steps_of
+from kdlib.chapters.benchmark.runs import (
+    IMAGES,
+    SETS,
+    alone,
+    bare,
+    gigaflops_of_a_pair,
+    run_of,
+    some_images,
+    steps_of,
+    teacher_of,
+)
 from kdlib.lab.clock import Tell, in_turn, nobody
 from kdlib.lab.specs import RunSpec
+from kdlib.models.network import Network
 from kdlib.randomness import uniforms
 from kdlib.views.policies import create_policy
 
@@ -54,15 +68,30 @@ def wide_steps(rounds: int, tell: Tell = nobody) -> Rates:
 
 
 def small_steps(rounds: int, tell: Tell = nobody) -> Rates:
-    """Image pairs per second of ResNet-56 to ResNet-8, with fresh views, with a view bank, and of the student alone."""
+    """Image pairs per second of ResNet-56 to ResNet-8, with fresh views, with a view bank, and of the student alone;
+    views per second of the teacher alone, with and without folded BatchNorms."""
     with TemporaryDirectory() as folder:
         run = run_of("resnet")
+        teacher = teacher_of(run)
         arms = {
             "kdlib": rate(IMAGES, steps_of(run).take, STEPS),
             "view bank": rate(IMAGES, steps_of(run_of("resnet", bank=SETS), Path(folder)).take, STEPS),
             "student alone": rate(IMAGES, bare(steps_of(alone(run.student))), STEPS),
+            "folded teacher": _asked(teacher.frozen()),
+            "teacher": _asked(teacher),
         }
         return in_turn(arms, rounds, tell=tell)
+
+
+def _asked(teacher: Network) -> Callable[[int], float]:
+    """An arm: views per second to which a teacher answers."""
+    views = some_images(2 * IMAGES).images
+
+    def ask(_: int) -> None:
+        with torch.no_grad():
+            teacher.logits(views)
+
+    return rate(len(views), ask, STEPS)
 
 
 def _plain_rate(run: RunSpec) -> float:

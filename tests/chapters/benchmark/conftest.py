@@ -12,7 +12,10 @@ MEASURED = {
         "view bank": [50.0, 55.0, 50.0], "student alone": [60.0, 66.0, 60.0], "products": [90.0, 100.0, 100.0],
         "whole step": [72.0, 80.0, 60.0], "float32 step": [10.0, 10.0, 10.0], "float32 products": [20.0, 20.0, 20.0],
     },
-    "small": {"kdlib": [10.0, 10.0, 10.0], "view bank": [20.0, 21.0, 22.0], "student alone": [40.0, 40.0, 40.0]},
+    "small": {
+        "kdlib": [10.0, 10.0, 10.0], "view bank": [20.0, 21.0, 22.0], "student alone": [40.0, 40.0, 40.0],
+        "folded teacher": [60.0, 75.0, 60.0], "teacher": [50.0, 50.0, 50.0],
+    },
     "parallel": {"side by side": [22.0, 22.0, 22.0], "in turn": [20.0, 20.0, 20.0], "one thread": [11.0, 11.0, 11.0]},
     "memory": {"most": [0.25]},
 }  # fmt: skip

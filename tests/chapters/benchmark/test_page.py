@@ -3,7 +3,7 @@
 import pytest
 
 from kdlib.chapters.benchmark import page
-from kdlib.chapters.benchmark.report import COMPARED
+from kdlib.chapters.benchmark.report import COMPARED, compared
 
 
 def test_the_status_says_where_and_when(found):
@@ -21,10 +21,22 @@ def test_a_missed_target_has_its_reason(found):
     assert why["WRN step, against the plain program"] == (
         "convolutions take 75 % of the step; if all else took no time, this would be 3.33"
     )
-    assert why["ResNet step from a view bank, against fresh views"].endswith("for nothing this would be 4.00")
+    assert why["ResNet step from a view bank, against fresh views"] == (
+        "the student's own step; with views and answers for nothing this would be 4.00, above the target: 52 % of that "
+        "is reached"
+    )
     assert "1.82 times as fast" in why["two ResNet runs side by side, against in turn"]
     assert "2.00 times the work" in why["two ResNet runs side by side, against in turn"]
     assert page.limits(None).empty
+
+
+def test_a_target_beyond_the_student_alone_is_called_so(found):
+    slow = {"view bank": [44.0] * 3, "plain program": [10.0] * 3, "student alone": [45.0] * 3}
+    few = found.model_copy(update={"comparisons": compared({"wide": slow})})
+    assert page.limits(few)["what limits it"].item() == (
+        "the student's own step; with views and answers for nothing this would be 4.50, below the target: 98 % of that "
+        "is reached"
+    )
 
 
 def test_every_reason_is_one_of_a_comparison_with_a_target():

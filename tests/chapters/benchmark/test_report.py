@@ -19,6 +19,7 @@ def test_what_is_compared_with_what(found):
     by_hand = {
         "views": 10.0, "plain": 2.5, "bank": 5.0, "bare": 25 / 26, "products": 0.8, "stored": 2.1, "parallel": 1.1,
         "memory": 0.25, "floor": 6.0, "exact": 0.5, "small floor": 4.0, "threads": 20 / 11, "beside": 2.0,
+        "folded": 1.2,
     }  # fmt: skip
     assert {c.name: c.value.median for c in found.comparisons} == pytest.approx(by_hand)
     met = {c.name for c in found.comparisons if c.met}

@@ -73,7 +73,7 @@ def test_small_versions_of_all_comparisons(monkeypatch, tmp_path):
     assert {"plain program", "kdlib", "fixed tensors", "view bank", "student alone", "products", "whole step"} <= set(
         wide
     )
-    assert set(little) == {"kdlib", "view bank", "student alone"}
+    assert set(little) == {"kdlib", "view bank", "student alone", "folded teacher", "teacher"}
     assert set(steps.augmentation(1, images=8)) == {"kdlib", "PIL"}
     assert all(
         len(rates) == 1 and np.isfinite(rates[0]) and rates[0] > 0 for rates in (*wide.values(), *little.values())
