@@ -11,7 +11,7 @@ from kdlib.chapters import CHAPTERS
 from kdlib.chapters.registry import create_study
 from kdlib.data.images import FACTS
 from kdlib.data.sampling import Order, training_ids
-from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ViewsSpec
+from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, ViewsSpec
 from kdlib.lab.recipe import Public
 from kdlib.lab.runs import needed
 from kdlib.lab.specs import RunSpec
@@ -189,7 +189,9 @@ def test_reference_learns_from_the_public_resnet56():
     assert setting.data == "cifar100"
     for name in set(CHAPTERS) - {"04_augmented_teacher", "10_imagenet", "12_verdicts", "18_budget"}:
         study, specs = built("reference", name)
-        measured = [t for s in study.measurements.values() if not isinstance(s, ScoresSpec) for t in s.taught]
+        measured = [
+            t for s in study.measurements.values() if not isinstance(s, ScoresSpec | ThresholdsSpec) for t in s.taught
+        ]
         others = [label for label, arm in study.arms.items() if arm.teacher or arm.head]  # controls for the teacher
         arms = [spec for label, arm in specs.items() if label not in others for spec in arm]
         for spec in [*(s for s in measured if s not in specs.get("HSAKD, joint teacher", ())), *arms]:
