@@ -199,7 +199,7 @@ class Study:
     arms: Mapping[str, Arm]
     #: what is compared
     contrasts: tuple[Contrast, ...] = ()
-    #: teacher-only specs by name
+    #: specs of teachers, or of the students of its arms, by name
     measurements: Mapping[str, Spec] = field(default_factory=dict)
     #: name -> {arm: x}, arms that are points of a curve
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
