@@ -16,8 +16,8 @@ from kdlib.views.ops import apply_op
 STRENGTHS = (1, 2, 3)
 NOISE = (8, 16, 32)  # standard deviation in grey levels
 BLUR = (1, 2, 4)  # times that the op "sharpness" smooths, at its largest magnitude
-# Magnitude index of the op "contrast": 0.7, 0.5 and 0.3 of it is left. At 0.1 networks were no better than chance on the
-# bundled images, and no threshold means anything there.
+# Magnitude index of the op "contrast": 0.7, 0.5 and 0.3 of it is left. At 0.1 networks were near chance on the bundled
+# images, where no threshold means anything.
 CONTRAST = (3, 5, 7)
 
 
