@@ -8,6 +8,7 @@ from kdlib.chapters.ccd_versus_hsakd import LONGER
 from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
+from kdlib.chapters.thresholds import LOSS
 from kdlib.chapters.which_images import RULES
 from kdlib.chapters.wording import Found, direction, points
 from kdlib.lab.forecasts import run_cost
@@ -237,6 +238,18 @@ def which_images(found: Found) -> str:
     return f"{text} A temperature that rises with the energy {gains}: {points(rule)} against one for all.".strip()
 
 
+def thresholds(found: Found) -> str:
+    """Whether frozen thresholds lose less after JDA, what AUC says of the same images, and what CCD adds."""
+    words = ("is larger after JDA", "is smaller after JDA", "is not shown to change")
+    text = found.decided("K1", "What frozen thresholds lose on corrupted images, of F1, {}", words)
+    area, ccd = found.contrast("AUC: JDA - weak2"), found.contrast(f"{LOSS}: CCD - JDA")
+    if not area or not ccd:
+        return text
+    seen = direction(area, "rises", "falls", "is not shown to change")
+    more = direction(ccd, "loses more than", "loses less than", "is not told apart from")
+    return f"{text} AUC on the same images {seen}: {points(area)}. CCD {more} KD + JDA: {points(ccd)} of F1."
+
+
 #: Chapter -> its sentences. The others compare nothing.
 FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "00_tour": tour,
@@ -251,6 +264,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "17_another_student": another_student,
     "19_rivals": rivals,
     "20_which_images": which_images,
+    "23_thresholds": thresholds,
 }
 #: The chapters whose findings a reader should take home.
 TAKEN_HOME = ("03_blind_teacher", "08_cosine_confidence", "09_ccd_versus_hsakd")

@@ -63,3 +63,17 @@ def unlike(name: str, classes: Sequence[str]) -> str:
     odd = next((i for i, good in enumerate(right) if not good), None)
     such = "" if odd is None else f", such as {classes[odd]!r} as class {odd}"
     return f"{len(classes)} classes that are not the {count} of {name} in their order{such}"
+
+
+def shared_classes(own: Sequence[str], others: Sequence[str]) -> dict[int, int]:
+    """Label among others -> label among own, of the classes that are named alike, but for case, blanks and dashes.
+
+    >>> shared_classes(["bus", "pickup_truck"], ["Pickup truck", "truck"])
+    {0: 1}
+    """
+    known = {_plain(name): label for label, name in enumerate(own)}
+    return {label: known[_plain(name)] for label, name in enumerate(others) if _plain(name) in known}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", name.strip().lower())

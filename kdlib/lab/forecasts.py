@@ -10,9 +10,10 @@ from kdlib.data.sampling import training_count
 from kdlib.lab.answers import question
 from kdlib.lab.bank import bytes_per_image
 from kdlib.lab.cost import BYTES, Cost, Extras, arm_cost, method_extras, model_size
-from kdlib.lab.measurements import SpreadSpec, TimingSpec, ViewsSpec
+from kdlib.lab.measurements import SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
 from kdlib.lab.specs import RunSpec, Spec, teacher_model
 from kdlib.methods import find_method
+from kdlib.views.corruptions import KINDS, STRENGTHS
 
 # The same on every machine: multiply-accumulates per second that one CPU core with bfloat16 sustains in
 # training small networks (measured; in float32 without AVX-512 it was a fifth).
@@ -136,6 +137,9 @@ def _asked_views(spec: Spec, images: int) -> int:
         return 6 * spec.images  # of two splits: both views, and another crop
     if isinstance(spec, SpreadSpec):
         return 2 * spec.passes * (spec.pool or images)
+    if isinstance(spec, ThresholdsSpec):
+        test = spec.images or images // 5
+        return (len(KINDS) * len(STRENGTHS) + 1) * test + images // 10  # corrupted and plain ones, validation split
     return images // 5  # about as many as there are test images
 
 

@@ -1,4 +1,4 @@
-"""Measurements as records, hashed and stored like runs: what a teacher says, and how long a step takes."""
+"""Measurements as records, hashed and stored like runs: what a network says, and how long a step takes."""
 
 from typing import Literal
 
@@ -6,6 +6,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from kdlib.data.sampling import validation_ids
 from kdlib.lab.recipe import Machine, Policy, Public
 from kdlib.lab.specs import RunSpec, Spec, Teacher
 from kdlib.records import Whole
@@ -108,12 +109,54 @@ class TimingSpec(Spec):
         return self
 
 
+class ThresholdsSpec(Spec):
+    """What thresholds cost a trained student on other images, if they are chosen on a validation split and frozen."""
+
+    #: tells it from specs of other kinds
+    kind: Literal["thresholds"] = "thresholds"
+    #: the run whose network is asked
+    student: RunSpec
+    #: name of a data set whose test images are asked about too, where its classes are named as the student's; or null
+    external: str | None = None
+    #: how many of the test images are looked at (a fixed stratified draw), or null for all
+    images: Whole | None = Field(None, ge=1)
+    #: what equal bits need besides
+    machine: Machine
+
+    @property
+    def data(self) -> str:
+        """Name of the data set: the student's."""
+        return self.student.data
+
+    @property
+    def teacher(self) -> RunSpec:
+        """The network that is asked, as other measurements ask a teacher."""
+        return self.student
+
+    @model_validator(mode="after")
+    def _held_out(self) -> "ThresholdsSpec":
+        run = self.student
+        if not run.validation and run.pool is None and run.fraction == 1 and run.part == "all":
+            raise ValueError(
+                "student trains on all training images, and thresholds must be chosen on others; allowed are runs with "
+                "validation = true, a pool, a part or a fraction below 1"
+            )
+        return self
+
+
 def _check_unpicked(policy: ViewPolicy) -> None:
     if policy.picks:
         raise ValueError(
             f"policy {policy.name!r} chooses among the images of a run; this measurement needs one that treats all "
             "alike"
         )
+
+
+def threshold_ids(student: RunSpec, labels: Tensor) -> Tensor:
+    """Ascending int64 ids of the training images on which thresholds are chosen: the fixed validation split, see
+    `kdlib.data.sampling.validation_ids`, without the images that the student was trained on."""
+    ids = validation_ids(labels)
+    return ids[~torch.isin(ids, student.training_ids(labels))]
 
 
 def seen_ids(teacher: RunSpec | Public, labels: Tensor) -> Tensor:

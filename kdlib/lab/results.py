@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kdlib.lab.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
+from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
 from kdlib.lab.specs import RunSpec
 from kdlib.records import Record
 
@@ -18,7 +18,9 @@ REMEDY = (
 #: Those of a finished run, in the order in which they are placed: a result says that all is there.
 FINISHED = (WEIGHTS, HEAD, RESULT)
 
-AnySpec = Annotated[RunSpec | ViewsSpec | ScoresSpec | SpreadSpec | TimingSpec, Field(discriminator="kind")]
+AnySpec = Annotated[
+    RunSpec | ViewsSpec | ScoresSpec | SpreadSpec | TimingSpec | ThresholdsSpec, Field(discriminator="kind")
+]
 
 
 class RunResult(Record):

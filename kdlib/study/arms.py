@@ -67,7 +67,7 @@ class Contrast:
     weights: Mapping[str, float]
     #: what it compares, for readers; where there is none, they see the name
     text: str = ""
-    #: "better" (the claim is that the sum is above zero) or "no better"
+    #: "better" (the claim is that the sum is above zero), "no better", or "less" (it is below zero)
     says: str = "better"
     #: one of the contrasts that decide a claim (else exploratory)
     primary: bool = False
@@ -79,6 +79,8 @@ class Contrast:
     control: str | None = None
     #: with how many primary ones it shares an error rate of 5 %
     among: int = 9
+    #: what is compared: a column of `kdlib.study.tables.runs_frame`
+    metric: str = "top1"
 
     @classmethod
     def of(cls, name: str, arm: str, than: str, **fields: Any) -> "Contrast":

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdlib.choices import check_seeds
 from kdlib.data.images import check_name
-from kdlib.lab.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
+from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
 from kdlib.lab.recipe import Machine, Policy, Public, Recipe
 from kdlib.lab.specs import RunSpec, Spec, stages_of, teacher_model
 from kdlib.methods import find_method
@@ -165,6 +165,15 @@ class Setting:
         exact = self.machine.model_copy(update={"precision": "float32"})
         return ScoresSpec(data=self.data, teacher=teacher, machine=exact)
 
+    def thresholds(self, student: RunSpec, external: str | None = None) -> ThresholdsSpec:
+        """What frozen thresholds cost a student, in float32; external: another data set that it is asked about too.
+
+        Demonstrations look at a part of the test images.
+        """
+        exact = self.machine.model_copy(update={"precision": "float32"})
+        images = self.profile.measured_images if self.profile.trains else None
+        return ThresholdsSpec(student=student, external=external, images=images, machine=exact)
+
     def timing(self, arms: Iterable[Arm]) -> TimingSpec:
         """How long a step of each arm takes here."""
         runs = {arm.label: self.run(self.seeds[0], arm) for arm in arms}
@@ -190,7 +199,7 @@ class Study:
     arms: Mapping[str, Arm]
     #: what is compared
     contrasts: tuple[Contrast, ...] = ()
-    #: teacher-only specs by name
+    #: specs of teachers, or of the students of its arms, by name
     measurements: Mapping[str, Spec] = field(default_factory=dict)
     #: name -> {arm: x}, arms that are points of a curve
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

@@ -88,22 +88,23 @@ class Verdict(StrEnum):
 def verdict(
     interval: Interval,
     planned: int,
-    claim: Literal["better", "no better"] = "better",
+    claim: Literal["better", "no better", "less"] = "better",
     level: float = PRIMARY_LEVEL,
     margin: float = MARGIN,
 ) -> Verdict:
     """The verdict of one primary contrast A - B from its interval [L, U] over seeds, in points.
 
     "A is better than B" is supported if L > 0, contradicted if U < margin and L <= 0, else inconclusive.
-    "A is no better than B" is the same with supported and contradicted swapped. If pairs of the `planned`
-    seeds are missing it is not measured; if fewer than five seeds are planned, there are not enough seeds.
+    "A is no better than B" is the same with supported and contradicted swapped; "A is less than B", of what had better
+    be small, is "B is better than A". If pairs of the `planned` seeds are missing it is not measured; if fewer than
+    five seeds are planned, there are not enough seeds.
 
     Raises:
         ValueError: the interval has another level than the rule, or more pairs than were planned (the number
-            of seeds is fixed before the runs), or the claim is neither of the two.
+            of seeds is fixed before the runs), or the claim is none of the three.
     """
-    if claim not in ("better", "no better"):
-        raise ValueError(f"claim is {claim!r}, but it must be 'better' or 'no better'.")
+    if claim not in ("better", "no better", "less"):
+        raise ValueError(f"claim is {claim!r}, but it must be 'better', 'no better' or 'less'.")
     if not np.isclose(interval.level, level, rtol=0, atol=1e-12):
         raise ValueError(f"interval.level is {interval.level}, but the rule is stated at {level}.")
     if interval.n > planned:
@@ -112,13 +113,14 @@ def verdict(
         return Verdict.NOT_MEASURED
     if interval.n < MINIMUM_SEEDS:
         return Verdict.NOT_ENOUGH_SEEDS
-    if interval.low > 0:
+    low, high = (-interval.high, -interval.low) if claim == "less" else (interval.low, interval.high)
+    if low > 0:
         better = True
-    elif interval.high < margin:
+    elif high < margin:
         better = False
     else:
         return Verdict.INCONCLUSIVE
-    return Verdict.SUPPORTED if better == (claim == "better") else Verdict.CONTRADICTED
+    return Verdict.SUPPORTED if better == (claim != "no better") else Verdict.CONTRADICTED
 
 
 def claim_verdict(verdicts: Iterable[Verdict]) -> Verdict:

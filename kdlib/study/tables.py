@@ -1,10 +1,12 @@
 """From results to tables: one row per run, one per arm, one per contrast. What is missing stays a visible gap."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
 from kdlib.lab.forecasts import forecast, hours, run_cost
+from kdlib.lab.measurements import ThresholdsSpec
 from kdlib.lab.recipe import Public
 from kdlib.lab.results import of_one_precision
 from kdlib.lab.specs import RunSpec, backbone_source
@@ -26,8 +28,10 @@ COLUMNS = (
 def runs_frame(study: Study, store: Store) -> pd.DataFrame:
     """One row per finished run: arm, seed, metrics, views and steps, seconds and provenance. Empty if there is none.
 
-    precision: that of the machine, None where the run itself asks for one.
+    precision: that of the machine, None where the run itself asks for one. Contrasts of another metric than those of
+    runs find it in a column of its own, from the measurement of a run's student; it is None where that is missing.
     """
+    more = tuple(dict.fromkeys(c.metric for c in study.contrasts if c.metric not in COLUMNS))
     rows = []
     for arm in study.arms:
         for spec in study.specs(arm):
@@ -35,8 +39,18 @@ def runs_frame(study: Study, store: Store) -> pd.DataFrame:
             if result is not None:
                 precision = None if spec.exact else result.spec.machine.precision
                 values = result.metrics | result.provenance | {"precision": precision}
-                rows.append({"arm": arm, "seed": spec.seed} | {c: values.get(c) for c in COLUMNS[2:]})
-    return pd.DataFrame(rows, columns=COLUMNS)
+                found = of_student(study, store, spec) if more else {}
+                own = {c: values.get(c) for c in COLUMNS[2:]} | {c: found.get(c) for c in more}
+                rows.append({"arm": arm, "seed": spec.seed} | own)
+    return pd.DataFrame(rows, columns=[*COLUMNS, *more])
+
+
+def of_student(study: Study, store: Store, run: RunSpec) -> Mapping[str, Any]:
+    """The metrics of a study's measurement of the student that a run trains; empty where there is none."""
+    for spec in study.measurements.values():
+        if isinstance(spec, ThresholdsSpec) and spec.student == run and (result := store.get(spec)):
+            return result.metrics
+    return {}
 
 
 def curves_frame(study: Study, store: Store) -> pd.DataFrame:
@@ -62,13 +76,13 @@ def arm_intervals(study: Study, frame: pd.DataFrame, metric: str = "top1") -> di
     return {arm: mean_interval(list(by_seed(frame, arm, metric).values())) for arm in study.arms}
 
 
-def contrast_values(contrast: Contrast, frame: pd.DataFrame, metric: str = "top1") -> dict[int, float]:
-    """Seed -> the weighted sum of a contrast, for the seeds of which every arm is finished.
+def contrast_values(contrast: Contrast, frame: pd.DataFrame, metric: str | None = None) -> dict[int, float]:
+    """Seed -> the weighted sum of a contrast, for the seeds of which every arm is finished. metric: None is its own.
 
     Runs of machines with bfloat16 and without are never mixed: where there are both, the precision with more seeds
     counts.
     """
-    arms = {arm: by_seed(frame, arm, metric) for arm in contrast.weights}
+    arms = {arm: by_seed(frame, arm, metric or contrast.metric) for arm in contrast.weights}
     seeds = _of_one_precision(frame, arms, sorted(set.intersection(*(set(values) for values in arms.values()))))
     return {seed: sum(w * arms[arm][seed] for arm, w in contrast.weights.items()) for seed in seeds}
 
@@ -83,8 +97,8 @@ def _of_one_precision(frame: pd.DataFrame, arms: Iterable[str], seeds: list[int]
     return of_one_precision({seed: found.get(seed, ()) for seed in seeds})
 
 
-def contrast_interval(contrast: Contrast, frame: pd.DataFrame, metric: str = "top1") -> Interval:
-    """The paired interval of a contrast, at its own level."""
+def contrast_interval(contrast: Contrast, frame: pd.DataFrame, metric: str | None = None) -> Interval:
+    """The paired interval of a contrast, at its own level. metric: None is its own."""
     return mean_interval(list(contrast_values(contrast, frame, metric).values()), contrast.level)
 
 

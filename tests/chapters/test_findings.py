@@ -159,6 +159,26 @@ def test_energy_is_told_from_chance(told):
     assert text.startswith("W1: JDA where energy is high - JDA at random is not tested: JDA at random did not train.")
 
 
+@pytest.mark.parametrize(
+    ("jda", "words", "difference"),
+    [(7, "is smaller after JDA", "-3"), (13, "is larger after JDA", "+3"), (10, "is not shown to change", "+0")],
+)
+def test_thresholds_are_told_from_auc(invented, jda, words, difference):
+    study, store = create_study("23_thresholds", Setting.of("reference", device="cpu")), Store("reference")
+    for k, (arm, loss) in enumerate({"weak2": 10, "JDA": jda, "CCD": jda + 1, "no teacher": None}.items()):
+        noises = np.roll(np.linspace(-0.2, 0.2, len(study.specs(arm))), k)
+        for spec, noise in zip(study.specs(arm), noises, strict=True):
+            store.put(invented(spec, "reference", top1=40 if loss else 33))
+            if loss:
+                found = {c.metric: loss + float(noise) for c in study.contrasts} | {"auc": 90.0 - k + float(noise)}
+                store.put(invented(study.measurements[f"{arm}, seed {spec.seed}"], "reference", **found))
+    text = findings.finding(study, tables.runs_frame(study, Store("reference")))
+    head = f"**What frozen thresholds lose on corrupted images, of F1, {words}**: {difference}.00 points ["
+    assert text.startswith(head)
+    assert "AUC on the same images falls: -1.00 points [" in text
+    assert "CCD loses more than KD + JDA: +1.00 points [" in text and text.endswith("of F1.")
+
+
 def test_nothing_is_said_without_runs_and_nothing_is_claimed_at_demonstrations(told):
     for chapter in findings.FINDINGS:
         assert told(chapter, {}) == "The question of this chapter is not measured at this profile."

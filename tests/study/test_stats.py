@@ -166,6 +166,7 @@ def test_the_rule_has_the_stated_constants():
 def test_verdict(low, high, expected):
     assert verdict(primary(low, high), planned=5) is expected
     assert verdict(primary(low, high), planned=5, claim="no better") is SWAPPED[expected]
+    assert verdict(primary(-high, -low), planned=5, claim="less") is expected
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from kdlib.data.images import load_data
-from kdlib.lab.measurements import ScoresSpec, SpreadSpec, TimingSpec, ViewsSpec
+from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
+from kdlib.lab.measures.frozen_thresholds import measure_thresholds
 from kdlib.lab.measures.scores import measure_scores
 from kdlib.lab.measures.t_stddev import measure_spread
 from kdlib.lab.measures.timing import measure_timing
@@ -18,6 +19,7 @@ MEASURES: Mapping[type[Spec], Callable[..., dict]] = {
     ScoresSpec: measure_scores,
     SpreadSpec: measure_spread,
     TimingSpec: measure_timing,
+    ThresholdsSpec: measure_thresholds,
 }
 
 
