@@ -77,13 +77,13 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
     length.
     """
     own, its = (scaled(widened(maps), (1, 2, 3)).square().mean(1) for maps in (student, teacher))
-    size = [min(sides) for sides in zip(own.shape[1:], its.shape[1:], strict=True)]
+    size = min(own.shape[1], its.shape[1]), min(own.shape[2], its.shape[2])
     own, its = (unit_rows(_shrunk(maps, size).flatten(1)) for maps in (own, its))
     return (its - own).square().sum(1).mean()
 
 
-def _shrunk(maps: Tensor, size: list[int]) -> Tensor:
-    return maps if list(maps.shape[1:]) == size else F.adaptive_avg_pool2d(maps, size)
+def _shrunk(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return maps if maps.shape[1:] == size else F.adaptive_avg_pool2d(maps, size)
 
 
 class Maps(Memory):
