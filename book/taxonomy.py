@@ -11,7 +11,6 @@ from kdlib.study.setting import Setting
 NOT_IMPLEMENTED = (
     "SoTeacher {cite:p}`dong2024soteacher`, and PURF, of which only the title is public",
     "attention-based augmentation {cite:p}`tian2022attention`",
-    "resolution-aware KD {cite:p}`feng2021resolution`, and multi-level KD for low resolution",
     "BRCD {cite:p}`he2024brcd`",
     "LD, ReAL and DetNet, for detection",
     "discretised angles, for oriented boxes",

@@ -8,6 +8,7 @@ from kdlib.chapters.ccd_versus_hsakd import LONGER
 from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
+from kdlib.chapters.resolution import label
 from kdlib.chapters.thresholds import LOSS
 from kdlib.chapters.which_images import RULES
 from kdlib.chapters.wording import Found, direction, points
@@ -238,6 +239,20 @@ def which_images(found: Found) -> str:
     return f"{text} A temperature that rises with the energy {gains}: {points(rule)} against one for all.".strip()
 
 
+def resolution(found: Found) -> str:
+    """Whether the teacher should see more than its student, and whether JDA helps both resolutions alike."""
+    words = ("is better than", "is worse than", "is not told apart from")
+    text = found.decided("L1", "A teacher that sees more than its small student {} one that sees the same", words)
+    gain = found(label("JDA", "small", "asymmetric"), label("weak2", "small", "asymmetric"))
+    more = found.contrast("JDA x resolution, small, asymmetric")
+    if not gain or not more:
+        return text
+    helps = direction(gain, "helps", "harms", "is not shown to help")
+    apart = direction(more, "more than", "less than", "no more and no less, as far as can be told, than")
+    alike = f"JDA before the averaging {helps} the small student: {points(gain)}, {apart} the student of whole images"
+    return f"{text} {alike} ({points(more)}).".strip()
+
+
 def thresholds(found: Found) -> str:
     """Whether frozen thresholds lose less after JDA, what AUC says of the same images, and what CCD adds."""
     words = ("is larger after JDA", "is smaller after JDA", "is not shown to change")
@@ -264,6 +279,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "17_another_student": another_student,
     "19_rivals": rivals,
     "20_which_images": which_images,
+    "21_resolution": resolution,
     "23_thresholds": thresholds,
 }
 #: The chapters whose findings a reader should take home.

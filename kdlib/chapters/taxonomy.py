@@ -31,6 +31,8 @@ ASKED: Mapping[str, tuple[str, str]] = {
     "ls": ("19_rivals", "gain of standardised"),
     "dist": ("19_rivals", "gain of DIST"),
     "energy_kd": ("20_which_images", "T rises with energy - one T"),
+    "resolution_ce": ("21_resolution", "no teacher, small - no teacher"),
+    "resolution": ("21_resolution", "L1"),
     "spkd": ("07_compatibility", "gain of SPKD"),
     "crd": ("07_compatibility", "gain of CRD"),
     "sskd": ("07_compatibility", "gain of SSKD"),

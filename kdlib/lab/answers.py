@@ -44,18 +44,19 @@ def question(spec: RunSpec) -> str | None:
         return None
     if not find_method(spec.method).logits_only:
         return None
-    amount = [recipe.views_per_step, recipe.views_per_image, spec.view_policy().spread]
+    amount = [recipe.views_per_step, recipe.views_per_image, spec.view_policy().spread, *spec.asked]
     return digest([*amount, spec.data, spec.model_dump(mode="json", include=FIELDS)])
 
 
 def answers_key(task: Task) -> str:
-    """16 hex digits of SHA-256 over all that decides the answers: images, order, views, teacher, machine."""
+    """16 hex digits of SHA-256 over all that decides the answers: images, order, views, what of
+    them the teacher is given, teacher, machine."""
     fields = task.spec.model_dump(mode="json", include=FIELDS)
     return _key(task, task.order.batch, task.steps, task.policy.spread, fields)
 
 
 def _key(task: Task, *parts: object) -> str:
-    return digest([VERSION, task.train.fingerprint, *parts])
+    return digest([VERSION, task.train.fingerprint, *parts, *task.spec.asked])
 
 
 def evaluated_answers(task: Task, root: Path | None) -> Tensor:

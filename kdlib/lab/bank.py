@@ -68,7 +68,7 @@ def bank_key(spec: RunSpec, images: ImageSet) -> str:
     """16 hex digits of SHA-256 over all that decides the content: images, teacher, views, machine."""
     names = {"version", "pool", "validation", "part", "teacher", "policy", "bank", "machine"}
     fields = spec.model_dump(mode="json", include=names)
-    return digest([VERSION, images.fingerprint, spec.view_policy().spread, fields])
+    return digest([VERSION, images.fingerprint, spec.view_policy().spread, fields, *spec.asked])
 
 
 def _make(folder: Path, sets: int, teacher: Network, images: ImageSet, ids: Tensor, policy: ViewPolicy) -> None:

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdlib.lab.machine import threads
-from kdlib.methods import find_method, new_head, new_memory
+from kdlib.methods import find_method, method_options, new_head, new_memory
 from kdlib.models import Backbone, create_model
 from kdlib.models.hollow import hollow
 
@@ -157,6 +157,8 @@ class Extras:
     stored_bytes: int = 0
     #: views that the teacher is asked about before the first step
     surveyed_views: int = 0
+    #: by how much the side of the student's image is smaller than that of the view
+    shrinks: int = 1
 
 
 def method_extras(
@@ -168,18 +170,23 @@ def method_extras(
     Raises ValueError for an unknown name or option.
     """
     definition = find_method(method)
+    shrinks = definition.resolutions_of(method_options(method, options))[0].shrinks
     student = _model(student_name, num_classes)
     teacher = _model(teacher_name, num_classes) if teacher_name else None
     with hollow():
         own = new_head(method, student, options)
         given = new_head(definition.taught_by[0], teacher, {}) if definition.taught_by else None
         memory = new_memory(method, student, teacher, torch.arange(images, device="cpu"), options)
-    trained, student_macs = _head_cost(student, own, student_name, num_classes, image_size)
+    trained, student_macs = _head_cost(student, own, student_name, num_classes, image_size // shrinks)
     frozen, teacher_macs = _head_cost(teacher, given, teacher_name, num_classes, image_size)
     if memory is not None:
-        trained, student_macs = trained + parameters(memory), student_macs + memory.macs
+        learnt = sum(p.numel() for p in memory.parameters() if p.requires_grad)
+        trained, student_macs = trained + learnt, student_macs + memory.macs
+        frozen += parameters(memory) - learnt
     bank = memory.bank_bytes if memory is not None else 0
-    return Extras(trained, frozen, bank, teacher_macs, student_macs, definition.trains_student)
+    return Extras(
+        trained, frozen, bank, teacher_macs, student_macs, definition.trains_student, shrinks=shrinks
+    )  # fmt: skip
 
 
 def _head_cost(
@@ -204,7 +211,8 @@ def arm_cost(
 
     student_name, teacher_name: names that `create_model` takes; None for a student without a teacher. Where a teacher's
     head is trained on its own backbone, that backbone is the student, and there is no teacher. image_size: the side of
-    a square view in pixels; steps: optimiser steps of the run; extras: what the method adds, see `method_extras`.
+    a square view in pixels, of which the student may be given less (see `Extras.shrinks`); steps: optimiser steps of
+    the run; extras: what the method adds, see `method_extras`.
     Raises ValueError if a model name is unknown, or a count is below its minimum.
     """
     for field, value, minimum in (
@@ -212,7 +220,7 @@ def arm_cost(
     ):  # fmt: skip
         if value < minimum:
             raise ValueError(f"{field} is {value}, but it must be at least {minimum}.")
-    student, student_macs = model_size(student_name, num_classes, image_size)
+    student, student_macs = model_size(student_name, num_classes, image_size // extras.shrinks)
     teacher, teacher_macs = model_size(teacher_name, num_classes, image_size) if teacher_name else (0, 0)
     learns = 3 if extras.trains_student else 1
     student_step_macs = learns * student_macs + 3 * extras.student_macs

@@ -15,6 +15,7 @@ from kdlib.methods import METHODS, check_method, find_method, method_options
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.models.hollow import hollow
+from kdlib.models.resolution import Resolution
 from kdlib.records import Number, Record, Whole
 from kdlib.views.policy import BY_ENERGY, ViewPolicy
 
@@ -186,6 +187,17 @@ class RunSpec(Spec):
     def surveys(self) -> bool:
         """Whether the teacher is asked about all training images before the first step, see kdlib.lab.survey."""
         return find_method(self.method).survey is not None or self.view_policy().picks in BY_ENERGY
+
+    @property
+    def resolutions(self) -> tuple[Resolution, Resolution]:
+        """What the student, and what the teacher, is given of each view."""
+        return find_method(self.method).resolutions_of(method_options(self.method, self.options))
+
+    @property
+    def asked(self) -> list[Resolution]:
+        """What a key of the teacher's answers holds besides images and teacher: nothing where it is given all of each
+        view, so that answers that were kept before are found."""
+        return [given for given in self.resolutions[1:] if given.scale > 1]
 
     @property
     def images_per_step(self) -> int:

@@ -172,11 +172,13 @@ def check_views(spec: RunSpec) -> None:
     policy, raw = cropped_for(images, spec.view_policy()), images.images[one]
     views = policy(raw, draws_of(spec.seed, policy.roles, one, one, len(images)), raw if policy.mixes else None)
     share = distributed.world() * spec.recipe.micro_batches
-    at_once, size = max(1, spec.images_per_step // share) * views.shape[1], tuple(views.shape[-2:])
-    if at_once == 1 or min(size) < SMALL:
-        check_network("student", spec.student, at_once, size)
-        if spec.teacher_model is not None:
-            check_network("teacher", spec.teacher_model, at_once, size)
+    at_once = max(1, spec.images_per_step // share) * views.shape[1]
+    for role, name, given in zip(
+        ("student", "teacher"), (spec.student, spec.teacher_model), spec.resolutions, strict=True
+    ):
+        size = tuple(given(views[0]).shape[-2:])
+        if name is not None and (at_once == 1 or min(size) < SMALL):
+            check_network(role, name, at_once, size)
 
 
 @cache

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdlib.methods.taxonomy import Taxonomy
 from kdlib.models import Backbone, Output
+from kdlib.models.resolution import WHOLE, Resolution
 from kdlib.records import Record
 
 Options = TypeVar("Options", bound=Record)
@@ -210,8 +211,11 @@ class Definition(Generic[Options]):
     #: (backbone, options) -> a module from its Output to a tensor, needed only in training
     head: Callable[[Backbone, Options], nn.Module] | None = None
     #: (student, teacher or None, labels of the training images, options) -> a module that is trained with the student
-    #: and needed only in training
-    memory: Callable[[Backbone, Backbone | None, Tensor, Options], Memory] | None = None
+    #: and needed only in training, or None where the options need none
+    memory: Callable[[Backbone, Backbone | None, Tensor, Options], Memory | None] | None = None
+    #: options -> what the student, and what the teacher, is given of each view, in training and where they are
+    #: measured; None: all of it
+    resolutions: Callable[[Options], tuple[Resolution, Resolution]] | None = None
     #: (the teacher's logits float32 [n, N] on one plain crop of each training image, options) -> numbers that hold for
     #: the whole run, and that the loss finds as `Step.limits`
     survey: Callable[[Tensor, Options], tuple[float, ...]] | None = None
@@ -219,3 +223,7 @@ class Definition(Generic[Options]):
     revision: int = 0
     #: where it stands among the others; of every method of the project, while one of your own may do without
     taxonomy: Taxonomy | None = None
+
+    def resolutions_of(self, options: Options) -> tuple[Resolution, Resolution]:
+        """What the student, and what the teacher, is given of each view."""
+        return self.resolutions(options) if self.resolutions else (WHOLE, WHOLE)

@@ -2,9 +2,10 @@
 
 from kdlib.methods.base import Batch, Definition, Loss, NoOptions, Term
 from kdlib.methods.taxonomy import Taxonomy
+from kdlib.records import Record
 
 
-def cross_entropy(batch: Batch, options: NoOptions) -> Loss:
+def cross_entropy(batch: Batch, options: Record) -> Loss:
     """CE(z_s, y) over all views."""
     return {"ce": Term(batch.cross_entropy, 1.0)}, {}
 

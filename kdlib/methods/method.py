@@ -21,6 +21,7 @@ from kdlib.methods.four_term import FOUR_TERM
 from kdlib.methods.hsakd import HSAKD, HSAKD_JOINT_TEACHER, HSAKD_TEACHER
 from kdlib.methods.kd import KD
 from kdlib.methods.ls import LS
+from kdlib.methods.resolution import RESOLUTION, RESOLUTION_CE
 from kdlib.methods.spkd import SPKD
 from kdlib.methods.sskd import SSKD, SSKD_TEACHER
 from kdlib.methods.tekap import TEKAP
@@ -43,6 +44,8 @@ METHODS: dict[str, Definition] = {
     "ls": LS,
     "dist": DIST,
     "energy_kd": ENERGY_KD,
+    "resolution_ce": RESOLUTION_CE,
+    "resolution": RESOLUTION,
     "spkd": SPKD,
     "crd": CRD,
     "sskd_teacher": SSKD_TEACHER,
@@ -128,7 +131,8 @@ def new_memory(
 class Method(nn.Module):
     """A student, its teacher (an inference copy, see `Network.frozen`), and the loss between them.
 
-    Made by `create_method`. Where the method trains only a head, the student's backbone is frozen and in eval mode.
+    Made by `create_method`. Both networks are given as much of each view as the method says. Where the method trains
+    only a head, the student's backbone is frozen and in eval mode.
     forward: Step -> Loss.
     """
 
@@ -146,6 +150,9 @@ class Method(nn.Module):
         if not definition.trains_student:
             student.backbone.requires_grad_(False)
         self.teacher = teacher.frozen() if teacher is not None else None
+        student.resolution, given = definition.resolutions_of(options)
+        if self.teacher is not None:
+            self.teacher.resolution = given
 
     def train(self, mode: bool = True) -> "Method":
         super().train(mode)

@@ -6,7 +6,14 @@ from kdlib.records import Record
 
 Task = Literal["classification", "detection", "retrieval", "translation"]
 Knowledge = Literal["answer", "feature", "relation", "position"]
-Sees = Literal["both the same", "both, answers crossed", "both, answers with noise", "student alone", "teacher alone"]
+Sees = Literal[
+    "both the same",
+    "both, answers crossed",
+    "both, answers with noise",
+    "both, the student less of them",
+    "student alone",
+    "teacher alone",
+]
 Chooser = Literal["none", "energy", "cosine", "confidence", "cluster", "attention", "gradient", "rank"]
 Labels = Literal["the same", "switched on or off", "none on turned ones", "the image itself", "class and turn"]
 Status = Literal["verified", "inspired by"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdlib.models import Backbone, Output
 from kdlib.models.folding import folded
+from kdlib.models.resolution import WHOLE, Resolution
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -18,12 +19,14 @@ class Network(nn.Module):
     """Normalises uint8 RGB images with its own mean and std, then runs the backbone, and the head if there is one.
 
     Each network normalises its own input, so a teacher trained with other statistics cannot be misused. The head maps
-    the backbone's Output to a tensor; it exists in training only. forward: uint8 [B, 3, H, W] -> Output, whose logits
+    the backbone's Output to a tensor; it exists in training only. What it is given of an image is its `resolution`, by
+    default all of it. forward: uint8 [B, 3, H, W] -> Output, whose logits
     and `extra` are float32. Precisions other than float32 run under autocast.
     """
 
     scale: Tensor
     shift: Tensor
+    resolution: Resolution
 
     def __init__(
         self, backbone: Backbone, mean: tuple, std: tuple, precision: str = "float32", head: nn.Module | None = None
@@ -33,6 +36,7 @@ class Network(nn.Module):
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.attach(head)
         self.precision = PRECISIONS[precision]
+        self.resolution = WHOLE
         self.register_buffer("scale", (1 / (255 * torch.tensor(std))).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", (-torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1), persistent=False)
 
@@ -58,7 +62,8 @@ class Network(nn.Module):
             return self.backbone(self._normalised(images)).logits.float()
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, images.float(), self.scale).contiguous(memory_format=torch.channels_last)
+        seen = self.resolution(images).float()
+        return torch.addcmul(self.shift, seen, self.scale).contiguous(memory_format=torch.channels_last)
 
     def _autocast(self, images: Tensor):
         mixed = self.precision != torch.float32

@@ -47,6 +47,8 @@ OF_METHODS = {
     "ls": "tests/methods/test_ls.py::test_ls_is_kd_between_standardised_logits",
     "dist": "tests/methods/test_dist.py::test_dist_correlates_over_classes_and_over_all_rows",
     "energy_kd": "tests/methods/test_energy.py::test_energy_kd_softens_each_view_by_the_energy_of_its_answer",
+    "resolution_ce": "tests/methods/test_resolution.py::test_without_a_teacher_it_is_the_cross_entropy_of_what_is_seen",
+    "resolution": "tests/methods/test_resolution.py::test_terms_are_those_of_slow_references",
     "spkd": "tests/methods/test_spkd.py::test_spkd_compares_the_last_maps_before_pooling",
     "crd": "tests/methods/test_crd.py::test_loss_scale_and_update_are_those_of_a_loop",
     "sskd_teacher": "tests/methods/test_sskd.py::test_sskd_teacher_finds_the_image_that_a_turned_view_came_from",

