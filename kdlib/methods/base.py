@@ -61,7 +61,7 @@ class Step(NamedTuple):
 
 
 class Memory(nn.Module):
-    """What a method trains beside the student, see `Definition.memory`."""
+    """What a method trains, or remembers, beside the student, see `Definition.memory`."""
 
     def update(self) -> None:
         """Called after each step of the optimiser."""
@@ -73,13 +73,15 @@ class Batch:
     """What a method's loss sees of a step.
 
     student: Output on all B * V views, interleaved by image; teacher: the same without gradient (its logits alone,
-    where they were stored), or None; memory: the method's own trained state, or None.
+    where they were stored), or None; memory: the method's own trained state, or None; network: what the student's
+    outputs come from, for a loss that reads its weights, or None.
     """
 
     step: Step
     student: Output
     teacher: Output | None = None
     memory: Memory | None = None
+    network: Backbone | None = None
 
     @property
     def teacher_output(self) -> Output:
@@ -209,9 +211,9 @@ class Definition(Generic[Options]):
     pairs_stages: bool = False
     #: (backbone, options) -> a module from its Output to a tensor, needed only in training
     head: Callable[[Backbone, Options], nn.Module] | None = None
-    #: (student, teacher or None, labels of the training images, options) -> a module that is trained with the student
-    #: and needed only in training
-    memory: Callable[[Backbone, Backbone | None, Tensor, Options], Memory] | None = None
+    #: (student, teacher or None, labels of the training images, options) -> a module that is trained with the student,
+    #: or remembers what it said, and is needed only in training; None where these options need none
+    memory: Callable[[Backbone, Backbone | None, Tensor, Options], Memory | None] | None = None
     #: (the teacher's logits float32 [n, N] on one plain crop of each training image, options) -> numbers that hold for
     #: the whole run, and that the loss finds as `Step.limits`
     survey: Callable[[Tensor, Options], tuple[float, ...]] | None = None
