@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import special
 from torch import Tensor, nn
 
-from kdlib.methods import create_method, new_memory, total
+from kdlib.methods import create_method, new_memory, soteacher, total
 from kdlib.methods.soteacher import ConsistencyBank, SoTeacherLoss, SoTeacherOptions, in_turns, lipschitz
 from kdlib.models import create_model, model_names
 
@@ -153,6 +153,21 @@ def test_an_image_that_a_batch_holds_twice_is_remembered_twice(counter: str):
         apart.update()
     assert torch.equal(bank.answers_bank, apart.answers_bank)
     assert bank.epochs_bank.tolist() == apart.epochs_bank.tolist() == [1, 3, 1]
+
+
+def test_every_process_remembers_the_images_of_all(monkeypatch):
+    """Two processes with two images of a step each, one of them the same: the bank is that of one process."""
+    (mine, theirs), whole_bank, bank = said(2, images=2), ConsistencyBank(4, 3), ConsistencyBank(4, 3)
+    others = {torch.int64: torch.tensor([1, 0]), torch.float32: theirs}
+    monkeypatch.setattr(soteacher.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(soteacher, "gather", lambda rows: torch.cat([rows, others[rows.dtype]]))
+    bank(mine, torch.tensor([3, 1]), 1, 4)
+    bank.update()
+    monkeypatch.undo()
+    whole_bank(torch.cat([mine, theirs]), torch.tensor([3, 1, 1, 0]), 1, 4)
+    whole_bank.update()
+    assert bank.epochs_bank.tolist() == [1, 2, 0, 1]
+    assert torch.equal(bank.answers_bank, whole_bank.answers_bank)
 
 
 @examples

@@ -4,6 +4,7 @@ And beside it: does a teacher that is trained for its student, as SoTeacher's ar
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from kdlib.lab.recipe import Policy, Public
 from kdlib.study.arms import Arm, Contrast, OwnTeacher, by_label
@@ -15,6 +16,7 @@ PLAIN, AUGMENTED, PUBLIC = "plain teacher", "JDA teacher", "public teacher"
 CONSISTENT, SMOOTH, BOTH = "JDA + consistency teacher", "Lipschitz teacher", "SoTeacher with JDA"
 LATER = 3  # the tier of these, their students, and what they say on views
 PRIMARY = 1  # contrasts about them that share an error rate
+OF_B2 = f"students of the {AUGMENTED} - students of the {PLAIN}"
 SEEN = {"weak2": Policy(name="weak2"), "JDA": Policy(name="jda")}
 
 
@@ -43,7 +45,7 @@ def create(setting: Setting) -> Study:
     )  # fmt: skip
     contrasts = (
         Contrast.of("b1", AUGMENTED, PLAIN, primary=True),
-        _of_students("b2", AUGMENTED, PLAIN, ways, says="no better", primary=True),
+        _of_students("b2", AUGMENTED, PLAIN, ways, OF_B2, says="no better", primary=True),
         *(Contrast.of(f"{w}: difference of students", f"{w}, {AUGMENTED}", f"{w}, {PLAIN}") for w in ways),
         *(Contrast.of(f"gain with a {name}", *_gain(name)) for name in taught if len(ways) > 1),
         *(_against_public(ways) if PUBLIC in taught else ()),
@@ -76,15 +78,15 @@ def _student(way: str, name: str, own: OwnTeacher | None, later: bool = False) -
     return Arm(f"{way}, {name}", SEEN[way.removeprefix("KD + ")], teacher=own, **_when(name, later))
 
 
-def _when(teacher: str, later: bool) -> dict:
+def _when(teacher: str, later: bool) -> dict[str, Any]:
     """Seeds and tier of an arm of a teacher; those that decide have as many seeds as usual."""
     return {"tier": LATER, "seeds": "usual" if teacher == CONSISTENT else "few"} if later else {}
 
 
-def _of_students(name: str, teacher: str, than: str, ways: Iterable[str], **fields) -> Contrast:
+def _of_students(name: str, teacher: str, than: str, ways: Iterable[str], text: str = "", **fields: Any) -> Contrast:
     """The mean over ways of the students of one teacher minus those of another."""
     pairs = [(f"{way}, {teacher}", f"{way}, {than}") for way in ways]
-    return Contrast.mean_of(name, pairs, f"students of the {teacher} - students of the {than}", **fields)
+    return Contrast.mean_of(name, pairs, text or f"students: {teacher} - {than}", **fields)
 
 
 def _of_soteacher(ways: Iterable[str]) -> list[Contrast]:
