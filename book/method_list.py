@@ -20,8 +20,8 @@ also has gradients and momentum of what is trained, and the memory bank (1 MB is
 student alone, whatever the method.
 
 $x$ is the original view, $\\tilde x$ the augmented view, $\\mathrm{{rot}}^r x$ a view turned by $r$ quarters, $y$ the
-label; $z_t$ and $z_s$ are the logits, $T$ is the temperature, $e$ the epoch. $t_x$ and $s_x$ are what teacher and
-student say of the view $x$, $p_t$ and $p_s$ their probabilities of $N$ classes $c$, and $\\rho$ is Pearson's
+label; $z_t$ and $z_s$ are the logits, $T$ is the temperature, $e$ the epoch of $E$. $t_x$ and $s_x$ are what teacher
+and student say of the view $x$, $p_t$ and $p_s$ their probabilities of $N$ classes $c$, and $\\rho$ is Pearson's
 correlation; $\\mathbf{{1}}[\\cdot]$ is 1 where what it holds is true and else 0, $\\varepsilon_k$ is standard normal
 noise, $E_i$ the energy of the teacher's logits on a view. $M$ views $i$ make a batch; the rows of $F$ are their last
 feature maps, and $\\hat G$ is $G$ with rows of unit length; $f$ are mapped pooled features, and $\\hat A^l$ is
@@ -64,7 +64,9 @@ def _summary() -> Iterator[str]:
 def _trains(definition: Definition) -> str:
     if not definition.trains_student:
         return "the teacher's head"
-    return "the student" if definition.needs_teacher or not definition.head else "the teacher and its head"
+    if definition.taxonomy is None or definition.taxonomy.sees != "teacher alone":
+        return "the student"
+    return "the teacher and its head" if definition.head else "the teacher"
 
 
 def _section(name: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from kdlib.study.setting import Setting
 
 #: Related systems that are not in the book, as the page names them.
 NOT_IMPLEMENTED = (
-    "SoTeacher {cite:p}`dong2024soteacher`, and PURF, of which only the title is public",
+    "PURF, of which only the title is public",
     "attention-based augmentation {cite:p}`tian2022attention`",
     "BRCD {cite:p}`he2024brcd`",
     "LD, ReAL and DetNet, for detection",

@@ -105,10 +105,12 @@ def augmented_teacher(found: Found) -> str:
         f"**JDA makes {better}, and {taught}**: {points(teacher)} for the teacher, {points(students)} for its students."
     )
     ahead = found("KD + weak2, plain teacher", "KD + weak2, public teacher")
-    if not ahead:
-        return text
-    own = direction(ahead, "far better than", "worse than", "not told apart from")
-    return f"{text} Students of our plain teacher are {own} those of {teacher_in_words(found.study)}: {points(ahead)}."
+    if ahead:
+        own = direction(ahead, "far better than", "worse than", "not told apart from")
+        text += f" Students of our plain teacher are {own} those of {teacher_in_words(found.study)}: {points(ahead)}."
+    words = ("helps", "harms", "is not shown to change")
+    consistent = found.decided("S1", "Consistency over the epochs of a JDA teacher {} its students", words)
+    return PARAGRAPH.join(filter(None, (text, consistent)))
 
 
 def proportion(found: Found) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kdlib.chapters import CHAPTERS
 from kdlib.chapters.registry import create_study
+from kdlib.lab.recipe import Policy
 from kdlib.lab.store import Store
 from kdlib.methods import METHODS, Taxonomy, find_method
 from kdlib.study.arms import Arm, Contrast, OwnTeacher
@@ -37,6 +38,7 @@ ASKED: Mapping[str, tuple[str, str]] = {
     "crd": ("07_compatibility", "gain of CRD"),
     "sskd": ("07_compatibility", "gain of SSKD"),
     "hsakd": ("07_compatibility", "gain of HSAKD"),
+    "soteacher": ("04_augmented_teacher", "S1"),
 }
 #: View policy -> what an image becomes.
 VIEWS: Mapping[str, str] = {
@@ -191,16 +193,17 @@ def _shared(facts: Sequence[Taxonomy]) -> dict[str, str]:
 
 
 def _facts(arm: Arm) -> Taxonomy:
-    """What the method of an arm says; a teacher of ours learns from labels."""
-    return taxonomy_of("ce" if arm.is_teacher else arm.method)
+    """What the method of an arm says."""
+    return taxonomy_of(arm.method)
 
 
 def _sees(arm: Arm) -> str:
-    """Who is shown the views of an arm. A teacher of ours may have been trained on augmented ones."""
+    """Who is shown the views of an arm. A teacher of ours may have been trained on augmented ones, or by a method."""
     if arm.is_teacher:
         return "teacher alone"
-    own = arm.teacher.policy.name if isinstance(arm.teacher, OwnTeacher) else None
-    return f"{_facts(arm).sees}, after a teacher of {own}" if own not in (None, *PLAIN) else _facts(arm).sees
+    own = arm.teacher if isinstance(arm.teacher, OwnTeacher) else OwnTeacher(Policy(name=PLAIN[0]))
+    words = [own.policy.name] * (own.policy.name not in PLAIN) + [own.method] * (own.method != "ce")
+    return f"{_facts(arm).sees}, after a teacher of {' by '.join(words)}" if words else _facts(arm).sees
 
 
 def _spread(view: str, kind: str) -> str:

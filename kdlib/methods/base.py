@@ -62,7 +62,7 @@ class Step(NamedTuple):
 
 
 class Memory(nn.Module):
-    """What a method trains beside the student, see `Definition.memory`."""
+    """What a method trains, or remembers, beside the student, see `Definition.memory`."""
 
     def update(self) -> None:
         """Called after each step of the optimiser."""
@@ -74,13 +74,15 @@ class Batch:
     """What a method's loss sees of a step.
 
     student: Output on all B * V views, interleaved by image; teacher: the same without gradient (its logits alone,
-    where they were stored), or None; memory: the method's own trained state, or None.
+    where they were stored), or None; memory: the method's own trained state, or None; network: what the student's
+    outputs come from, for a loss that reads its weights, or None.
     """
 
     step: Step
     student: Output
     teacher: Output | None = None
     memory: Memory | None = None
+    network: Backbone | None = None
 
     @property
     def teacher_output(self) -> Output:
@@ -210,8 +212,8 @@ class Definition(Generic[Options]):
     pairs_stages: bool = False
     #: (backbone, options) -> a module from its Output to a tensor, needed only in training
     head: Callable[[Backbone, Options], nn.Module] | None = None
-    #: (student, teacher or None, labels of the training images, options) -> a module that is trained with the student
-    #: and needed only in training, or None where the options need none
+    #: (student, teacher or None, labels of the training images, options) -> a module that is trained with the student,
+    #: or remembers what it said, and is needed only in training; None where these options need none
     memory: Callable[[Backbone, Backbone | None, Tensor, Options], Memory | None] | None = None
     #: options -> what the student, and what the teacher, is given of each view, in training and where they are
     #: measured; None: all of it

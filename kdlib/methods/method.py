@@ -22,6 +22,7 @@ from kdlib.methods.hsakd import HSAKD, HSAKD_JOINT_TEACHER, HSAKD_TEACHER
 from kdlib.methods.kd import KD
 from kdlib.methods.ls import LS
 from kdlib.methods.resolution import RESOLUTION, RESOLUTION_CE
+from kdlib.methods.soteacher import SOTEACHER
 from kdlib.methods.spkd import SPKD
 from kdlib.methods.sskd import SSKD, SSKD_TEACHER
 from kdlib.methods.tekap import TEKAP
@@ -53,6 +54,7 @@ METHODS: dict[str, Definition] = {
     "hsakd_teacher": HSAKD_TEACHER,
     "hsakd_joint_teacher": HSAKD_JOINT_TEACHER,
     "hsakd": HSAKD,
+    "soteacher": SOTEACHER,
 }
 
 
@@ -123,7 +125,7 @@ def new_head(name: str, backbone: Backbone, options: Mapping) -> nn.Module | Non
 def new_memory(
     name: str, student: Backbone, teacher: Backbone | None, labels: Tensor, options: Mapping
 ) -> Memory | None:
-    """What a method trains beside the student, or None. labels: int64 [n], of the training images."""
+    """What a method trains or remembers beside the student, or None. labels: int64 [n], of the training images."""
     make = find_method(name).memory
     return make(student, teacher, labels, method_options(name, options)) if make else None
 
@@ -170,10 +172,11 @@ class Method(nn.Module):
         elif self.teacher is not None:
             with torch.no_grad():
                 teacher = self.teacher(flat)
-        return self.definition.loss(Batch(step, self.student(flat), teacher, self.memory), self.options)
+        output = self.student(flat)
+        return self.definition.loss(Batch(step, output, teacher, self.memory, self.student.backbone), self.options)
 
     def after_step(self) -> None:
-        """What the method does once the optimiser has moved: CRD updates its memory."""
+        """What the method does once the optimiser has moved: CRD and SoTeacher update their memories."""
         if self.memory is not None:
             self.memory.update()
 

@@ -15,6 +15,10 @@ class OwnTeacher:
     policy: Policy
     #: the part of the training images that it learns from, see `RunSpec`
     part: str = "all"
+    #: one of `kdlib.methods.method.METHODS` that needs no teacher itself
+    method: str = "ce"
+    #: of the method
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Contrast:
     says: str = "better"
     #: one of the contrasts that decide a claim (else exploratory)
     primary: bool = False
+    #: by which its arms are planned at the latest, if it is primary, see `Study.tier`
+    tier: int = 1
     #: two arms; the claim also says that the first needs fewer bytes in training
     cheaper: tuple[str, str] | None = None
     #: the pairs of arms whose differences it is the mean of, if it is one

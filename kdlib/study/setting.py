@@ -100,14 +100,19 @@ class Setting:
             return Public(checkpoint=name)
         return self.own_teacher(self.shared_seed(seed), OwnTeacher(Policy(name="weak1")))
 
-    def own_teacher(self, seed: int, own: OwnTeacher, method: str = "ce") -> RunSpec:
-        """The run that trains a teacher of our own: the pair's network, or one in place of a public checkpoint."""
+    def own_teacher(self, seed: int, own: OwnTeacher, method: str | None = None) -> RunSpec:
+        """The run that trains a teacher of our own: the pair's network, or one in place of a public checkpoint.
+
+        method: one that trains a head with it, in place of its own.
+        """
         scale, name = self.profile, self.networks[0]
+        options = dict(own.options) if method is None else {}
+        method = method or own.method
         network = (scale.teacher_network or PUBLIC[name].model) if name in PUBLIC else name
         joint = find_method(method).head is not None
         return RunSpec(
             data=self.data, part=own.part, pool=scale.teacher_pool, fraction=scale.teacher_fraction,
-            student=network, method=method, policy=own.policy,
+            student=network, method=method, options=options, policy=own.policy,
             recipe=scale.joint_recipe or scale.teacher_recipe if joint else scale.teacher_recipe, seed=seed,
             machine=self.machine,
         )  # fmt: skip
@@ -201,6 +206,8 @@ class Study:
     contrasts: tuple[Contrast, ...] = ()
     #: specs of teachers, or of the students of its arms, by name
     measurements: Mapping[str, Spec] = field(default_factory=dict)
+    #: name of a measurement -> its tier, where that is later than the second: its teacher is trained then
+    later: Mapping[str, int] = field(default_factory=dict)
     #: name -> {arm: x}, arms that are points of a curve
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -222,23 +229,30 @@ class Study:
         return self.specs_to(self.setting.profile.tiers)
 
     def specs_to(self, tier: int) -> list[Spec]:
-        """The runs of the arms up to a tier (see `tier`), and, with the second, the measurements."""
+        """The runs of the arms up to a tier (see `tier`), and, with the second, the measurements, see `later`."""
         runs = [spec for arm in self.arms if self.tier(arm) <= tier for spec in self.specs(arm)]
-        return [*(self.measurements.values() if tier > 1 else ()), *runs]
+        return [*(spec for name, spec in self.measurements.items() if self.later.get(name, 2) <= tier), *runs]
 
     def tier(self, arm: str) -> int:
         """What comes first: 1 for the arms that decide and for those of many seeds, else the arm's own.
 
+        A primary contrast that decides no claim may let its arms come later, see `Contrast.tier`.
+
         The second holds the curves and controls around the claims, the third what is only explored, and the fourth what
         is left to profiles that can afford it (see `Profile.tiers`).
         """
-        return 1 if arm in self.deciding or self.arms[arm].seeds == "many" else self.arms[arm].tier
+        own = self.arms[arm].tier
+        return 1 if self.arms[arm].seeds == "many" else min(own, self.deciding.get(arm, own))
 
     @cached_property
-    def deciding(self) -> set[str]:
-        """The arms of primary contrasts, and their floors."""
-        arms = {arm for contrast in self.contrasts if contrast.primary for arm in contrast.weights}
-        return arms | {floor for arm in arms if (floor := self.arms[arm].floor)}
+    def deciding(self) -> dict[str, int]:
+        """The arms of primary contrasts, and their floors: each with its earliest tier."""
+        found: dict[str, int] = {}
+        for contrast in (c for c in self.contrasts if c.primary):
+            floors = {floor: None for arm in contrast.weights if (floor := self.arms[arm].floor)}
+            for arm in (*contrast.weights, *floors):
+                found[arm] = min(contrast.tier, found.get(arm, contrast.tier))
+        return found
 
     def contrast(self, name: str) -> Contrast | None:
         """The contrast of a name, or None: a study of chosen or fewer arms lacks some."""

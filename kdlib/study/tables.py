@@ -192,12 +192,20 @@ def _teacher_row(study: Study, store: Store, teachers: list[RunSpec | Public]) -
 
 
 def teacher_name(teacher: RunSpec | Public) -> str:
-    """What tables call a teacher: a public checkpoint, or one of ours by its views and its part of the images."""
+    """What tables call a teacher: a public checkpoint, or one of ours by its views, its method with the options that
+    are not the defaults, and its part of the images."""
     if isinstance(teacher, Public):
         return f"public {PUBLIC[teacher.checkpoint].model}"
-    method = "" if teacher.method == "ce" else f", {teacher.method}"
+    method = "" if teacher.method == "ce" else f", {teacher.method}{_changed(teacher)}"
     part = "" if teacher.part == "all" else f", {teacher.part} of the images"
     return f"our {teacher.student}, {teacher.policy.name}{method}{part}"
+
+
+def _changed(run: RunSpec) -> str:
+    """The options that are not the method's defaults, in brackets; nothing where all are."""
+    own = find_method(run.method).options().model_dump()
+    changed = [f"{name} = {value}" for name, value in run.options.items() if value != own[name]]
+    return f" ({', '.join(changed)})" if changed else ""
 
 
 def training_gap(frame: pd.DataFrame, arm: str) -> str | None:

@@ -56,6 +56,7 @@ OF_METHODS = {
     "hsakd_teacher": "tests/methods/test_hsakd.py::test_hsakd_teachers_learn_class_and_turn",
     "hsakd_joint_teacher": "tests/methods/test_hsakd.py::test_hsakd_teachers_learn_class_and_turn",
     "hsakd": "tests/methods/test_hsakd.py::test_hsakd_terms",
+    "soteacher": "tests/methods/test_soteacher.py::test_soteacher_adds_both_terms",
 }
 
 

@@ -57,6 +57,21 @@ def test_the_bank_of_crd_has_two_rows_of_128_for_each_image():
     assert row.split("|")[5].strip() == f"{2 * 50_000 * 128 * 4 / 1e6:.1f}"
 
 
+@pytest.mark.parametrize(
+    ("name", "trains"),
+    [
+        ("ce", "the student"),
+        ("kd", "the student"),
+        ("hsakd_teacher", "the teacher's head"),
+        ("hsakd_joint_teacher", "the teacher and its head"),
+        ("soteacher", "the teacher"),
+    ],
+)
+def test_the_summary_says_what_is_trained(name: str, trains: str):
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| [`{name}`]"))
+    assert row.split("|")[2].strip() == trains
+
+
 def test_a_method_that_is_registered_is_listed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(METHODS, "mine", METHODS["kd"])
     assert "(method-mine)=" in methods_page()

@@ -128,6 +128,10 @@ def test_other_chapters_follow_their_differences(told):
     }
     text = told("04_augmented_teacher", students | {"plain teacher": 50, "JDA teacher": 52})
     assert text.startswith("**JDA makes a better teacher, and worse students**: +2.00 points")
+    assert "onsisten" not in text
+    runs = students | {f"KD + {v}, JDA + consistency teacher": 41 for v in ("weak2", "JDA")} | {"no teacher": 30}
+    text = told("04_augmented_teacher", runs | {"plain teacher": 50, "JDA teacher": 52})
+    assert "\n\n**Consistency over the epochs of a JDA teacher helps its students**: +2.00 points [" in text
     assert told("05_proportion", {"p = 0": 38, "p = 0.3": 41, "p = 1": 36}).startswith("**Some augmentation is better")
     assert told("05_proportion", {"p = 1": 43}).startswith("**No inner optimum is shown**")
     few = {"10 %: weak2": 20, "10 %: JDA": 28, "5 %, equal epochs: weak2": 5, "5 %, equal epochs: JDA": 5}

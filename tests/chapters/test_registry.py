@@ -172,7 +172,7 @@ def test_blind_teachers_never_see_an_augmented_view(scale, name):
         if isinstance(teacher, RunSpec):
             own = name in ("04_augmented_teacher", "12_verdicts") and teacher.policy.name == "jda"
             assert own or teacher.policy.name in ("weak1", "weak2")
-            assert teacher.method in ("ce", "sskd_teacher", "hsakd_teacher", "hsakd_joint_teacher")
+            assert teacher.method in ("ce", "sskd_teacher", "hsakd_teacher", "hsakd_joint_teacher", "soteacher")
             teachers += [teacher.teacher] if teacher.teacher else []
 
 
@@ -358,11 +358,12 @@ def test_headline_arms_have_ten_seeds_and_exploratory_ones_three():
 def test_the_first_tier_decides_every_claim():
     setting = Setting.of("reference", device="cpu")
     studies = [create_study(name, setting) for name in CHAPTERS]
-    first = {spec.key for study in studies for spec in study.specs_to(1)}
+    up_to = {tier: {spec.key for study in studies for spec in study.specs_to(tier)} for tier in (1, 3)}
     for study in studies:
         for contrast in study.contrasts:
             if contrast.primary:
-                assert {spec.key for arm in contrast.weights for spec in study.specs(arm)} <= first
+                assert contrast.tier == (3 if contrast.name == "S1" else 1)
+                assert {spec.key for arm in contrast.weights for spec in study.specs(arm)} <= up_to[contrast.tier]
                 assert study.planned(contrast) >= 5
         second, third, all_of_them = ({s.key for s in study.specs_to(tier)} for tier in (2, 3, 4))
         assert second <= third == {s.key for s in study.all_specs} <= all_of_them

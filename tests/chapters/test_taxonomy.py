@@ -64,7 +64,9 @@ def test_a_chapter_gives_each_primary_contrast_with_the_verdict_of_the_claims(fo
 def test_what_is_asked_of_a_method_is_a_contrast_with_its_arms(name: str, setting):
     chapter, contrast = taxonomy.ASKED[name]
     study = create_study(chapter, setting)
-    assert name in {study.arms[arm].method for arm in study.contrast(contrast).weights}
+    arms = [study.arms[arm] for arm in study.contrast(contrast).weights]
+    teachers = [arm.teacher for arm in arms if isinstance(arm.teacher, OwnTeacher)]
+    assert name in {made.method for made in (*arms, *teachers)}
 
 
 @pytest.mark.parametrize("scale", SHARED)
@@ -102,7 +104,8 @@ def test_the_zero_point_is_what_is_taken_away(contrast: Contrast, zero: str):
 
 
 def test_rows_say_who_saw_what(found):
-    assert found["04_augmented_teacher"].sees.split("\n") == ["teacher alone", "both the same, after a teacher of jda"]
+    after = "both the same, after a teacher of jda"
+    assert found["04_augmented_teacher"].sees.split("\n") == ["teacher alone", after, f"{after} by soteacher"]
     assert found["09_ccd_versus_hsakd"].chosen_by == "cosine"
     assert found["07_compatibility"].knowledge.split("\n") == ["answer", "relation"]
     assert found["07_compatibility"].view.split("\n")[-1] == "a crop and a JDA crop, in four turns"

@@ -159,6 +159,12 @@ def test_macs_of_the_small_heads_by_hand():
     assert (crd.teacher_macs, crd.student_macs) == (0, projections + scores)
 
 
+def test_the_bank_of_soteacher_is_a_row_of_probabilities_and_a_counter_for_each_image():
+    """CIFAR-100: 20 MB in float32, and 0.2 MB."""
+    assert extras("soteacher", "wrn16") == Extras(bank_bytes=50_000 * (100 + 1) * 4)
+    assert extras("soteacher", "wrn16", consistency_weight=0.0) == Extras()
+
+
 @pytest.mark.parametrize("method", ["hsakd_teacher", "sskd_teacher"])
 def test_a_run_that_trains_a_head_does_not_train_its_backbone(method: str):
     """As `tables.run_cost` asks: the backbone is the student, and there is no teacher."""

@@ -492,6 +492,36 @@ def test_crd_moves_exactly_the_rows_of_the_images_that_it_has_seen(make_spec, te
         torch.testing.assert_close(now[visited].norm(dim=1), torch.ones(16))
 
 
+OFF = {"lipschitz_weight": 0.0, "consistency_weight": 0.0}
+
+
+def test_soteacher_without_its_terms_is_the_plain_teacher_bit_for_bit(make_spec, tmp_path):
+    plain = train(make_spec(policy="jda"), tmp_path / "plain", None)
+    off = train(make_spec(policy="jda", method="soteacher", options=OFF), tmp_path / "off", None)
+    assert (off["bits"], off["metrics"]) == (plain["bits"], plain["metrics"])
+    for term in ("lipschitz", "consistency"):
+        options = OFF | {f"{term}_weight": 0.1}
+        on = train(make_spec(policy="jda", method="soteacher", options=options), tmp_path / term, None)
+        assert on["bits"] != plain["bits"] and on["metrics"][f"mean_{term}"] > 0
+
+
+@pytest.mark.parametrize("counter", ["released", "mean"])
+def test_a_resumed_soteacher_remembers_what_was_said_before(make_spec, tmp_path, monkeypatch, counter):
+    """40 images and 8 in a step: the last of three stops lies in the second epoch, where the memory is read."""
+    spec = make_spec(policy="jda", method="soteacher", options={"counter": counter}, recipe={"views_per_image": 6})
+    whole = train(spec, tmp_path / "whole", None)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    for step in (2, 3, 8):
+        with pytest.raises(Stopped):
+            train(spec, tmp_path / "parts", None, stop_at(step))
+    stored = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["method"]
+    epochs = stored["memory.epochs_bank"]
+    assert epochs.sum() == 8 * 8 and set(epochs.tolist()) == {1, 2}
+    torch.testing.assert_close(stored["memory.answers_bank"].sum(1), torch.ones(40))
+    resumed = train(spec, tmp_path / "parts", None)
+    assert (resumed["bits"], resumed["metrics"]) == (whole["bits"], whole["metrics"])
+
+
 def test_the_epoch_counts_the_passes_over_the_images_from_one(make_spec):
     """The first image of a step has been seen once in each epoch before."""
     task = Task.of(make_spec(recipe={"views_per_image": 5}), None)

@@ -292,6 +292,8 @@ def test_defaults():
     assert method_options("spkd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 3000.0}
     assert method_options("crd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 0.8, "negatives": 16384}
     assert method_options("hsakd", {}).temperature == 3
+    soteacher = {"lipschitz_weight": 1e-5, "consistency_weight": 1.0, "counter": "released"}
+    assert method_options("soteacher", {}).model_dump() == soteacher
     sskd = method_options("sskd", {})
     assert (sskd.temperature, sskd.similarity_temperature) == (4, 0.5)
     assert (sskd.turned_ratio, sskd.similarity_ratio) == (1, 0.75)
