@@ -117,7 +117,7 @@ def test_the_names_of_classes_do_not_matter(make_batch, loss_of, name: str):
 
 
 def test_only_shuffled_depends_on_the_keys(make_network, make_step):
-    step = make_step(2)
+    step = make_step(2, limits=(0.0, 0.1, 0.0, 0.0, 0.0) * 2)
     for weight in CCD_WEIGHTS:
         method = create_method("ccd", make_network(0), make_network(1), weight=weight).eval()
         values = [total(method(step._replace(keys=k))[0]) for k in (step.keys, 1 - step.keys)]
