@@ -1,7 +1,7 @@
 """CCD, the controls that separate the cosine from the total weight, and the four terms of the loss."""
 
 from kdlib.lab.recipe import Policy
-from kdlib.methods.ccd import CCD_WEIGHTS
+from kdlib.methods.ccd import CCD_WEIGHTS, CLUSTERED
 from kdlib.study.arms import Arm, Contrast, by_label
 from kdlib.study.setting import Setting, Study
 from kdlib.study.shared_arms import dkd_options, with_floor
@@ -9,7 +9,7 @@ from kdlib.study.shared_arms import dkd_options, with_floor
 WEIGHT_NAMES = {
     "cosine": "CCD", "one": "w = 1 (KD + JDA)", "mean": "w = mean(w)", "shuffled": "w shuffled",
     "normalised": "w / mean(w)", "centred": "centred cosine", "softmax": "cosine of softmax",
-    "confidence": "confidence of teacher",
+    "confidence": "confidence of teacher", "cluster": "same cluster", "cluster_shuffled": "same cluster, shuffled",
 }  # fmt: skip
 HEADLINE = ("cosine", "mean")  # whose difference is what the cosine adds to the total weight
 DEMONSTRATED = ("cosine", "one", "mean", "shuffled")
@@ -37,7 +37,10 @@ def create(setting: Setting, weights: list[str] | None = None) -> Study:
         Arm(both, jda, seeds="many"),
         Arm(rival, jda, "dkd", dkd_options(setting)),
         *(
-            Arm(WEIGHT_NAMES[w], jda, "ccd", {"weight": w}, seeds="many" if w in HEADLINE else "few")
+            Arm(
+                WEIGHT_NAMES[w], jda, "ccd", {"weight": w}, seeds="many" if w in HEADLINE else "few",
+                tier=3 if w in CLUSTERED else 2,
+            )
             for w in weights
             if w != "one"
         ),
@@ -54,5 +57,8 @@ def create(setting: Setting, weights: list[str] | None = None) -> Study:
         contrasts.append(Contrast.of("w = mean(w) - w = 1", WEIGHT_NAMES["mean"], both))
     if "normalised" in weights:  # no more weight in all than w = 1 has: only which view gets it is left
         contrasts.append(Contrast.of("w / mean(w) - w = 1", WEIGHT_NAMES["normalised"], both))
+    same, shuffled = (WEIGHT_NAMES[w] for w in CLUSTERED)
+    if same in arms:  # of a hard weight: against none, and against one that takes away as much of other views
+        contrasts += [Contrast.of(f"{same} - {than}", same, than) for than in (both, shuffled) if than in arms]
     contrasts += [Contrast.of(f"all four terms - {name}", both, name) for name in terms]
     return Study("08_cosine_confidence", setting, arms, tuple(contrasts), {"JDA": setting.views(jda)})

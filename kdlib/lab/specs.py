@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdlib.data.sampling import PARTS, training_ids
 from kdlib.lab.recipe import Machine, Policy, Public, Recipe
-from kdlib.methods import METHODS, check_method, find_method, method_options
+from kdlib.methods import METHODS, check_method, find_method, method_options, survey_of
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.models.hollow import hollow
@@ -186,7 +186,8 @@ class RunSpec(Spec):
     @property
     def surveys(self) -> bool:
         """Whether the teacher is asked about all training images before the first step, see kdlib.lab.survey."""
-        return find_method(self.method).survey is not None or self.view_policy().picks in BY_ENERGY
+        needed = survey_of(self.method, method_options(self.method, self.options)) is not None
+        return needed or self.view_policy().picks in BY_ENERGY
 
     @property
     def resolutions(self) -> tuple[Resolution, Resolution]:

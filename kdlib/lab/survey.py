@@ -10,7 +10,7 @@ from torch import Tensor
 from kdlib.data.images import ImageSet
 from kdlib.lab.evaluate import EVALUATION_BATCH, logits_on
 from kdlib.lab.specs import RunSpec
-from kdlib.methods import Method, find_method
+from kdlib.methods import Method, survey_of
 from kdlib.methods.energy import energy
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of, uniforms
@@ -29,8 +29,8 @@ def surveyed(
     k-th of the n images in the order of the policy, from 0; see `ViewPolicy.picks`.
     """
     answers = ask(method.teacher, images, ids, spec.seed) if spec.surveys else None
-    judge = find_method(spec.method).survey
-    limits = judge(answers, method.options) if judge else None
+    judge = survey_of(spec.method, method.options)
+    limits = judge(answers) if judge else None
     return limits, places(policy, answers, images, ids, spec.seed) if policy.picks else None
 
 

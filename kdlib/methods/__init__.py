@@ -17,6 +17,7 @@ from kdlib.methods.method import (
     new_head,
     new_memory,
     policies_of,
+    survey_of,
 )
 from kdlib.methods.taxonomy import Taxonomy
 
@@ -39,5 +40,6 @@ __all__ = [
     "new_memory",
     "policies_of",
     "soft_term",
+    "survey_of",
     "total",
 ]

@@ -221,6 +221,8 @@ class Definition(Generic[Options]):
     #: (the teacher's logits float32 [n, N] on one plain crop of each training image, options) -> numbers that hold for
     #: the whole run, and that the loss finds as `Step.limits`
     survey: Callable[[Tensor, Options], tuple[float, ...]] | None = None
+    #: whether a method with a survey needs it at these options; None: always
+    surveys: Callable[[Options], bool] | None = None
     #: raised when a change alters what this method alone does in training, see `kdlib.lab.specs.RunSpec`
     revision: int = 0
     #: where it stands among the others; of every method of the project, while one of your own may do without

@@ -4,7 +4,7 @@ A method of your own is one file: options, a loss, and its `Definition`; and one
 `METHODS["mine"] = Definition(...)` in a program of yours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,15 @@ def method_options(name: str, options: Mapping) -> Record:
     if not isinstance(options, Mapping):
         raise ValueError(f"options = {options!r} of method {name!r} must be a mapping of names to values")
     return definition.options(**options)
+
+
+def survey_of(name: str, options: Record) -> Callable[[Tensor], tuple[float, ...]] | None:
+    """What a method makes of the teacher's survey at these options (see `Definition.survey`); None if it needs none."""
+    definition = find_method(name)
+    judge = definition.survey
+    if judge is None or definition.surveys is not None and not definition.surveys(options):
+        return None
+    return lambda answers: judge(answers, options)
 
 
 def check_method(name: str, has_teacher: bool, policy: ViewPolicy) -> ViewPolicy:

@@ -280,6 +280,7 @@ def test_labels_of_the_controls_of_ccd_name_their_weight():
     assert found == {
         "CCD": "cosine", "w = mean(w)": "mean", "w shuffled": "shuffled", "w / mean(w)": "normalised",
         "centred cosine": "centred", "cosine of softmax": "softmax", "confidence of teacher": "confidence",
+        "same cluster": "cluster", "same cluster, shuffled": "cluster_shuffled",
     }  # fmt: skip
 
 

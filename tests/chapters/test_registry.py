@@ -17,6 +17,7 @@ from kdlib.lab.runs import needed
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.train import rate
 from kdlib.methods import METHODS
+from kdlib.methods.ccd import CCD_WEIGHTS
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.arms import Contrast
 from kdlib.study.profiles import PROFILES, profile
@@ -231,7 +232,11 @@ def test_the_primary_contrasts_of_the_blind_teacher_are_fixed():
 def test_ccd_is_compared_with_its_controls():
     study = create_study("08_cosine_confidence", Setting.of("reference", device="cpu"))
     weights = {arm.options.get("weight") for arm in study.arms.values() if arm.method == "ccd"}
-    assert {"cosine", "mean", "shuffled", "normalised", "centred", "softmax", "confidence"} == weights
+    assert set(CCD_WEIGHTS) - {"one"} == weights
+    assert {study.arms[f"same cluster{rest}"].tier for rest in ("", ", shuffled")} == {3}
+    assert {"same cluster - w = 1 (KD + JDA)", "same cluster - same cluster, shuffled"} <= {
+        c.text for c in study.contrasts
+    }
     for arm in study.arms.values():
         assert arm.policy.views == 2
     same = [a for a in study.arms.values() if a.method == "kd" and a.policy.name == "jda"]

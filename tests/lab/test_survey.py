@@ -14,6 +14,7 @@ from kdlib.lab.recipe import Policy
 from kdlib.lab.survey import BEFORE
 from kdlib.lab.task import Task
 from kdlib.lab.train import train
+from kdlib.methods.clusters import k_means
 from kdlib.methods.energy import energy
 from kdlib.randomness import uniforms
 from kdlib.views.crops import crop_flip
@@ -121,13 +122,14 @@ def test_none_is_weak2_and_all_is_the_augmentation_with_their_bits(student, make
 
 
 CASES = [("energy_kd", {}), ("energy_kd", {"rule": "shuffled"}), ("kd", {"view": "cutmix"}), ("ccd", {"view": "jda"})]
+CASES += [("ccd", {"weight": "cluster"})]
 
 
 @pytest.mark.parametrize(("method", "fields"), CASES, ids=str)
 def test_a_resumed_run_has_the_same_bits_and_with_kept_answers_too(
     student, teacher, tmp_path, monkeypatch, method, fields
 ):
-    spec = student(method, options=fields) if method == "energy_kd" else student(method, **fields)
+    spec = student(method, **fields) if "view" in fields else student(method, options=fields)
     whole = train(spec, tmp_path / "whole", teacher)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
 
@@ -158,3 +160,29 @@ def test_shares_and_pulls_are_in_the_result(student, teacher, tmp_path):
     assert metrics["mean_share_middle"] == pytest.approx(1 - sum(shares))
     assert all(0 < share < 0.6 for share in shares)
     assert all(metrics[f"mean_pull_{group}"] > 0 for group in ("low", "middle", "high"))
+
+
+# --- clusters of CCD
+
+
+def test_centres_are_those_of_one_plain_crop_of_each_training_image(student, teacher, asked):
+    task = Task.of(student("ccd", options={"weight": "cluster"}, view="jda", by="random"), teacher)
+    assert sum(asked) == 40 and task.spec.surveys
+    images = load_data(task.spec.data).train.images
+    crops = crop_flip(images, uniforms(0, "original crop", BEFORE, len(images), 3))
+    centres = k_means(logits_on(task.method.teacher, crops[task.ids]), 10)
+    assert task.limits == task.batch(7).limits == tuple(centres.flatten().tolist())
+
+
+def test_ccd_with_another_weight_asks_nothing(student, teacher, asked):
+    for weight in ("cosine", "shuffled"):
+        task = Task.of(student("ccd", options={"weight": weight}), teacher)
+        assert not asked and task.limits is None and not task.spec.surveys
+
+
+def test_a_check_that_is_shuffled_drops_as_many_views(student, teacher, tmp_path):
+    means = []
+    for weight in ("cluster", "cluster_shuffled"):
+        spec = student("ccd", options={"weight": weight}, view="jda", share=1.0, by="random")
+        means.append(train(spec, tmp_path / weight, teacher)["metrics"]["mean_w"])
+    assert means[0] == pytest.approx(means[1]) and 0.1 < means[0] < 1

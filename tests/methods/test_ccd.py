@@ -8,17 +8,30 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
-from scipy.spatial.distance import cosine
+from scipy.spatial.distance import cdist, cosine
 from torch import Tensor
 
 from kdlib.methods import Batch, total
-from kdlib.methods.ccd import CCD_WEIGHTS, ccd_loss, ccd_weights
+from kdlib.methods.ccd import CCD_WEIGHTS, CLUSTERED, ccd_loss, ccd_weights
 from kdlib.methods.kd import kd_loss, kl_divergence
 
 from .conftest import CLASSES, IMAGES
 from .slow import examples, logit_pairs, normal, slow_cosine, slow_kl, temperatures
 
 # --- weights
+
+CENTRES = {n: normal(4, n, seed=9, scale=10) for n in range(2, 101)}  # by the number of classes
+
+
+def weights_of(original: Tensor, augmented: Tensor, kind: str = "cosine", keys: Tensor | None = None) -> Tensor:
+    """`ccd_weights` with centres."""
+    return ccd_weights(original, augmented, kind, keys, CENTRES[original.shape[1]])
+
+
+def slow_same(a: np.ndarray, b: np.ndarray) -> float:
+    """1 if the nearest of the centres is the same one, else 0."""
+    first, second = (min(range(4), key=lambda k: math.dist(z, CENTRES[len(z)][k].tolist())) for z in (a, b))
+    return float(first == second)
 
 
 def slow_weights(original: np.ndarray, augmented: np.ndarray, kind: str, keys: np.ndarray) -> np.ndarray:
@@ -39,6 +52,10 @@ def slow_weights(original: np.ndarray, augmented: np.ndarray, kind: str, keys: n
             return np.array([slow_cosine(special.softmax(a), special.softmax(b)) + 1 for a, b in pairs])
         case "confidence":
             return np.array([max(special.softmax(b)) + 1 for _, b in pairs])
+        case "cluster":
+            return np.array([slow_same(a, b) for a, b in pairs])
+        case "cluster_shuffled":
+            return np.array([slow_same(*pairs[i]) for i in sorted(range(len(pairs)), key=lambda i: keys[i])])
     return cosine
 
 
@@ -49,7 +66,7 @@ def test_weights_are_the_slow_reference(kind: str, pair: tuple[Tensor, Tensor], 
     # Whole numbers: no centred row is almost, but not quite, zero.
     original, augmented = (x.round() for x in pair)
     keys = torch.rand(len(original), generator=torch.Generator().manual_seed(seed))
-    found = ccd_weights(original, augmented, kind, keys)
+    found = weights_of(original, augmented, kind, keys)
     expected = slow_weights(original.numpy(), augmented.numpy(), kind, keys.numpy())
     if kind == "normalised" and not expected.all():
         return  # every cosine is -1: 0 / 0
@@ -60,9 +77,9 @@ def test_weights_are_the_slow_reference(kind: str, pair: tuple[Tensor, Tensor], 
 def test_every_kind_has_a_reference():
     assert set(CCD_WEIGHTS) == {
         *("cosine", "one", "mean", "shuffled"),
-        *("normalised", "centred", "softmax", "confidence"),
+        *("normalised", "centred", "softmax", "confidence", "cluster", "cluster_shuffled"),
     }
-    a, b, keys = normal(6, 5), normal(6, 5, seed=1), np.arange(6)[::-1]
+    a, b, keys = normal(6, 5), normal(6, 5, seed=2), np.arange(6)[::-1]
     results = [tuple(slow_weights(a.numpy(), b.numpy(), kind, keys).round(9)) for kind in CCD_WEIGHTS]
     assert len(set(results)) == len(CCD_WEIGHTS)
 
@@ -100,11 +117,12 @@ def test_cosine_is_not_shift_invariant_but_centred_is():
 @pytest.mark.parametrize("kind", CCD_WEIGHTS)
 def test_weights_and_permutations(kind: str):
     a, b, keys = normal(8, 5), normal(8, 5, seed=1), torch.rand(8, generator=torch.Generator().manual_seed(0))
-    weights = ccd_weights(a, b, kind, keys)
+    weights = weights_of(a, b, kind, keys)
     classes, batch = (torch.randperm(n, generator=torch.Generator().manual_seed(0)) for n in (5, 8))
-    torch.testing.assert_close(ccd_weights(a[:, classes], b[:, classes], kind, keys), weights)
-    permuted = ccd_weights(a[batch], b[batch], kind, keys)
-    if kind == "shuffled":
+    renamed = ccd_weights(a[:, classes], b[:, classes], kind, keys, CENTRES[5][:, classes])
+    torch.testing.assert_close(renamed, weights)
+    permuted = weights_of(a[batch], b[batch], kind, keys)
+    if kind.endswith("shuffled"):
         permuted, weights = permuted.sort().values, weights.sort().values
     else:
         weights = weights[batch]
@@ -145,8 +163,21 @@ def test_bad_weights_are_named():
     a = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="weight = 'entropy' is unknown; allowed are cosine, one"):
         ccd_weights(a, a, "entropy")
-    with pytest.raises(ValueError, match="weight = 'shuffled' needs keys"):
-        ccd_weights(a, a, "shuffled")
+    for kind in ("shuffled", "cluster_shuffled"):
+        with pytest.raises(ValueError, match=f"weight = '{kind}' needs keys"):
+            weights_of(a, a, kind)
+    with pytest.raises(ValueError, match=r"^centres are None; allowed is \[K, 3\]"):
+        ccd_weights(a, a, "cluster")
+    with pytest.raises(ValueError, match=r"^centres are \[4, 5\]; allowed is \[K, 3\]"):
+        ccd_weights(a, a, "cluster", None, CENTRES[5])
+
+
+def test_a_view_that_leaves_its_cluster_weighs_nothing_and_shuffled_takes_as_many_away():
+    centres = torch.tensor([[10.0, 0.0], [0.0, 10.0]])
+    original, augmented = torch.eye(2)[[0, 0, 0, 1]], torch.eye(2)[[0, 0, 1, 1]]
+    assert ccd_weights(original, augmented, "cluster", None, centres).tolist() == [1, 1, 0, 1]
+    keys = torch.tensor([0.9, 0.1, 0.0, 0.5])  # the order 2, 1, 3, 0
+    assert ccd_weights(original, augmented, "cluster_shuffled", keys, centres).tolist() == [0, 1, 1, 1]
 
 
 # --- the loss
@@ -196,7 +227,7 @@ def test_finite_at_extreme_logits_in_float32(size: float, temperature: float):
     expected = slow_kl(s0.detach().double().numpy(), t0.detach().double().numpy(), temperature)
     np.testing.assert_allclose(kl.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
     for kind in CCD_WEIGHTS:
-        weights = ccd_weights(t0, t1, kind, torch.rand(64, generator=draw))
+        weights = weights_of(t0, t1, kind, torch.rand(64, generator=draw))
         assert weights.isfinite().all() and (weights >= 0).all(), kind
         loss = ccd_loss((s0, s1), (t0.detach(), t1.detach()), weights, temperature)
         gradients = torch.autograd.grad(loss, (s0, s1))
@@ -218,7 +249,7 @@ def test_float32_agrees_with_double():
         results = []
         for kind_of_number in (torch.float32, torch.float64):
             a, b, c, d = (x.to(kind_of_number) for x in (s0, s1, t0, t1))
-            results.append(ccd_loss((a, b), (c, d), ccd_weights(c, d, kind, keys), 4.0))
+            results.append(ccd_loss((a, b), (c, d), weights_of(c, d, kind, keys), 4.0))
         assert results[0].dtype == torch.float32
         assert results[0].item() == pytest.approx(results[1].item(), rel=1e-5)
 
@@ -234,7 +265,7 @@ def test_gradients_are_right():
 @pytest.mark.parametrize("kind", CCD_WEIGHTS)
 def test_no_gradient_flows_into_weights(kind: str):
     t0, t1, s = normal(6, 5).requires_grad_(), normal(6, 5, seed=1).requires_grad_(), normal(6, 5, seed=2)
-    weights = ccd_weights(t0, t1, kind, torch.rand(6, generator=torch.Generator().manual_seed(0)))
+    weights = weights_of(t0, t1, kind, torch.rand(6, generator=torch.Generator().manual_seed(0)))
     assert not weights.requires_grad and weights.grad_fn is None
     s.requires_grad_()
     ccd_loss((s, s), (t0.detach(), t1.detach()), weights, 4.0).backward()
@@ -264,12 +295,16 @@ def reference_weights(original: np.ndarray, augmented: np.ndarray, kind: str, ke
         return w[np.argsort(keys)]
     if kind == "confidence":
         return np.array([special.softmax(z).max() + 1 for z in augmented])
+    if kind in CLUSTERED:
+        same = [cdist(z, CENTRES[z.shape[1]].numpy()).argmin(1) for z in (original, augmented)]
+        w = (same[0] == same[1]).astype(float)
+        return w[np.argsort(keys)] if kind == "cluster_shuffled" else w
     return w
 
 
 @pytest.mark.parametrize("weight", CCD_WEIGHTS)
 def test_ccd_weighs_the_augmented_view(make_batch, loss_of, divergence, weight: str):
-    batch = make_batch(2)
+    batch = make_batch(2, limits=tuple(CENTRES[CLASSES].flatten().tolist()) if weight in CLUSTERED else None)
     terms, records = loss_of("ccd", batch, weight=weight, temperature=3.0, kd_weight=0.5)
     _, teacher = by_view(batch)
     w = reference_weights(teacher[:, 0], teacher[:, 1], weight, batch.step.keys.numpy())
@@ -299,3 +334,10 @@ def test_ccd_at_parallel_teacher_logits_doubles_the_augmented_view(make_batch, l
     kl = divergence(batch.student.logits, batch.teacher.logits, 4)
     assert records["w"].item() == pytest.approx(2)
     assert terms["ccd"].value.item() == pytest.approx((kl[0::2].mean() + 2 * kl[1::2].mean()) / 2)
+
+
+@pytest.mark.parametrize(("limits", "said"), [(None, "None"), ((1.0, 2.0), "2 numbers"), ((), "0 numbers")])
+def test_without_centres_it_says_so_in_one_sentence(make_batch, loss_of, limits, said: str):
+    with pytest.raises(ValueError, match=f"^limits is {said}: they are the centres of clusters") as error:
+        loss_of("ccd", make_batch(2, limits=limits), weight="cluster")
+    assert "\n" not in str(error.value)

@@ -51,9 +51,10 @@ def test_each_is_its_terms_times_the_square_of_the_temperature(temperature):
     s, t, s2, t2, labels = logits(0), logits(1), logits(2), logits(3), torch.arange(6)
     square = temperature**2
     torch.testing.assert_close(KDLoss(temperature)(s, t), square * kd_loss(s, t, temperature))
-    for weight in set(CCD_WEIGHTS) - {"shuffled"}:
-        expected = square * ccd_loss((s, s2), (t, t2), ccd_weights(t, t2, weight), temperature)
-        torch.testing.assert_close(CCDLoss(temperature, weight)((s, s2), (t, t2)), expected)
+    centres = logits(7, rows=4)
+    for weight in set(CCD_WEIGHTS) - {"shuffled", "cluster_shuffled"}:
+        expected = square * ccd_loss((s, s2), (t, t2), ccd_weights(t, t2, weight, None, centres), temperature)
+        torch.testing.assert_close(CCDLoss(temperature, weight, centres)((s, s2), (t, t2)), expected)
     target, others = dkd_losses(s, t, labels, temperature)
     torch.testing.assert_close(DKDLoss(temperature, 2.0, 5.0)(s, t, labels), square * (2 * target + 5 * others))
     for gate in set(CRLD_GATES) - {"shuffled"}:
@@ -220,6 +221,7 @@ def test_under_autocast_logits_of_half_the_width_are_treated_as_wide_ones(dtype:
         (lambda: KDLoss()(logits(0)[0], logits(1)), r"student is torch.float32 \[10\]; allowed are"),
         (lambda: KDLoss(0.0), "temperature = 0"),
         (lambda: CCDLoss(weight="sine"), "weight = 'sine'"),
+        (lambda: CCDLoss(weight="cluster"), "centres must be given with weight = 'cluster'"),
         (lambda: CCDLoss()(logits(0), (logits(1), logits(2))), "student must be a pair: logits on the original views"),
         (
             lambda: CCDLoss()((logits(0), logits(1, rows=5)), (logits(2), logits(3))),

@@ -1,0 +1,1 @@
+"""Other tasks than image classification: what their networks learn, and how good they are at it."""
