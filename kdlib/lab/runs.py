@@ -1,27 +1,25 @@
 """Executing specs: one after another, in parallel, on a cluster. The unit of parallelism is one run."""
 
-import datetime
 import multiprocessing
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.metadata import version
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
-from kdlib.data import paths
 from kdlib.lab import distributed, machine
 from kdlib.lab.forecasts import work
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.measures import measure
 from kdlib.lab.progress import Look, Progress, noted, noting
+from kdlib.lab.provenance import provenance
 from kdlib.lab.results import CHECKPOINT, RESULT, RunResult
 from kdlib.lab.specs import RunSpec, Spec
+from kdlib.lab.stacked import train_stack
+from kdlib.lab.stacks import members
 from kdlib.lab.store import Store
 from kdlib.lab.task import check_views
 from kdlib.lab.train import OutOfTimeError, is_past, train
@@ -80,6 +78,9 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None, until: f
             raise OutOfTimeError(f"run {spec.key} was not begun")
         machine.prepare(spec.machine.threads)
         teachers = [load_teacher(taught, store) for taught in spec.taught]
+        if together := members(spec):
+            _execute_stack(together, store, *teachers, progress, until)
+            return store.get(spec)
         if isinstance(spec, RunSpec):
             with _noted_by_the_first(spec, store) as note:
                 outcome = train(spec, store.folder(spec), *teachers, progress or note, until)
@@ -92,6 +93,24 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None, until: f
     return store.get(spec)
 
 
+def _execute_stack(
+    runs: list[RunSpec], store: Store, teacher: Network | None, progress: Progress | None, until: float | None
+) -> None:
+    """Trains a stack and stores what is not there; the first comes last, since its checkpoint is that of all."""
+    with ExitStack() as noted:
+        notes = [noted.enter_context(noting(store.note(run))) for run in runs]
+
+        def note(done: int, total: int) -> None:
+            for one in notes:
+                one(done, total)
+
+        outcomes = train_stack(runs[0], [store.folder(run) for run in runs], teacher, progress or note, until)
+    for run, outcome in reversed(list(zip(runs, outcomes, strict=True))):
+        if not complete(run, store):
+            facts = provenance(run, outcome.pop("seconds"))
+            store.put(RunResult(spec=run, key=run.key, profile=store.profile, provenance=facts, **outcome))
+
+
 def _noted_by_the_first(spec: Spec, store: Store) -> AbstractContextManager[Progress | None]:
     """How far a run is, noted by one of the processes that share it: two would take the note from each other."""
     return noting(store.note(spec)) if distributed.rank() == 0 else nullcontext()
@@ -99,11 +118,11 @@ def _noted_by_the_first(spec: Spec, store: Store) -> AbstractContextManager[Prog
 
 @contextmanager
 def claimed(spec: Spec, store: Store) -> Iterator[None]:
-    """Holds the lock of a spec, in the first of the processes that torchrun launched."""
+    """Holds the lock of a spec, or of its whole stack, in the first of the processes that torchrun launched."""
     if distributed.rank() > 0:
         yield
         return
-    path = store.runs / ".locks" / spec.key
+    path = store.runs / ".locks" / (members(spec) or [spec])[0].key
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -128,6 +147,9 @@ def repeat(spec: RunSpec, profile: str) -> str:
         execute(run, profile)
     machine.prepare(spec.machine.threads)
     with TemporaryDirectory() as folder:
+        if together := members(spec):
+            folders = [Path(folder) / run.key for run in together]
+            return train_stack(spec, folders, load_teacher(spec, store))[together.index(spec)]["bits"]
         return train(spec, Path(folder), load_teacher(spec, store))["bits"]
 
 
@@ -144,31 +166,6 @@ def complete(spec: Spec, store: Store) -> bool:
     weights = store.weights(spec) if isinstance(spec, RunSpec) else None
     folder = weights.parent if weights else store.folder(spec)
     return (folder / RESULT).exists() and (weights is not None or not isinstance(spec, RunSpec))
-
-
-def provenance(spec: Spec, seconds: float | None) -> dict:
-    """Versions, hardware, date, commit and training time: recorded, never part of the bits."""
-    packages = ("torch", "torchvision", "numpy")
-    processes, device = distributed.world(), machine.device_name(spec.machine.device)
-    return {
-        "versions": {p: version(p) for p in packages} | {"python": sys.version.split()[0]},
-        "hardware": f"{processes} x {device}" if processes > 1 else device,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit(),
-        "seconds": None if seconds is None else round(seconds, 1),
-    }
-
-
-def commit() -> str | None:
-    """The project's git commit, or None outside a checkout."""
-    if paths.CHECKOUT is None:
-        return None
-    call = ["git", "-C", str(paths.CHECKOUT), "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(call, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() or None
 
 
 def run_all(
@@ -245,7 +242,7 @@ def _run(
 ) -> None:
     """Hands each spec to the pool once its teachers are there; none after the time `until`."""
     waiting, running, finished = {spec.key: spec for spec in todo}, {}, []
-    needs = {spec.key: {run.key for run in spec.prerequisites} for spec in todo}
+    needs = {spec.key: {run.key for run in spec.prerequisites} | _leader(spec, waiting) for spec in todo}
     store, notes = Store(profile), {}
     over = False
     while running or waiting and not over:
@@ -255,7 +252,7 @@ def _run(
         others = [s for s in ready if not isinstance(s, TimingSpec)]
         for spec in others if others or running else ready[:1]:  # clocks run last, and alone
             key = spec.key
-            notes[key] = store.note(spec)
+            notes |= {run.key: store.note(run) for run in members(spec) or [spec] if run.key in needs}
             running[pool.submit(execute, waiting.pop(key), profile, until=until)] = key
         for future in wait(running, timeout=LOOKED if look else None, return_when=FIRST_COMPLETED).done:
             key = running.pop(future)
@@ -272,6 +269,12 @@ def _run(
     if len(finished) < len(todo):
         begun = sum((store.folder(spec) / CHECKPOINT).exists() for spec in todo)
         raise OutOfTimeError(f"{len(finished)} of {len(todo)} runs finished, {begun} are at a checkpoint")
+
+
+def _leader(spec: Spec, todo: Collection[str]) -> set[str]:
+    """The key of the run that trains the stack of another one: the first of it that is to be done."""
+    first = [run.key for run in members(spec) if run.key in todo][:1]
+    return set(first) - {spec.key}
 
 
 def shares(notes: Mapping[str, Path], finished: Collection[str]) -> dict[str, float]:

@@ -219,3 +219,10 @@ class Definition(Generic[Options]):
     revision: int = 0
     #: where it stands among the others; of every method of the project, while one of your own may do without
     taxonomy: Taxonomy | None = None
+
+    @property
+    def stacks(self) -> bool:
+        """Whether runs of several seeds can be trained together: there is nothing but a student, and a teacher's
+        logits."""
+        more = self.head or self.memory or self.survey or self.taught_by
+        return self.trains_student and not more and (self.logits_only or not self.needs_teacher)
