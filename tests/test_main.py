@@ -18,6 +18,7 @@ from kdlib.commands import shard
 from kdlib.lab import forecasts, runs
 from kdlib.lab.runs import needed
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.stacks import members
 from kdlib.lab.store import Store
 from kdlib.study.setting import Setting
 
@@ -106,6 +107,24 @@ def test_shards_are_a_partition(n):
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", "", "1/0"])
+def test_a_shard_takes_whole_stacks():
+    setting = Setting.of("quick", seeds=[0, 1, 2, 3], device="cpu", stack=2)
+    specs = create_study("03_blind_teacher", setting).all_specs
+    parts = [shard(specs, f"{i}/3") for i in (1, 2, 3)]
+    assert sorted(spec.key for part in parts for spec in part) == sorted(spec.key for spec in specs)
+    stacked = [spec for spec in specs if members(spec)]
+    assert len(stacked) > 4
+    for spec in stacked:
+        keys = {member.key for member in members(spec)}
+        assert sum(bool(keys & {other.key for other in part}) for part in parts) == 1
+
+
+def test_a_stack_of_no_seeds_is_refused(capsys):
+    assert refused(capsys, "run", "00_tour", "--stack", "0") == (
+        "kdlib run: stack = 0 must be a whole number from 1 up\n"
+    )
+
+
 def test_a_bad_shard_is_refused(capsys, part):
     message = refused(capsys, "run", "00_tour", *ARGUMENTS, f"--shard={part}")
     assert message == f"kdlib run: shard = {part!r} must be i/n with i from 1 to n, such as 1/4\n"
