@@ -87,7 +87,7 @@ def _stacked(device: str, rounds: int, steps: int) -> Comparison:
         together: rate(SEEDS * IMAGES, lambda number: stack.step(number, 0.0), steps, device),
         "one alone": rate(IMAGES, steps_of(run).take, steps, device),
     }
-    title = f"{PAIRS['small']}: eight seeds together against one alone"
+    title = f"{PAIRS['small']}: {SEEDS} seeds together, against one alone"
     return Comparison.of("small stacked", title, "pairs/s", in_turn(arms, rounds), target=4.0)
 
 
