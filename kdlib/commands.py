@@ -76,9 +76,10 @@ def shard(specs: list[Spec], part: str) -> list[Spec]:
     """Every n-th spec from the i-th on, for "i/n" with i from 1; a stack counts as one. Raises ValueError for anything
     else."""
     i, n = parse_shard(part)
-    groups: dict[str, list[Spec]] = {}
-    for spec in specs:
-        groups.setdefault((members(spec) or [spec])[0].key, []).append(spec)
+    groups: dict[str | int, list[Spec]] = {}
+    for place, spec in enumerate(specs):
+        together = members(spec)
+        groups.setdefault(together[0].key if together else place, []).append(spec)
     return [spec for group in list(groups.values())[i - 1 :: n] for spec in group]
 
 
