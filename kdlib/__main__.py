@@ -75,6 +75,11 @@ def _name_runs(command: argparse.ArgumentParser) -> None:
         help="a parameter that only this chapter has; VALUE is JSON or a word",
     )  # fmt: skip
     command.add_argument(
+        "--stack", type=int, metavar="N",
+        help="train up to N seeds of an arm together, where it can be: for small networks on a GPU; they have keys of "
+        "their own. By default $KDLIB_STACK, or each alone",
+    )  # fmt: skip
+    command.add_argument(
         "--tier", type=int, choices=[1, 2, 3, 4],
         help="up to which: 1 decides the claims, 4 is everything; by default what the profile plans",
     )  # fmt: skip
@@ -85,6 +90,8 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.command in ("plan", "run", "status"):
         choices.check_device(arguments.device)
         choices.check_seeds(arguments.seeds)
+        if arguments.stack is not None and arguments.stack < 1:
+            raise ValueError(f"stack = {arguments.stack} must be a whole number from 1 up")
         options = [choices.parse_option(text) for text in arguments.option]
         if options and arguments.study == "all":
             raise ValueError("--option needs the name of one study")

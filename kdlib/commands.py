@@ -18,6 +18,7 @@ from kdlib.lab.runs import missing, run_all
 from kdlib.lab.runs import repeat as repeat_run
 from kdlib.lab.schedule import RunsFailedError, default_executor
 from kdlib.lab.specs import RunSpec, Spec
+from kdlib.lab.stacks import members
 from kdlib.lab.stopping import InterruptedStudyError, OutOfTimeError
 from kdlib.lab.store import Store
 from kdlib.models.checkpoints import download_checkpoint
@@ -42,6 +43,7 @@ def describe(spec: Spec) -> str:
     if isinstance(spec, RunSpec):
         weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
         bank = f", bank {spec.bank}" if spec.bank else ", float32" if spec.exact else ""
+        bank += f", one of {len(spec.machine.stacked)} seeds together" if spec.machine.stacked else ""
         return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}{bank}"
     policy = getattr(spec, "policy", None)
     return f"{spec.kind}{f' of {policy.name}' if policy else ''}, teacher {teacher}"
@@ -59,7 +61,8 @@ def by_tier(studies: list[Study], arguments: argparse.Namespace) -> tuple[Profil
 
 def named_studies(arguments: argparse.Namespace) -> list[Study]:
     """The studies that the command line names, at its setting."""
-    setting = Setting.of(arguments.profile, arguments.pair, arguments.seeds, arguments.device, arguments.data)
+    chosen = arguments.pair, arguments.seeds, arguments.device, arguments.data
+    setting = Setting.of(arguments.profile, *chosen, arguments.stack)
     options = dict(parse_option(text) for text in arguments.option)
     return all_studies(setting) if arguments.study == "all" else [create_study(arguments.study, setting, **options)]
 
@@ -74,9 +77,14 @@ def all_studies(setting: Setting) -> list[Study]:
 
 
 def shard(specs: list[Spec], part: str) -> list[Spec]:
-    """Every n-th spec from the i-th on, for "i/n" with i from 1. Raises ValueError for anything else."""
+    """Every n-th spec from the i-th on, for "i/n" with i from 1; a stack counts as one. Raises ValueError for anything
+    else."""
     i, n = parse_shard(part)
-    return specs[i - 1 :: n]
+    groups: dict[str | int, list[Spec]] = {}
+    for place, spec in enumerate(specs):
+        together = members(spec)
+        groups.setdefault(together[0].key if together else place, []).append(spec)
+    return [spec for group in list(groups.values())[i - 1 :: n] for spec in group]
 
 
 def plan(arguments: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ what an image undergoes does not depend on the batch size, on the number of proc
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 _DEFAULT_GENERATOR = threading.RLock()
+KEPT = 32  # tables: two epochs of the roles of the richest policy
+
+Tables = Callable[[int, str, int, int, int], Tensor]  #: (seed, role, epoch, count, draws) -> `table` of them
 
 
 def stream_seed(seed: int, role: str, epoch: int = 0) -> int:
@@ -28,13 +31,25 @@ def generator(seed: int, role: str, epoch: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(seed, role, epoch))
 
 
-@lru_cache(maxsize=32)  # two epochs of the roles of the richest policy
-def uniforms(seed: int, role: str, epoch: int, count: int, draws: int) -> Tensor:
-    """float32 [count, draws] in [0, 1): row i belongs to image id i. Cached: treat it as read-only."""
+def table(seed: int, role: str, epoch: int, count: int, draws: int) -> Tensor:
+    """float32 [count, draws] in [0, 1): row i belongs to image id i."""
     return torch.rand(count, draws, generator=generator(seed, role, epoch))
 
 
-def uniforms_of(seed: int, role: str, epochs: Tensor, ids: Tensor, count: int, draws: int) -> Tensor:
+@lru_cache(maxsize=KEPT)
+def uniforms(seed: int, role: str, epoch: int, count: int, draws: int) -> Tensor:
+    """The same, cached: treat it as read-only."""
+    return table(seed, role, epoch, count, draws)
+
+
+def own_tables() -> Tables:
+    """`uniforms` with a cache of its own: runs of several seeds in turn would take the tables from each other."""
+    return lru_cache(maxsize=KEPT)(table)
+
+
+def uniforms_of(
+    seed: int, role: str, epochs: Tensor, ids: Tensor, count: int, draws: int, tables: Tables = uniforms
+) -> Tensor:
     """float32 [B, draws] for images `ids` [B] int64, image i in its epoch `epochs[i]`; `count` = size of the set.
 
     A batch may span two epochs (or more, if it is larger than the subset), so rows are gathered epoch by epoch.
@@ -42,13 +57,15 @@ def uniforms_of(seed: int, role: str, epochs: Tensor, ids: Tensor, count: int, d
     rows = torch.empty(len(ids), draws)
     for epoch in epochs.unique().tolist():
         here = epochs == epoch
-        rows[here] = uniforms(seed, role, epoch, count, draws)[ids[here]]
+        rows[here] = tables(seed, role, epoch, count, draws)[ids[here]]
     return rows
 
 
-def draws_of(seed: int, roles: Mapping[str, int], epochs: Tensor, ids: Tensor, count: int) -> dict[str, Tensor]:
+def draws_of(
+    seed: int, roles: Mapping[str, int], epochs: Tensor, ids: Tensor, count: int, tables: Tables = uniforms
+) -> dict[str, Tensor]:
     """Role -> `uniforms_of` it, with as many draws as `roles` says."""
-    return {role: uniforms_of(seed, role, epochs, ids, count, draws) for role, draws in roles.items()}
+    return {role: uniforms_of(seed, role, epochs, ids, count, draws, tables) for role, draws in roles.items()}
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from kdlib.commands import shard
 from kdlib.lab import forecasts, runs, schedule
 from kdlib.lab.runs import needed
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.stacks import members
 from kdlib.lab.store import Store
 from kdlib.study.setting import Setting
 
@@ -115,6 +116,24 @@ def test_shards_are_a_partition(n):
     parts = [shard(specs, f"{i}/{n}") for i in range(1, n + 1)]
     assert sorted(x for part in parts for x in part) == specs
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_shard_takes_whole_stacks():
+    setting = Setting.of("quick", seeds=[0, 1, 2, 3], device="cpu", stack=2)
+    specs = create_study("03_blind_teacher", setting).all_specs
+    parts = [shard(specs, f"{i}/3") for i in (1, 2, 3)]
+    assert sorted(spec.key for part in parts for spec in part) == sorted(spec.key for spec in specs)
+    stacked = [spec for spec in specs if members(spec)]
+    assert len(stacked) > 4
+    for spec in stacked:
+        keys = {member.key for member in members(spec)}
+        assert sum(bool(keys & {other.key for other in part}) for part in parts) == 1
+
+
+def test_a_stack_of_no_seeds_is_refused(capsys):
+    assert refused(capsys, "run", "00_tour", "--stack", "0") == (
+        "kdlib run: stack = 0 must be a whole number from 1 up\n"
+    )
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", "", "1/0"])

@@ -60,6 +60,8 @@ def command_line(name: str, given: Mapping[str, Any]) -> str:
     for field in ("pair", "device", "data"):
         if given.get(field, "auto") != "auto":
             words += [f"--{field}", given[field]]
+    if given.get("stack"):
+        words += ["--stack", str(given["stack"])]
     if given.get("seeds"):
         words += ["--seeds", *map(str, given["seeds"])]
     for option, (_, default) in own_options(name).items():

@@ -1,13 +1,12 @@
 """Which training images a run sees, and in which order. Both are functions of (seed, role, epoch, image id)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from kdlib.randomness import uniforms
+from kdlib.randomness import table, uniforms
 
 VALIDATION_SHARE = 0.1  # of the training images: 5,000 of CIFAR-100's 50,000
 
@@ -134,6 +133,7 @@ class Order:
     total: int
     batch: int
     seed: int
+    _kept: dict[int, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """(image ids int64 [batch], epoch of each int64 [batch]) of step 0, 1, 2, ...: no state is kept."""
@@ -142,11 +142,15 @@ class Order:
         ids = torch.empty(self.batch, dtype=torch.int64)
         for epoch in epochs.unique().tolist():
             here = epochs == epoch
-            ids[here] = _permutation(self.ids, self.total, self.seed, epoch)[places[here]]
+            ids[here] = self._permutation(epoch)[places[here]]
         return ids, epochs
 
-
-@lru_cache(maxsize=4)
-def _permutation(ids: tuple[int, ...], total: int, seed: int, epoch: int) -> Tensor:
-    members = torch.tensor(ids)
-    return members[uniforms(seed, "order", epoch, total, 1).squeeze(1)[members].argsort(stable=True)]
+    def _permutation(self, epoch: int) -> Tensor:
+        """The images in the order of an epoch, which is kept while it is in use."""
+        if epoch not in self._kept:
+            for old in [other for other in self._kept if abs(other - epoch) > 1]:
+                del self._kept[old]
+            members = torch.tensor(self.ids)
+            keys = table(self.seed, "order", epoch, self.total, 1).squeeze(1)[members]
+            self._kept[epoch] = members[keys.argsort(stable=True)]
+        return self._kept[epoch]

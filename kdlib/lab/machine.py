@@ -33,9 +33,23 @@ def resolve_threads() -> int:
 
     More pay where one run has the machine to itself. Raises ValueError for anything but a whole number from 1 up.
     """
-    given = os.environ.get("KDLIB_THREADS") or "1"
+    return _whole("KDLIB_THREADS", "threads")
+
+
+def resolve_stack() -> int:
+    """Up to how many seeds of an arm are trained together: $KDLIB_STACK, else 1, and each is trained alone.
+
+    More pay where one run cannot fill a GPU; on a CPU they do not. Raises ValueError for anything but a whole number
+    from 1 up.
+    """
+    return _whole("KDLIB_STACK", "seeds")
+
+
+def _whole(variable: str, what: str) -> int:
+    """The number that an environment variable gives, 1 if it is not set."""
+    given = os.environ.get(variable) or "1"
     if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"KDLIB_THREADS = {given!r} is not a number of threads; allowed are whole numbers from 1 up")
+        raise ValueError(f"{variable} = {given!r} is not a number of {what}; allowed are whole numbers from 1 up")
     return int(given)
 
 

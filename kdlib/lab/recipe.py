@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from kdlib.lab.machine import resolve_device, resolve_precision, resolve_threads
 from kdlib.models.checkpoints import PUBLIC
@@ -57,6 +57,22 @@ class Machine(Record):
     precision: Literal["float32", "bfloat16", "float16"]
     #: of torch, in one run
     threads: Whole = Field(1, ge=1)
+    #: the seeds that were trained together with this one, itself among them, ascending (see kdlib.lab.stacked); empty,
+    #: and then no part of what is stored, for a run that was trained alone
+    stacked: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
+
+    @field_validator("stacked")
+    @classmethod
+    def _several(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(seeds) == 1 or list(seeds) != sorted(set(seeds)):
+            raise ValueError(f"stacked = {list(seeds)} must be two or more seeds that rise from one to the next")
+        return seeds
+
+    @model_serializer(mode="wrap")
+    def _without_an_empty_stack(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that the keys of runs that were trained alone are what they were before there were stacks."""
+        fields = handler(self)
+        return fields if fields.get("stacked") else {n: value for n, value in fields.items() if n != "stacked"}
 
     @classmethod
     def of(cls, device: str = "auto", threads: int | None = None) -> "Machine":

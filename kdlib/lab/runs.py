@@ -1,24 +1,22 @@
 """Executing specs: one after another, in parallel, on a cluster. The unit of parallelism is one run."""
 
-import datetime
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.metadata import version
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
-from kdlib.data import paths
 from kdlib.lab import distributed, machine
 from kdlib.lab.measures import measure
 from kdlib.lab.progress import Look, Progress, noting
+from kdlib.lab.provenance import provenance
 from kdlib.lab.results import RESULT, RunResult
 from kdlib.lab.schedule import Report, Schedule, Workers, in_a_sentence
 from kdlib.lab.specs import RunSpec, Spec
+from kdlib.lab.stacked import train_stack
+from kdlib.lab.stacks import members
 from kdlib.lab.stopping import NEVER, Stop, StoppedError, request_in
 from kdlib.lab.store import Store
 from kdlib.lab.task import check_views
@@ -72,24 +70,38 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None, stop: St
             return store.get(spec)
         if distributed.agreed(stop.is_due()):
             raise stop.error(f"run {spec.key} was not begun")
+        together = members(spec) or [spec]
         if distributed.rank() == 0:
-            store.sweep(spec)
+            for run in together:
+                store.sweep(run)
         with failures_noted(spec, store):
-            outcome = _outcome(spec, store, progress, stop)
+            outcomes = _outcomes(together, store, progress, stop)
         if distributed.rank() == 0:
-            facts = provenance(spec, outcome.pop("seconds", None))
-            store.put(RunResult(spec=spec, key=spec.key, profile=profile, provenance=facts, **outcome))
+            _keep(together, outcomes, store)
         distributed.barrier()
     return store.get(spec)
 
 
-def _outcome(spec: Spec, store: Store, progress: Progress | None, stop: Stop) -> dict:
+def _outcomes(together: list[Spec], store: Store, progress: Progress | None, stop: Stop) -> list[dict | None]:
+    """Of one spec, or of the runs of a stack."""
+    spec = together[0]
     machine.prepare(spec.machine.threads)
     teachers = [load_teacher(taught, store) for taught in spec.taught]
     if not isinstance(spec, RunSpec):
-        return measure(spec, *teachers)
-    with _noted_by_the_first(spec, store) as note:
-        return train(spec, store.folder(spec), *teachers, progress or note, stop)
+        return [measure(spec, *teachers)]
+    with _noted_by_the_first(together, store) as note:
+        progress = progress or note
+        if len(together) > 1:
+            return train_stack(spec, [store.folder(run) for run in together], *teachers, progress, stop)
+        return [train(spec, store.folder(spec), *teachers, progress, stop)]
+
+
+def _keep(together: Sequence[Spec], outcomes: Sequence[dict], store: Store) -> None:
+    """Stores what is not there; the first of a stack comes last, since its checkpoint is that of all."""
+    for spec, outcome in reversed(list(zip(together, outcomes, strict=True))):
+        if len(together) == 1 or not complete(spec, store):
+            facts = provenance(spec, outcome.pop("seconds", None))
+            store.put(RunResult(spec=spec, key=spec.key, profile=store.profile, provenance=facts, **outcome))
 
 
 @contextmanager
@@ -105,18 +117,27 @@ def failures_noted(spec: Spec, store: Store) -> Iterator[None]:
     store.note_failure(spec, None)
 
 
-def _noted_by_the_first(spec: Spec, store: Store) -> AbstractContextManager[Progress | None]:
-    """How far a run is, noted by one of the processes that share it: two would take the note from each other."""
-    return noting(store.note(spec)) if distributed.rank() == 0 else nullcontext()
+@contextmanager
+def _noted_by_the_first(together: Sequence[Spec], store: Store) -> Iterator[Progress | None]:
+    """How far runs are, noted by one of the processes that share them: two would take the note from each other."""
+    with ExitStack() as noted:
+        first = distributed.rank() == 0
+        notes = [noted.enter_context(noting(store.note(spec))) for spec in together if first]
+
+        def note(done: int, total: int) -> None:
+            for one in notes:
+                one(done, total)
+
+        yield note if first else None
 
 
 @contextmanager
 def claimed(spec: Spec, store: Store) -> Iterator[None]:
-    """Holds the lock of a spec, in the first of the processes that torchrun launched."""
+    """Holds the lock of a spec, or of its whole stack, in the first of the processes that torchrun launched."""
     if distributed.rank() > 0:
         yield
         return
-    path = store.runs / ".locks" / spec.key
+    path = store.runs / ".locks" / (members(spec) or [spec])[0].key
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -141,6 +162,9 @@ def repeat(spec: RunSpec, profile: str) -> str:
         execute(run, profile)
     machine.prepare(spec.machine.threads)
     with TemporaryDirectory() as folder:
+        if together := members(spec):
+            folders = [Path(folder) / run.key for run in together]
+            return train_stack(spec, folders, load_teacher(spec, store))[together.index(spec)]["bits"]
         return train(spec, Path(folder), load_teacher(spec, store))["bits"]
 
 
@@ -157,31 +181,6 @@ def complete(spec: Spec, store: Store) -> bool:
     weights = store.weights(spec) if isinstance(spec, RunSpec) else None
     folder = weights.parent if weights else store.folder(spec)
     return (folder / RESULT).exists() and (weights is not None or not isinstance(spec, RunSpec))
-
-
-def provenance(spec: Spec, seconds: float | None) -> dict:
-    """Versions, hardware, date, commit and training time: recorded, never part of the bits."""
-    packages = ("torch", "torchvision", "numpy")
-    processes, device = distributed.world(), machine.device_name(spec.machine.device)
-    return {
-        "versions": {p: version(p) for p in packages} | {"python": sys.version.split()[0]},
-        "hardware": f"{processes} x {device}" if processes > 1 else device,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit(),
-        "seconds": None if seconds is None else round(seconds, 1),
-    }
-
-
-def commit() -> str | None:
-    """The project's git commit, or None outside a checkout."""
-    if paths.CHECKOUT is None:
-        return None
-    call = ["git", "-C", str(paths.CHECKOUT), "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(call, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() or None
 
 
 def run_all(

@@ -21,6 +21,7 @@ from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.progress import Look, noted
 from kdlib.lab.results import CHECKPOINT, RunResult
 from kdlib.lab.specs import Spec
+from kdlib.lab.stacks import members
 from kdlib.lab.stopping import GRACE, Stop, StoppedError, begin_worker
 from kdlib.lab.store import Store
 
@@ -97,6 +98,7 @@ class Schedule:
         self.todo, self.profile, self.workers, self.execute, self.stop = todo, profile, workers, execute, stop
         self.store = Store(profile)
         self.waiting = {spec.key: spec for spec in todo}
+        self.needs = {spec.key: {run.key for run in spec.prerequisites} | _leader(spec, self.waiting) for spec in todo}
         self.running: dict[Future, Spec] = {}
         self.finished: list[str] = []
         self.failures: dict[str, str] = {}
@@ -142,7 +144,7 @@ class Schedule:
         if self.ending is not None or any(spec.key in self.deaths for spec in self.running.values()):
             return []
         lacking = self.waiting.keys() | {spec.key for spec in self.running.values()}
-        ready = [s for s in self.waiting.values() if lacking.isdisjoint(run.key for run in s.prerequisites)]
+        ready = [spec for spec in self.waiting.values() if lacking.isdisjoint(self.needs[spec.key])]
         if suspects := [spec for spec in ready if spec.key in self.deaths]:
             return [] if self.running else suspects[:1]
         others = [spec for spec in ready if not isinstance(spec, TimingSpec)]
@@ -183,12 +185,13 @@ class Schedule:
     def _failed(self, spec: Spec, said: str) -> None:
         """Takes a run, and all that need it, out of what is to be done."""
         self.failures[spec.key] = said
-        for other in [s for s in self.waiting.values() if spec.key in {run.key for run in s.prerequisites}]:
+        for other in [s for s in self.waiting.values() if spec.key in self.needs[s.key]]:
             del self.waiting[other.key]
             self._failed(other, f"not begun, since run {spec.key} failed")
 
     def _shares(self) -> dict[str, float]:
-        notes = {spec.key: self.store.note(spec) for spec in self.running.values()}
+        running = [run for spec in self.running.values() for run in members(spec) or [spec] if run.key in self.needs]
+        notes = {spec.key: self.store.note(spec) for spec in running}
         return shares(notes, self.finished)
 
     def _stopped(self) -> StoppedError:
@@ -196,6 +199,12 @@ class Schedule:
         failed = f", {len(self.failures)} failed" if self.failures else ""
         said = f"{len(self.finished)} of {len(self.todo)} runs finished, {begun} are at a checkpoint{failed}"
         return self.stop.error(said)
+
+
+def _leader(spec: Spec, todo: Collection[str]) -> set[str]:
+    """The key of the run that trains the stack of another one: the first of it that is to be done."""
+    first = [run.key for run in members(spec) if run.key in todo][:1]
+    return set(first) - {spec.key}
 
 
 def in_a_sentence(error: BaseException) -> str:

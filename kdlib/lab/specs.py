@@ -46,7 +46,8 @@ class Spec(Record):
 
     @property
     def experiment(self) -> str:
-        """The same without the machine, also of the teacher: what is asked, whoever answers it."""
+        """The same without the machine, also of the teacher: what is asked, whoever answers it; but one of a stack
+        answers for no other run, nor another run for it."""
         return digest(_without_machine(self.model_dump(mode="json")))
 
 
@@ -64,7 +65,9 @@ def digest(content: dict | list) -> str:
 
 
 def _without_machine(fields: dict) -> dict:
-    return {k: _without_machine(v) if isinstance(v, dict) else v for k, v in fields.items() if k != "machine"}
+    kept = {k: _without_machine(v) if isinstance(v, dict) else v for k, v in fields.items() if k != "machine"}
+    stacked = fields.get("machine", {}).get("stacked")
+    return kept | {"stacked": stacked} if stacked else kept
 
 
 class RunSpec(Spec):
@@ -135,6 +138,7 @@ class RunSpec(Spec):
         if images % self.recipe.micro_batches:
             raise ValueError(f"micro_batches = {self.recipe.micro_batches} must divide the {images} images of a step")
         self._check_bank()
+        self._check_stack()
         if self.exact and self.machine.precision != "float32":
             raise ValueError(f"machine.precision = {self.machine.precision!r} of an exact run must be 'float32'")
         definition = find_method(self.method)
@@ -171,6 +175,28 @@ class RunSpec(Spec):
                 f"bank = {self.bank} needs views of one image each; those of policy {self.policy.name!r} depend on "
                 "other images too"
             )
+
+    def _check_stack(self) -> None:
+        seeds = self.machine.stacked
+        if seeds and self.seed not in seeds:
+            raise ValueError(f"machine.stacked = {list(seeds)} must hold the run's own seed, {self.seed}")
+        if seeds and (reason := self.unstackable):
+            raise ValueError(f"machine.stacked = {list(seeds)} is not possible: {reason}")
+
+    @property
+    def unstackable(self) -> str:
+        """Why the run cannot be trained together with those of other seeds, see kdlib.lab.stacked; empty if it can."""
+        definition = find_method(self.method)
+        if not definition.stacks:
+            able = ", ".join(n for n, d in METHODS.items() if d.stacks)
+            return f"method {self.method!r} has more than a student and logits; allowed are {able}"
+        if self.bank is not None:
+            return f"bank = {self.bank} gives the run its views; allowed is null"
+        if self.recipe.micro_batches > 1:
+            return f"micro_batches = {self.recipe.micro_batches} cut a step; allowed is 1"
+        if self.machine.precision == "float16":
+            return "machine.precision = 'float16' skips steps of single seeds; allowed are 'float32' and 'bfloat16'"
+        return ""
 
     def view_policy(self) -> ViewPolicy:
         """The views that the student sees: the policy's, spread as the method needs."""

@@ -23,7 +23,7 @@ from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.models.hollow import hollow
 from kdlib.models.network import Network
-from kdlib.randomness import draws_of, seeded, stream_seed
+from kdlib.randomness import Tables, draws_of, seeded, stream_seed, uniforms
 from kdlib.views.policies import create_policy
 from kdlib.views.policy import PICK, ViewPolicy, partner_ids
 
@@ -50,6 +50,7 @@ class Task:
     limits: tuple[float, ...] | None = None  # what the method made of the teacher's survey
     places: Tensor | None = None  # of the images in the order of a policy that chooses some, float32, by id
     answers: Tensor | None = None  # the teacher's to the fresh views of every step, [steps, B, V, N], if kept
+    tables: Tables = uniforms  # where its draws are looked up
 
     @classmethod
     def of(cls, spec: RunSpec, teacher: Network | None, banks: Path | None = None) -> "Task":
@@ -90,7 +91,7 @@ class Task:
 
     def draws(self, roles: dict, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
         """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
-        return draws_of(self.spec.seed, roles, epochs, ids, len(self.train))
+        return draws_of(self.spec.seed, roles, epochs, ids, len(self.train), self.tables)
 
     def batch(self, step: int) -> Step:
         """The input of optimiser step 0, 1, 2, ...: this process's share of it."""
@@ -98,7 +99,7 @@ class Task:
         first = epochs[0].item() + 1
         ids, epochs = (part[distributed.rank() :: distributed.world()] for part in (ids, epochs))
         device = self.targets.device
-        seen = self._stored(ids, epochs) if self.bank else self._fresh(ids, epochs)
+        seen = self._stored(ids, epochs) if self.bank else self.made(ids, *self.drawn(ids, epochs))
         if self.answers is not None:
             seen["answers"] = self.answers[step].to(device, non_blocking=True)
         return Step(
@@ -117,13 +118,16 @@ class Task:
         views, answers = (part.to(self.targets.device, non_blocking=True) for part in self.bank.at(ids, epochs))
         return {"views": views, "answers": answers}
 
-    def _fresh(self, ids: Tensor, epochs: Tensor) -> dict[str, Tensor | None]:
-        """The same fields, and those of mixed images, with views that are made now."""
-        draws, device, partners = self.draws(self.policy.roles, ids, epochs), self.targets.device, None
+    def drawn(self, ids: Tensor, epochs: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """What decides the views of images that are made now: the policy's draws, and the ids of partners, if any."""
+        draws = self.draws(self.policy.roles, ids, epochs)
         if self.places is not None:
             draws[PICK] = self.places[ids][:, None]
-        if self.policy.mixes:
-            partners = partner_ids(draws, self.ids)
+        return draws, partner_ids(draws, self.ids) if self.policy.mixes else None
+
+    def made(self, ids: Tensor, draws: dict[str, Tensor], partners: Tensor | None) -> dict[str, Tensor | None]:
+        """The fields of a step that come from views made now, of what was `drawn`."""
+        device = self.targets.device
         views = self.policy(self.raw(ids), draws, None if partners is None else self.raw(partners))
         shares = self.policy.shares(draws, *views.shape[-2:])
         return {

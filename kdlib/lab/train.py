@@ -56,8 +56,12 @@ class Optimisation:
     @classmethod
     def of(cls, task: Task) -> "Optimisation":
         """For all weights of a task that are trained."""
-        recipe, machine = task.spec.recipe, task.spec.machine
-        weights = [p for p in task.method.parameters() if p.requires_grad]
+        return cls.over([p for p in task.method.parameters() if p.requires_grad], task.spec)
+
+    @classmethod
+    def over(cls, weights: list[Tensor], spec: RunSpec) -> "Optimisation":
+        """For these weights, as a spec says."""
+        recipe, machine = spec.recipe, spec.machine
         optimiser = torch.optim.SGD(
             weights, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
             nesterov=recipe.nesterov,
@@ -65,11 +69,15 @@ class Optimisation:
         scaler = torch.amp.GradScaler(machine.device, enabled=machine.precision == "float16")
         return cls(recipe, weights, optimiser, scaler)
 
-    def step(self, module: nn.Module, batch: Step, done: float) -> list[dict[str, Tensor]]:
-        """One step when the share `done` of the run is behind; the loss, its terms and the records of each part."""
+    def begin(self, done: float) -> None:
+        """Sets the learning rate when the share `done` of the run is behind, and forgets the gradients."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.recipe, done)
         self.optimiser.zero_grad(set_to_none=True)
+
+    def step(self, module: nn.Module, batch: Step, done: float) -> list[dict[str, Tensor]]:
+        """One step when the share `done` of the run is behind; the loss, its terms and the records of each part."""
+        self.begin(done)
         parts, scalars = batch.split(self.recipe.micro_batches), []
         for i, part in enumerate(parts):
             with distributed.gradients_kept(module, i + 1 < len(parts)):

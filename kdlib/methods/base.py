@@ -231,3 +231,10 @@ class Definition(Generic[Options]):
     def resolutions_of(self, options: Options) -> tuple[Resolution, Resolution]:
         """What the student, and what the teacher, is given of each view."""
         return self.resolutions(options) if self.resolutions else (WHOLE, WHOLE)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether runs of several seeds can be trained together: there is nothing but a student, and a teacher's
+        logits."""
+        more = self.head or self.memory or self.survey or self.taught_by
+        return self.trains_student and not more and (self.logits_only or not self.needs_teacher)

@@ -51,21 +51,23 @@ class Network(nn.Module):
         return network
 
     def forward(self, images: Tensor) -> Output:
-        with self._autocast(images):
-            output = self.backbone(self._normalised(images))
+        with self.autocast(images):
+            output = self.backbone(self.normalised(images))
             extra = self.head(output).float() if self.head is not None else None
         return output._replace(logits=output.logits.float(), extra=extra)
 
     def logits(self, images: Tensor) -> Tensor:
         """float32 [B, N] without running the head: what the deployed network says."""
-        with self._autocast(images):
-            return self.backbone(self._normalised(images)).logits.float()
+        with self.autocast(images):
+            return self.backbone(self.normalised(images)).logits.float()
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
+        """What the backbone reads: float32 [B, 3, H, W] from uint8, of the network's resolution."""
         seen = self.resolution(images).float()
         return torch.addcmul(self.shift, seen, self.scale).contiguous(memory_format=torch.channels_last)
 
-    def _autocast(self, images: Tensor):
+    def autocast(self, images: Tensor):
+        """Inside, layers compute in the precision of the network, on the device of the images."""
         mixed = self.precision != torch.float32
         return torch.autocast(images.device.type, self.precision) if mixed else nullcontext()
 

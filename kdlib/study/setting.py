@@ -7,9 +7,11 @@ from typing import Any
 
 from kdlib.choices import check_seeds
 from kdlib.data.images import check_name
+from kdlib.lab.machine import resolve_stack
 from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
 from kdlib.lab.recipe import Machine, Policy, Public, Recipe
 from kdlib.lab.specs import RunSpec, Spec, stages_of, teacher_model
+from kdlib.lab.stacks import in_stacks
 from kdlib.methods import find_method
 from kdlib.models import MODELS
 from kdlib.models.checkpoints import PUBLIC
@@ -33,12 +35,16 @@ class Setting:
     data: str
     #: whether the seeds are not the profile's
     chosen: bool = False
+    #: up to how many seeds of an arm are trained together, see `kdlib.lab.stacked`; 1: each alone
+    stack: int = 1
 
     @classmethod
     def of(
-        cls, name: str, pair: str = "auto", seeds: list[int] | None = None, device: str = "auto", data: str = "auto"
-    ):
-        """The setting of a profile; "auto" and None stand for the profile's own. Raises ValueError on a bad field."""
+        cls, name: str, pair: str = "auto", seeds: list[int] | None = None, device: str = "auto", data: str = "auto",
+        stack: int | None = None,
+    ):  # fmt: skip
+        """The setting of a profile; "auto" and None stand for the profile's own; stack: by default that of
+        `kdlib.lab.machine.resolve_stack`. Raises ValueError on a bad field."""
         scale = profile(name)
         pair = next(iter(scale.pairs)) if pair == "auto" else pair
         check_pair(pair, scale)
@@ -46,17 +52,18 @@ class Setting:
         check_seeds(list(planned))
         data = scale.data if data == "auto" else data
         check_name(data)
-        return cls(scale, pair, planned, Machine.of(device), data, bool(seeds))
+        return cls(scale, pair, planned, Machine.of(device), data, bool(seeds), stack or resolve_stack())
 
     def at(self, name: str) -> "Setting":
         """The setting of another profile, on the same machine and with the seeds that were chosen, if they were."""
-        return Setting.of(name, seeds=list(self.seeds) if self.chosen else None, device=self.machine.device)
+        seeds = list(self.seeds) if self.chosen else None
+        return Setting.of(name, seeds=seeds, device=self.machine.device, stack=self.stack)
 
     @property
     def choices(self) -> dict[str, Any]:
         """What differs from the profile's own, as `kdlib.chapters.registry.command_line` takes it."""
         own = Setting.of(self.profile.name, device=self.machine.device)
-        fields = [f for f in ("pair", "data") if getattr(self, f) != getattr(own, f)]
+        fields = [f for f in ("pair", "data", "stack") if getattr(self, f) != getattr(own, f)]
         fields += ["seeds"] if self.chosen else []
         return {"profile": self.profile.name} | {f: getattr(self, f) for f in fields}
 
@@ -212,10 +219,12 @@ class Study:
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def specs(self, arm: str) -> list[RunSpec]:
-        """The runs of one arm, one per seed."""
+        """The runs of one arm, one per seed; in stacks where the setting says so and the arm can be, but teachers are
+        trained alone, since their students name them so."""
         if arm not in self._specs:
             seeds = self.setting.seeds_of(self.arms[arm])
-            self._specs[arm] = [self.setting.run(seed, self.arms[arm]) for seed in seeds]
+            alone = [self.setting.run(seed, self.arms[arm]) for seed in seeds]
+            self._specs[arm] = alone if self.arms[arm].is_teacher else in_stacks(alone, self.setting.stack)
         return list(self._specs[arm])
 
     @cached_property

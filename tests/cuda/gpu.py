@@ -22,7 +22,8 @@ from kdlib.chapters.registry import create_study  # noqa: E402
 from kdlib.data import paths  # noqa: E402
 from kdlib.files import replacing  # noqa: E402
 from kdlib.lab import machine  # noqa: E402
-from kdlib.lab.runs import execute, needed, provenance  # noqa: E402
+from kdlib.lab.provenance import provenance  # noqa: E402
+from kdlib.lab.runs import execute, needed  # noqa: E402
 from kdlib.lab.specs import RunSpec  # noqa: E402
 from kdlib.study.setting import Setting  # noqa: E402
 

@@ -14,8 +14,11 @@ from kdlib.lab.measures.timing import Steps
 from kdlib.lab.results import RunResult
 from kdlib.lab.runs import execute, load_teacher
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.stacked import Stack, tasks_of, train_stack
+from kdlib.lab.stacks import stack_of
+from kdlib.lab.stopping import OutOfTimeError, Stop
 from kdlib.lab.store import Store
-from kdlib.lab.task import resident
+from kdlib.lab.task import Task, resident
 
 PROFILE = "smoke"
 DISTRIBUTED = """
@@ -80,6 +83,47 @@ class Runs(OnDevice):
                     training.train(spec, parts, load_teacher(spec, Store(PROFILE)), stop)
                 resumed = training.train(spec, parts, load_teacher(spec, Store(PROFILE)))
                 self.assertEqual(resumed["bits"], whole["bits"])
+
+    def stack(self, precision: str, seeds: tuple[int, ...] = (0, 1, 2)) -> tuple[list[RunSpec], list[Task]]:
+        """Runs of several seeds as one stack, and their tasks."""
+        runs = stack_of([distilled(precision=precision).model_copy(update={"seed": seed}) for seed in seeds])
+        trained_teachers(runs[0])
+        return runs, tasks_of(runs, load_teacher(runs[0], Store(PROFILE)))
+
+    def test_a_stack_takes_the_steps_of_its_runs(self) -> None:
+        for precision, tolerance in (("float32", 2e-3), ("bfloat16", 0.05)):
+            with self.subTest(precision):
+                runs, tasks = self.stack(precision)
+                stack = Stack.of(tasks)
+                singles = [self.steps(run) for run in runs]
+                for number in range(3):
+                    found = stack.step(number, 0.0)["loss"]
+                    alone = [
+                        one.optimisation.step(one.module, one.task.batch(number), 0.0)[0]["loss"] for one in singles
+                    ]
+                    self.assert_near(found, torch.stack(alone), tolerance)
+                for task, one in zip(tasks, singles, strict=True):
+                    own, other = (t.method.student.backbone.state_dict() for t in (task, one.task))
+                    for name in (name for name in other if "running" in name):
+                        self.assert_near(own[name], other[name], 10 * tolerance)
+
+    def test_no_step_of_a_stack_waits(self) -> None:
+        for precision in ("float32", "bfloat16"):
+            with self.subTest(precision):
+                stack = Stack.of(self.stack(precision)[1])
+                for number in (0, 1):
+                    stack.step(number, 0.0)
+                with no_waiting():
+                    stack.step(2, 0.0)
+
+    def test_a_stack_that_stopped_goes_on_to_the_same_bits(self) -> None:
+        run = self.stack("float32")[0][0]
+        teacher = load_teacher(run, Store(PROFILE))
+        whole, parts = ([self.folder / name / str(i) for i in range(3)] for name in ("whole", "parts"))
+        expected = train_stack(run, whole, teacher)
+        with self.assertRaises(OutOfTimeError):
+            train_stack(run, parts, teacher, stop=Stop(0.0))
+        self.assertEqual([r["bits"] for r in train_stack(run, parts, teacher)], [r["bits"] for r in expected])
 
     def test_float16_trains_with_its_scaler(self) -> None:
         if not ON_GPU:

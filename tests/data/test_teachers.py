@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from kdlib.data import paths
 from kdlib.data.images import BUNDLED, load_data
 from kdlib.lab import runs
+from kdlib.lab.provenance import provenance
 from kdlib.lab.recipe import Machine
 from kdlib.lab.results import FINISHED
-from kdlib.lab.runs import execute, missing, provenance
+from kdlib.lab.runs import execute, missing
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store
 from kdlib.lab.train import bits

@@ -108,7 +108,7 @@ RUN_CHANGES = [
     ("recipe.nesterov", False), ("recipe.schedule", "steps"), ("recipe.milestones", (0.5,)),
     ("recipe.evaluations", 5), ("recipe.clip_norm", 20.0), ("recipe.micro_batches", 2),
     ("seed", 1), ("machine.device", "cuda"), ("machine.precision", "bfloat16"),
-    ("machine.threads", 2), ("bank", 4), ("exact", True),
+    ("machine.threads", 2), ("machine.stacked", (0, 1)), ("bank", 4), ("exact", True),
 ]  # fmt: skip
 
 
@@ -116,7 +116,18 @@ RUN_CHANGES = [
 def test_every_field_changes_the_key(path: str, value: Any):
     old, new = RunSpec(**STUDENT), RunSpec(**changed(STUDENT, path, value))
     assert new.key != old.key
-    assert (new.experiment == old.experiment) == path.startswith("machine")
+    assert (new.experiment == old.experiment) == (path.startswith("machine") and path != "machine.stacked")
+
+
+def test_a_run_alone_has_the_key_that_it_had_before_there_were_stacks():
+    spec = RunSpec(**STUDENT)
+    assert (
+        "stacked" not in spec.model_dump_json() and spec.key == RunSpec(**changed(STUDENT, "machine.stacked", ())).key
+    )
+    assert spec.key == "02c24e5ecbd6a830"
+    stacked = RunSpec(**changed(STUDENT, "machine.stacked", [0, 3]))
+    assert RunSpec.model_validate_json(stacked.model_dump_json()) == stacked
+    assert stacked.experiment != RunSpec(**changed(STUDENT, "machine.stacked", [0, 1])).experiment
 
 
 def test_no_field_is_forgotten():
@@ -240,6 +251,10 @@ BAD = [
     ("seed", True, "seed = True .*integer"),
     ("machine.device", "auto", "device = 'auto' .*'cpu' or 'cuda'"),
     ("machine.precision", "float64", "precision = 'float64' .*'float32', 'bfloat16' or 'float16'"),
+    ("machine.stacked", (0,), r"stacked = \[0\] must be two or more seeds"),
+    ("machine.stacked", (1, 0), r"stacked = \[1, 0\] must be .* that rise"),
+    ("machine.stacked", (-1, 0), "stacked.0 = -1 .*greater than or equal to 0"),
+    ("machine.stacked", (1, 2), r"machine.stacked = \[1, 2\] must hold the run's own seed, 0$"),
     ("machine.threads", 0, "threads = 0 .*greater than or equal to 1"),
     ("kind", "views", "kind = 'views' .*'run'"),
     ("epochs", 240, "epochs is not a field of RunSpec; allowed are version"),
@@ -283,6 +298,27 @@ def test_an_exact_run_is_in_float32(precision: str):
     with pytest.raises(ValueError, match=f"machine.precision = '{precision}' of an exact run must be 'float32'$"):
         RunSpec(**coarse, exact=True)
     assert RunSpec(**STUDENT, exact=True).exact and not RunSpec(**coarse).exact
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"method": "crd"}, "method 'crd' has more than a student and logits; allowed are ce, kd, ccd, .*dist$"),
+        ({"method": "spkd"}, "method 'spkd' has more than"),
+        ({"method": "energy_kd"}, "method 'energy_kd' has more than"),
+        ({"method": "hsakd_teacher", "student": "resnet56", "policy": {"name": "weak1"}}, "method 'hsakd_teacher'"),
+        ({"bank": 4}, "bank = 4 gives the run its views; allowed is null$"),
+        ({"recipe": RECIPE | {"micro_batches": 2}}, "micro_batches = 2 cut a step; allowed is 1$"),
+        ({"machine": MACHINE | {"precision": "float16"}}, "precision = 'float16' skips steps"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_stacked_is_named_in_one_sentence(fields: dict, words: str):
+    alone = STUDENT | fields
+    RunSpec(**alone)
+    with pytest.raises(ValueError, match=rf"^machine.stacked = \[0, 1\] is not possible: .*{words}") as caught:
+        RunSpec(**alone | {"machine": alone["machine"] | {"stacked": (0, 1)}})
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("field", ["data", "student", "method", "policy", "recipe", "seed", "machine"])

@@ -11,7 +11,7 @@ import torch
 from kdlib.chapters.benchmark import plain
 from kdlib.chapters.benchmark.rates import Rates, products, rate
 from kdlib.chapters.benchmark.records import Comparison
-from kdlib.chapters.benchmark.runs import bare, gigaflops_of_a_pair, run_of, some_images, steps_of
+from kdlib.chapters.benchmark.runs import bare, gigaflops_of_a_pair, run_of, some_images, stack_of_run, steps_of
 from kdlib.lab.clock import Tell, in_turn, nobody
 from kdlib.lab.specs import RunSpec
 from kdlib.views.jda import jda
@@ -20,6 +20,7 @@ IMAGES = 128  # of a step, each as a pair of views
 VIEWS = 1024  # images that are augmented at once
 WORKERS = 8  # of the plain program
 SIDE = 4096  # of the matrices
+SEEDS = 8  # that are trained together
 PAIRS = {"wrn": "WRN-40-2 to WRN-16-2", "resnet": "ResNet-56 to ResNet-8", "small": "ResNet-20 to ResNet-8"}
 
 #: Name -> (what is compared in words, target) of each pair of networks, and the arms.
@@ -31,7 +32,10 @@ COMPARED = {
 
 
 def measure(device: str, rounds: int, steps: int = 20, tell: Tell = nobody) -> list[Comparison]:
-    """Of each pair of networks the ratios of `COMPARED`, and the rate of JDA. steps: of each arm in a round."""
+    """Of each pair of networks the ratios of `COMPARED`, the rate of JDA, and seeds together against one alone.
+
+    steps: of each arm in a round.
+    """
     views = in_turn({"JDA views": _views(device)}, rounds)
     found = [Comparison.of("views", "JDA", "views/s", views)]
     for place, (pair, title) in enumerate(PAIRS.items()):
@@ -41,7 +45,7 @@ def measure(device: str, rounds: int, steps: int = 20, tell: Tell = nobody) -> l
             chosen = {arm: rates[arm] for arm in arms}
             found.append(Comparison.of(f"{pair} {name}", f"{title}: {words}", unit, chosen, target=target))
         tell((place + 1) / len(PAIRS))
-    return found
+    return [*found, _stacked(device, rounds, steps)]
 
 
 def lines(found: list[Comparison]) -> list[str]:
@@ -72,6 +76,19 @@ def _rates(run: RunSpec, rounds: int, steps: int) -> Rates:
         }
         found = in_turn(arms, rounds)
     return found | {"whole step": [work * pairs for pairs in found["kdlib"]]}
+
+
+def _stacked(device: str, rounds: int, steps: int) -> Comparison:
+    """Pairs per second, of all seeds together, of a stack and of its first run alone."""
+    run = run_of("small", IMAGES, device=device)
+    stack = stack_of_run(run, SEEDS)
+    together = f"{SEEDS} seeds together"
+    arms = {
+        together: rate(SEEDS * IMAGES, lambda number: stack.step(number, 0.0), steps, device),
+        "one alone": rate(IMAGES, steps_of(run).take, steps, device),
+    }
+    title = f"{PAIRS['small']}: {SEEDS} seeds together, against one alone"
+    return Comparison.of("small stacked", title, "pairs/s", in_turn(arms, rounds), target=4.0)
 
 
 @contextmanager

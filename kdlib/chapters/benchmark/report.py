@@ -20,7 +20,7 @@ from kdlib.files import replacing
 from kdlib.lab.clock import Tell
 from kdlib.lab.machine import threads
 from kdlib.lab.progress import Look
-from kdlib.lab.runs import provenance
+from kdlib.lab.provenance import provenance
 from kdlib.study.tables import digits
 
 THREADS = 2  # of a run that has the machine to itself

@@ -11,6 +11,8 @@ from kdlib.lab.forecasts import run_cost
 from kdlib.lab.measures.timing import Steps
 from kdlib.lab.recipe import Machine, Policy, Recipe
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.stacked import Stack, tasks_of
+from kdlib.lab.stacks import stack_of
 from kdlib.models import create_model
 from kdlib.models.network import Network
 from kdlib.randomness import seeded
@@ -55,13 +57,23 @@ def alone(student: str, policy: str = "jda", images: int = IMAGES, **fields: Any
 
 
 def steps_of(run: RunSpec, banks: Path | None = None) -> Steps:
-    """The run, ready to take steps, with a teacher of random weights."""
-    return Steps(run, None if run.teacher is None else teacher_of(run), banks)
+    """The run, ready to take steps, with the teacher of `untrained`."""
+    return Steps(run, untrained(run), banks)
 
 
-def teacher_of(run: RunSpec) -> Network:
-    """Its teacher, with random weights. BatchNorms know the images: without that, logits grow with the depth, beyond
-    float16."""
+def stack_of_run(run: RunSpec, seeds: int) -> Stack:
+    """The run with so many seeds together, ready to take steps, with the teacher of `untrained`."""
+    runs = stack_of([run.model_copy(update={"seed": seed}) for seed in range(seeds)])
+    return Stack.of(tasks_of(runs, untrained(run)))
+
+
+def untrained(run: RunSpec) -> Network | None:
+    """A teacher of random weights for a run that has one.
+
+    Its BatchNorms know the images: without that, logits grow with the depth, beyond float16.
+    """
+    if run.teacher is None:
+        return None
     images = load_data(run.data).train
     with seeded(0, "teacher of the benchmark"):
         backbone = create_model(run.teacher.student, len(images.classes))

@@ -17,13 +17,22 @@ pytestmark = pytest.mark.usefixtures("isolated")
 
 
 def test_everything_that_is_compared_is_measured(monkeypatch):
-    small = {"IMAGES": 4, "VIEWS": 8, "WORKERS": 1, "SIDE": 128, "PAIRS": {"small": "ResNet-20 to ResNet-8"}}
+    small = {
+        "IMAGES": 4,
+        "VIEWS": 8,
+        "WORKERS": 1,
+        "SIDE": 128,
+        "PAIRS": {"small": "ResNet-20 to ResNet-8"},
+        "SEEDS": 2,
+    }
     for name, value in small.items():
         monkeypatch.setattr(gpu, name, value)
     monkeypatch.setattr(runs, "data_name", lambda: BUNDLED)  # which is read faster
     shares = []
     found = gpu.measure("cpu", rounds=2, steps=1, tell=shares.append)
-    assert [c.name for c in found] == ["views", "small bare", "small plain", "small products"] and shares == [1.0]
+    compared = ["small bare", "small plain", "small products", "small stacked"]
+    assert [c.name for c in found] == ["views", *compared] and shares == [1.0]
+    assert list(found[-1].rates) == ["2 seeds together", "one alone"] and found[-1].target == 4
     assert all(len(values) == 2 and min(values) > 0 for c in found for values in c.rates.values())
     bare, products = found[1], found[3]
     assert products.rates["whole step"][0] / bare.rates["kdlib"][0] == pytest.approx(
