@@ -235,6 +235,6 @@ class Definition(Generic[Options]):
     @property
     def stacks(self) -> bool:
         """Whether runs of several seeds can be trained together: there is nothing but a student, and a teacher's
-        logits."""
-        more = self.head or self.memory or self.survey or self.taught_by
+        logits, unless the options of a run ask for a survey."""
+        more = self.head or self.memory or self.taught_by or self.survey and not self.surveys
         return self.trains_student and not more and (self.logits_only or not self.needs_teacher)
