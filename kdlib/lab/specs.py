@@ -190,8 +190,8 @@ class RunSpec(Spec):
         if not definition.stacks:
             able = ", ".join(n for n, d in METHODS.items() if d.stacks)
             return f"method {self.method!r} has more than a student and logits; allowed are {able}"
-        if self.surveys:
-            return f"method {self.method!r} or its views survey the teacher first, which a stack does not"
+        if survey_of(self.method, method_options(self.method, self.options)) is not None:
+            return f"method {self.method!r} surveys the teacher first at these options, which a stack does not"
         if self.bank is not None:
             return f"bank = {self.bank} gives the run its views; allowed is null"
         if self.recipe.micro_batches > 1:

@@ -213,10 +213,10 @@ class Study:
     contrasts: tuple[Contrast, ...] = ()
     #: specs of teachers, or of the students of its arms, by name
     measurements: Mapping[str, Spec] = field(default_factory=dict)
-    #: name of a measurement -> its tier, where that is later than the second: its teacher is trained then
-    later: Mapping[str, int] = field(default_factory=dict)
     #: name -> {arm: x}, arms that are points of a curve
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    #: name of a measurement -> its tier, where that is later than the second: its teacher is trained then
+    later: Mapping[str, int] = field(default_factory=dict)
 
     def specs(self, arm: str) -> list[RunSpec]:
         """The runs of one arm, one per seed; in stacks where the setting says so and the arm can be, but teachers are

@@ -17,7 +17,7 @@ from kdlib.chapters.benchmark.runs import (
     run_of,
     some_images,
     steps_of,
-    teacher_of,
+    untrained,
 )
 from kdlib.lab.clock import Tell, in_turn, nobody
 from kdlib.lab.specs import RunSpec
@@ -72,7 +72,7 @@ def small_steps(rounds: int, tell: Tell = nobody) -> Rates:
     views per second of the teacher alone, with and without folded BatchNorms."""
     with TemporaryDirectory() as folder:
         run = run_of("resnet")
-        teacher = teacher_of(run)
+        teacher = untrained(run)
         arms = {
             "kdlib": rate(IMAGES, steps_of(run).take, STEPS),
             "view bank": rate(IMAGES, steps_of(run_of("resnet", bank=SETS), Path(folder)).take, STEPS),
