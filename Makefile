@@ -58,6 +58,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2
 
 test-slow: $(STAMP)
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[cluster]' || echo "Parsl cannot be installed here: its tests are skipped"
 	@$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP)

@@ -12,6 +12,7 @@ from pathlib import Path
 from kdlib import choices
 from kdlib.chapters import CHAPTERS
 from kdlib.data import paths
+from kdlib.lab import executors
 
 #: Command -> what it does: the first line of its function in `kdlib.commands`.
 COMMANDS = {
@@ -39,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
         commands[name].add_argument("--long", action="store_true", help="a line for each run, with its key")
         commands[name].add_argument("--json", action="store_true", help="a JSON record for each run, and nothing else")
     commands["run"].add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th on")
+    commands["run"].add_argument(
+        "--executor", metavar="parsl:FILE", help="hand runs to the Parsl `config` of a Python file, see book/clusters"
+    )
     commands["run"].add_argument(
         "--for", dest="limit", metavar="TIME", help="such as 90s, 9m or 2h: then runs in flight stop at a checkpoint"
     )
@@ -97,6 +101,8 @@ def check(arguments: argparse.Namespace) -> None:
             raise ValueError("--option needs the name of one study")
     if arguments.command == "run":
         choices.parse_shard(arguments.shard)
+        if arguments.executor is not None:
+            executors.parse_executor(arguments.executor)
         if arguments.limit is not None:
             choices.parse_duration(arguments.limit)
     if arguments.command == "plan" and arguments.tflops is not None and not arguments.tflops > 0:

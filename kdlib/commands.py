@@ -5,12 +5,14 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 
 from kdlib.chapters import registry
 from kdlib.chapters.registry import create_study
 from kdlib.choices import fetchable, parse_duration, parse_option, parse_shard
 from kdlib.data import images, paths
 from kdlib.lab import archives, forecasts
+from kdlib.lab.executors import open_executor
 from kdlib.lab.machine import resolve_device
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.results import RunResult
@@ -153,8 +155,10 @@ def run(arguments: argparse.Namespace) -> int:
             scores = f": {top1:.2f} %, {result.provenance['seconds']:.0f} s" if top1 else ""
             watch.say(names[result.key] + scores)
 
+        named = open_executor(arguments.executor) if arguments.executor and todo else nullcontext()
         try:
-            run_all(specs, scale.name, report=report, look=watch.look, until=until)
+            with named as executor:
+                run_all(specs, scale.name, executor=executor, report=report, look=watch.look, until=until)
             status, end = 0, ""
         except OutOfTimeError as error:
             status, end = OUT_OF_TIME, f" Out of time: {error}. The same command goes on."
