@@ -1,4 +1,4 @@
-"""The runs behind the figures of a chapter, as a table for its page to link: _static/runs/NAME.csv."""
+"""The runs behind the figures of a chapter, as a table for its page to link: _static/tables/NAME.csv."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from kdlib.lab.store import Store, only_published
 from kdlib.study.setting import Setting, Study
 from kdlib.study.tables import runs_frame
 
-FOLDER = Path("book", "_static", "runs")
+FOLDER = Path("book", "_static", "tables")  # not "runs", which _config.yml excludes
 CHOICES = ("pair", "seeds", "data")  # parameters of a notebook that make another setting
 
 

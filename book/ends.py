@@ -13,7 +13,7 @@ TOP = """<p class="kd-line">In JupyterLab: <code>make lab</code>, then <code>{na
 <code>papermill notebooks/{name}.ipynb out.ipynb --cwd notebooks -p profile quick</code></p>"""
 END = """<p class="kd-line">To cite a figure of this page: {sources}. The book: <code>CITATION.cff</code> of the
 project.</p>"""
-RUNS = '<a href="../_static/runs/{name}.csv" download>the runs behind it (CSV, {count})</a>'
+RUNS = '<a href="../_static/tables/{name}.csv" download>the runs behind it (CSV, {count})</a>'
 NOTEBOOK = '<a href="../_sources/notebooks/{name}.ipynb" download>its notebook</a>'
 
 
@@ -29,7 +29,7 @@ def put(app: Any, doctree: nodes.document, page: str) -> None:
     title = next(iter(doctree.findall(nodes.title)), None)
     if folder != "notebooks" or title is None:
         return
-    runs = Path(app.srcdir, "book", "_static", "runs", f"{name}.csv")
+    runs = Path(app.srcdir, "book", "_static", "tables", f"{name}.csv")
     title.parent.insert(1, _html(TOP.format(name=escape(name))))
     title.parent.append(_html(END.format(sources=sources(escape(name), runs))))
 

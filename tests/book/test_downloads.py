@@ -85,7 +85,7 @@ def test_a_chapter_says_how_to_run_it_below_its_title_and_what_to_cite_at_its_en
     assert (title, text) == ("Title", "Text")
     assert "<code>make lab</code>" in top and "papermill notebooks/03_blind_teacher.ipynb out.ipynb" in top
     count = len(read(site, "03_blind_teacher"))
-    assert f'href="../_static/runs/03_blind_teacher.csv" download>the runs behind it (CSV, {count} runs)' in end
+    assert f'href="../_static/tables/03_blind_teacher.csv" download>the runs behind it (CSV, {count} runs)' in end
     assert 'href="../_sources/notebooks/03_blind_teacher.ipynb"' in end
 
 
@@ -98,4 +98,4 @@ def test_without_runs_only_the_notebook_is_linked_and_other_pages_stay(site: Pat
 def test_the_lines_are_not_pasted_in_the_notebooks() -> None:
     for name in chapters():
         said = "\n".join(cell.source for cell in nbformat.read(ROOT / name, 4).cells)
-        assert "To cite a figure" not in said and "_static/runs" not in said
+        assert "To cite a figure" not in said and "_static/tables" not in said
