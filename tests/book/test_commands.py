@@ -62,7 +62,7 @@ TRIED: dict[str, tuple[str | None, str]] = {
         f"SLURM_ARRAY_TASK_ID=1; {SHARD} {SMALL} --shard $SLURM_ARRAY_TASK_ID/8", "a cluster with GPUs",
     ),
     "python -m kdlib pack runs.zip --profile full --unfinished": (
-        f"python -m kdlib run 00_tour {SMALL} --seeds 0 && "
+        f"python -m kdlib run 03_blind_teacher {SMALL} --seeds 0 && "
         "python -m kdlib pack runs.zip --profile full --unfinished --profile smoke",
         "there are no runs of profile full",
     ),
