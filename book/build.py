@@ -24,6 +24,7 @@ import nbformat
 import papermill
 import yaml
 from api_pages import api_pages
+from downloads import write_published, write_stored
 from lab import lists
 from method_list import methods_page
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -268,11 +269,13 @@ def run(options: argparse.Namespace) -> None:
     if options.published:
         site, html = BUILD / "published" / "site", BUILD / "published" / "html"
         stage(site, *published_banners([ROOT / name for name in names]))
+        write_published(site, {name: default_profile(ROOT / name) for name in names})
     else:
         site, html = BUILD / "site", BUILD / "html"
         stage(site, BANNERS[options.profile], {})
         parameters = {"profile": options.profile, "device": options.device, **extra}
         execute_all({site / name: parameters for name in names}, tidy=False)
+        write_stored(site, names, options.profile, parameters)
     executed = time.perf_counter()
     build_pages(site, html)
     finished = time.perf_counter()

@@ -79,7 +79,7 @@ def cibhash_loss(first: Tensor, second: Tensor, temperature: float = 0.3, weight
 
 
 def bit_masks(known: Tensor, clusters: Tensor, count: int) -> Tensor:
-    """The bits on which a cluster agrees: 1.0 where |mean bit| > 1/2, else 0.0, float [count, L].
+    """The bits on which a cluster agrees: 1.0 where `|mean bit|` > 1/2, else 0.0, float [count, L].
 
     known: codes [n, L]; clusters: int64 [n], below `count`. A cluster without codes agrees on no bit.
     """

@@ -145,7 +145,7 @@ def together(tasks: Sequence[Task], number: int) -> Step:
 
 
 def clip_each(gradients: Sequence[Tensor], norm: float) -> None:
-    """Scales the gradients [K, ...] of each seed down to a norm, in place, as torch.nn.utils.clip_grad_norm_ does."""
+    """Scales the gradients [K, ...] of each seed down to a norm, in place, as `clip_grad_norm_` of torch does."""
     parts = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]
     share = (norm / (torch.linalg.vector_norm(torch.stack(parts), dim=0) + 1e-6)).clamp(max=1.0)
     for gradient in gradients:

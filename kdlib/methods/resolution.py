@@ -30,7 +30,7 @@ def mmd_loss(student: Tensor, teacher: Tensor, bandwidth: float | None = None) -
     """The squared maximum mean discrepancy of two samples (Gretton et al., JMLR 2012), its unbiased estimate: a scalar.
 
     1 / (B (B - 1)) sum over i != j of k(t_i, t_j) + k(s_i, s_j) - k(t_i, s_j) - k(s_i, t_j), with
-    k(a, b) = exp(-|a - b|^2 / (2 sigma^2)). It is 0 for equal samples and may fall below 0.
+    `k(a, b) = exp(-|a - b|^2 / (2 sigma^2))`. It is 0 for equal samples and may fall below 0.
 
     student, teacher: float [B, d], B >= 2; bandwidth: sigma, above 0; None: sigma^2 is the median of the squared
     distances between all 2 B rows, a constant to autograd. Raises ValueError for a single row, for samples of unequal
@@ -70,7 +70,7 @@ def _median(squares: Tensor) -> Tensor:
 
 
 def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """The mean over images of |N(A_t) - N(A_s)|^2 (attention transfer, Zagoruyko and Komodakis, ICLR 2017), a scalar.
+    """The mean over images of `|N(A_t) - N(A_s)|^2` (attention transfer, Zagoruyko and Komodakis, ICLR 2017), a scalar.
 
     student, teacher: feature maps [B, c, h, w] of one stage each, whose shapes past B may differ. A is the mean of the
     squares over channels, averaged over areas down to the size of the smaller of both; N flattens it and gives it unit

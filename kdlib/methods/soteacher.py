@@ -24,9 +24,9 @@ Counter = Literal["released", "mean"]
 
 
 def lipschitz(network: nn.Module) -> Tensor:
-    """The sum over layers of what bounds them, a scalar: sum |W| of convolutions, max |gamma / sqrt(var + eps)| of
-    BatchNorms (no gradient reaches the running variance), and of linear layers max over inputs of sum over outputs |W|,
-    the operator norm for L1 (Dong et al., ICLR 2024, as the released program computes it).
+    """The sum over layers of what bounds them, a scalar: sum `|W|` of convolutions, max `|gamma / sqrt(var + eps)|` of
+    BatchNorms (no gradient reaches the running variance), and of linear layers max over inputs of sum over outputs
+    `|W|`, the operator norm for L1 (Dong et al., ICLR 2024, as the released program computes it).
 
     Raises ValueError for a network without such a layer.
 

@@ -1,5 +1,6 @@
 """Every page of the published book in a real browser, from the disk and without a network."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,6 +97,17 @@ def test_nothing_keeps_people_from_using_a_page(html: Path, open_page: Callable)
         faults |= {path.name: found} if found else {}
         page.close()
     assert not faults
+
+
+def test_every_chapter_links_its_notebook_and_the_runs_behind_it(html: Path) -> None:
+    with_runs = 0
+    for name in chapters():
+        text = (html / name).with_suffix(".html").read_text(encoding="utf-8")
+        linked = re.findall(r'<a href="([^"]+)" download>', text)
+        assert linked[-1] == f"../_sources/{name}" and all((html / "notebooks" / file).is_file() for file in linked)
+        assert f"papermill {name} out.ipynb" in re.search(r'<p class="kd-line">.*?</p>', text, re.DOTALL)[0]
+        with_runs += len(linked) > 1
+    assert with_runs > 10
 
 
 def test_no_page_is_heavy(html: Path) -> None:

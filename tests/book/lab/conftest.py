@@ -7,10 +7,12 @@ import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 import yaml
+from nbformat.v4 import new_markdown_cell
 from torch import Tensor
 
 from kdlib.models import create_model
@@ -20,7 +22,8 @@ from kdlib.show.pictures import photographs
 from ..conftest import ROOT, blank, build, chapters
 
 LAB = runpy.run_path(str(ROOT / "book" / "lab.py"))
-LINKED = ("02_joint_data_augmentation", "08_cosine_confidence")  # chapters that the page links to
+LINKED = ("02_joint_data_augmentation", "08_cosine_confidence")  # chapters that the page links to, and it stands in
+ASKING = "[The lab](../book/lab.md) does it here."
 
 # Pictures travel as base64 of their levels, channel by channel.
 HELPERS = """
@@ -42,8 +45,12 @@ def assigned(path: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def html(make_tree: Callable[..., Path]) -> Path:
-    """A small book: the lab, and blank chapters for its links."""
+    """A small book: the lab, and chapters for its links that say nothing but that the lab is to stand there."""
     tree = make_tree(blank(chapters()[0]))
+    for name in LINKED:
+        asking = blank(name)
+        asking.cells.append(new_markdown_cell(f"Not in the middle of a text: [The lab](../book/lab.md).\n\n{ASKING}"))
+        nbformat.write(asking, tree / "notebooks" / f"{name}.ipynb")
     entries = [{"file": f"notebooks/{name}"} for name in LINKED]
     toc = {"format": "jb-book", "root": "book/lab", "chapters": entries}
     (tree / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
