@@ -12,7 +12,7 @@ import pytest
 from .conftest import ROOT
 
 pytestmark = pytest.mark.book
-PAGES = ("README.md", "CONTRIBUTING.md", "book/intro.md", "book/how_to_run.md", "book/contribute.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "book/intro.md", "book/how_to_run.md", "book/cluster.md", "book/contribute.md")
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: What a line may hold before a command is complete: a continuation, or a loop.
 COMMAND = re.compile(r"^(?:for [\s\S]*?^done.*$|(?:.*\\\n)*.+$)", re.MULTILINE)
@@ -74,6 +74,13 @@ TRIED: dict[str, tuple[str | None, str]] = {
         f"for i in 1 2 3 4 5 6 7 8; do\n    CUDA_VISIBLE_DEVICES=$((i - 1)) {SHARD} --shard $i/8 &\ndone; wait\n"
         "unset -f python; grep -q '^7 -m kdlib run .* --shard 8/8$' said; test $(wc -l < said) = 8",
         "it needs eight GPUs; the line above tries a shard",
+    ),
+    "python -m kdlib run 03_blind_teacher --profile quick --executor parsl:book/clusters/one_machine.py": (
+        "python -m kdlib run --help | grep -q parsl:FILE && test -f book/clusters/one_machine.py",
+        "Parsl is not installed everywhere; test_cluster.py runs it",
+    ),
+    f"SLURM_PARTITION=gpu {SHARD} \\\n    --executor parsl:book/clusters/slurm.py": (
+        "test -f book/clusters/slurm.py", "a cluster; test_cluster.py runs it where Slurm can be installed",
     ),
     f"{SHARD} --stack 8": (f"{SHARD} {SMALL} --stack 8", "a GPU"),
     "mkdir -p _build/smoke": (REALLY, ""),

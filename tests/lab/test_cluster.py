@@ -128,7 +128,7 @@ def test_parsl_takes_the_configurations_of_the_book(name, given, monkeypatch):
 @pytest.mark.slow
 def test_the_program_of_the_book_trains_what_a_study_lacks(isolated):
     pytest.importorskip("parsl")
-    page = (ROOT / "book" / "how_to_run.md").read_text(encoding="utf-8")
+    page = (ROOT / "book" / "cluster.md").read_text(encoding="utf-8")
     program = next(code for code in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "parsl" in code)
     assert 'profile = "quick"' in program
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where Parsl's own programs are
