@@ -79,7 +79,7 @@ TRIED: dict[str, tuple[str | None, str]] = {
         "python -m kdlib run --help | grep -q parsl:FILE && test -f book/clusters/one_machine.py",
         "Parsl is not installed everywhere; test_cluster.py runs it",
     ),
-    f"SLURM_PARTITION=gpu {SHARD} \\\n    --executor parsl:book/clusters/slurm.py": (
+    f"SLURM_PARTITION=gpu {SHARD} --executor parsl:book/clusters/slurm.py": (
         "test -f book/clusters/slurm.py", "a cluster; test_cluster.py runs it where Slurm can be installed",
     ),
     f"{SHARD} --stack 8": (f"{SHARD} {SMALL} --stack 8", "a GPU"),
