@@ -33,6 +33,7 @@ METRICS: Mapping[str, str] = {
 }
 MARGIN = 1.0  # points of mAP
 PRIMARY = 1  # contrasts of this chapter that share an error rate
+LATER = 3  # the tier of all arms
 INTERACTION = "check x view strength"
 TAXONOMY: Mapping[str, Taxonomy] = {
     check: Taxonomy(
@@ -91,7 +92,7 @@ def _arms(setting: Setting) -> Iterable[MeasuredArm]:
     seeds = "one" if setting.profile.trains else "usual"
     for views, check in _asked(setting):
         yield MeasuredArm(
-            label(views, check), VIEWS[views], "hashing", taxonomy=TAXONOMY[check], seeds=seeds, tier=3
+            label(views, check), VIEWS[views], "hashing", taxonomy=TAXONOMY[check], seeds=seeds, tier=LATER
         )  # fmt: skip
 
 
@@ -113,7 +114,7 @@ def _contrasts(arms: Mapping[str, Arm]) -> Iterable[Contrast]:
     """Those whose arms are there: the primary one first, then its interaction with view strength."""
     pairs = {views: (label(views, "cluster"), label(views, "none")) for views in VIEWS}
     own = {"metric": "own_map", "margin": MARGIN}
-    yield Contrast.of("H1", *pairs[JDA], primary=True, among=PRIMARY, tier=2, **own)
+    yield Contrast.of("H1", *pairs[JDA], primary=True, among=PRIMARY, tier=LATER, **own)
     yield Contrast.interaction(
         INTERACTION, pairs[JDA], pairs[PLAIN], "cluster check - no check, under JDA - under weak2", **own
     )

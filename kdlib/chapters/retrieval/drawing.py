@@ -19,7 +19,6 @@ from kdlib.study.tables import by_seed
 INDICES = {"own": "own index", "old": "old index"}  # of the examples of a measurement -> what they are called
 
 
-@styled
 def found_images(data: Data, examples: list[Mapping[str, Any]], count: int = 3) -> Figure | None:
     """Of some queries what they find first, in the student's own index and in the teacher's; those of the query's class
     are framed. None without examples, or if one of the images is not on this machine."""
@@ -28,8 +27,14 @@ def found_images(data: Data, examples: list[Mapping[str, Any]], count: int = 3) 
     answers = torch.tensor([[e[name] for name in INDICES] for e in shown], dtype=torch.int64)
     if not shown or UNKNOWN in data.test.labels[asked] or UNKNOWN in data.train.labels[answers]:
         return None
-    size = (0.8 * (answers.shape[2] + 1) + 1.4, 0.8 * len(INDICES) * len(shown) + 0.2)
-    figure, axes = plt.subplots(len(INDICES) * len(shown), answers.shape[2] + 1, figsize=size, squeeze=False)
+    return _rows_of_images(data, asked, answers)
+
+
+@styled
+def _rows_of_images(data: Data, asked: torch.Tensor, answers: torch.Tensor) -> Figure:
+    """asked: int64 [q], test images; answers: int64 [q, indices, k], training images."""
+    size = (0.8 * (answers.shape[2] + 1) + 1.4, 0.8 * answers.shape[:2].numel() + 0.2)
+    figure, axes = plt.subplots(answers.shape[:2].numel(), answers.shape[2] + 1, figsize=size, squeeze=False)
     for k, (query, both) in enumerate(zip(asked.tolist(), answers, strict=True)):
         for row, name, ids in zip(axes[len(INDICES) * k :], INDICES.values(), both, strict=False):
             _tile(row[0], data.test.evaluated[query], framed=False)
@@ -52,7 +57,7 @@ def _tile(axis: plt.Axes, image: torch.Tensor, framed: bool) -> None:
 
 @styled
 def grid(frame: pd.DataFrame, metric: str = "own_map") -> Figure:
-    """A bar of each check beside those of the other views, with 95 % intervals from three seeds on and dots of seeds."""
+    """A bar of each check beside those of the other views, with 95 % intervals from three seeds on; dots are seeds."""
     figure, axis = plt.subplots(figsize=(6.8, 3.0))
     width, drawn = 0.8 / len(VIEWS), False
     for k, (views, colour) in enumerate(zip(VIEWS, CYCLE, strict=False)):

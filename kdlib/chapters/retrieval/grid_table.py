@@ -41,9 +41,8 @@ def _row(metrics: list[dict[str, Any]]) -> dict[str, str]:
     columns = {words: f"{_mean(metrics, name):.2f}" for name, words in METRICS.items()}
     interval = span(mean_interval([some["own_map"] for some in metrics]))
     kept = f"{100 * _mean(metrics, 'kept'):.0f}"
-    return (
-        {"mAP": columns["mAP"], "95 % interval": interval} | columns | {"views kept, %": kept, "n": str(len(metrics))}
-    )
+    first = {"mAP": columns.pop("mAP"), "95 % interval": interval}
+    return first | columns | {"views kept, %": kept, "n": str(len(metrics))}
 
 
 def _mean(metrics: list[dict[str, Any]], name: str) -> float:
