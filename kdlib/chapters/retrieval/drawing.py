@@ -57,22 +57,24 @@ def _tile(axis: plt.Axes, image: torch.Tensor, framed: bool) -> None:
 
 @styled
 def grid(frame: pd.DataFrame, metric: str = "own_map") -> Figure:
-    """A bar of each check beside those of the other views, with 95 % intervals from three seeds on; dots are seeds."""
+    """Bars of the checks that are measured, side by side for all views; 95 % intervals from three seeds on, seeds as dots."""
     figure, axis = plt.subplots(figsize=(6.8, 3.0))
-    width, drawn = 0.8 / len(VIEWS), False
+    width = 0.8 / len(VIEWS)
+    cells = {(v, c): list(by_seed(frame, label(v, c), metric).values()) for v in VIEWS for c in CHECKS}
+    checks = [check for check in CHECKS if any(cells[views, check] for views in VIEWS)]
     for k, (views, colour) in enumerate(zip(VIEWS, CYCLE, strict=False)):
-        for x, check in enumerate(CHECKS):
-            values = list(by_seed(frame, label(views, check), metric).values())
+        for x, check in enumerate(checks):
+            values = cells[views, check]
             if not values:
                 continue
-            interval, at, drawn = mean_interval(values), x + (k - (len(VIEWS) - 1) / 2) * width, True
+            interval, at = mean_interval(values), x + (k - (len(VIEWS) - 1) / 2) * width
             axis.bar(at, interval.mean, 0.9 * width, color=colour, alpha=0.55, label=views)
             axis.plot([at] * len(values), values, ".", color="black", ms=4, zorder=3)
             if interval.shown:
                 axis.vlines(at, interval.low, interval.high, color="black", lw=1.5)
-    axis.set_xticks(range(len(CHECKS)), list(CHECKS.values()))
-    axis.set(ylabel=f"{METRICS[metric]}, %", xlim=(-0.6, len(CHECKS) - 0.4))
-    if not drawn:
+    axis.set_xticks(range(len(checks)), [CHECKS[check] for check in checks])
+    axis.set(ylabel=f"{METRICS[metric]}, %", xlim=(-0.6, max(1, len(checks)) - 0.4))
+    if not checks:
         empty(axis, "not measured")
     else:
         legend_once(figure, [axis], loc="outside lower center", ncols=len(VIEWS))

@@ -187,7 +187,8 @@ def test_bars_stand_at_the_means(told):
     study, store = told({"JDA, cluster check": 31, "weak2, cosine as weight": 20})
     figure = drawn(drawing.grid(runs_frame(study, store)))
     bars = sorted((round(b.get_x() + b.get_width() / 2, 2), b.get_height()) for b in figure.axes[0].patches)
-    assert bars == [(1.2, pytest.approx(31)), (2.8, pytest.approx(20))]
+    assert bars == [(0.2, pytest.approx(31)), (0.8, pytest.approx(20))]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["cluster check", "cosine as weight"]
     explorer = drawing.by_metric(runs_frame(study, store))
     assert len({explorer.picture(words) for words in explorer.controls["measure"]}) == 4
     drawn(figures.forest({c.title: contrast_interval(c, runs_frame(study, store)) for c in study.contrasts}, 1.0))
