@@ -57,7 +57,7 @@ def _tile(axis: plt.Axes, image: torch.Tensor, framed: bool) -> None:
 
 @styled
 def grid(frame: pd.DataFrame, metric: str = "own_map") -> Figure:
-    """Bars of the checks that are measured, side by side for all views; 95 % intervals from three seeds on, seeds as dots."""
+    """Bars of the measured checks, side by side for all views; 95 % intervals from three seeds on, seeds as dots."""
     figure, axis = plt.subplots(figsize=(6.8, 3.0))
     width = 0.8 / len(VIEWS)
     cells = {(v, c): list(by_seed(frame, label(v, c), metric).values()) for v in VIEWS for c in CHECKS}
