@@ -16,7 +16,7 @@ from kdlib.study import stats
 from kdlib.study.arms import Contrast
 from kdlib.study.setting import Setting, Study
 from kdlib.study.stats import MARGIN, MINIMUM_SEEDS
-from kdlib.study.tables import contrast_values, runs_frame
+from kdlib.study.two_way import finished
 
 #: The power that is asked for.
 POWER = 0.8
@@ -82,9 +82,12 @@ def required(study: Study, store: Store, typical: float | None = None) -> list[N
 def measured_spread(study: Study, store: Store, contrast: Contrast) -> tuple[float, int]:
     """The standard deviation of a contrast's differences from seed to seed, and of how many pairs it is.
 
-    In points; nan for fewer than three pairs.
+    In points; nan for fewer than three pairs, and where the results of the arms lack what is compared.
     """
-    values = list(contrast_values(contrast, runs_frame(study, store, contrast.weights)).values())
+    pairs = [{arm: one.metrics.get(contrast.metric) for arm, one in found.items()} for found in
+             finished(study, store, contrast).values()]  # fmt: skip
+    known = [pair for pair in pairs if None not in pair.values()]
+    values = [sum(w * pair[arm] for arm, w in contrast.weights.items()) for pair in known]
     return (float(np.std(values, ddof=1)) if len(values) >= LEAST_PAIRS else math.nan), len(values)
 
 

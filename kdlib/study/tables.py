@@ -25,16 +25,16 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def runs_frame(study: Study, store: Store, arms: Iterable[str] | None = None) -> pd.DataFrame:
+def runs_frame(study: Study, store: Store) -> pd.DataFrame:
     """One row per finished run: arm, seed, metrics, views and steps, seconds and provenance. Empty if there is none.
 
     precision: that of the machine, None where the run itself asks for one. Contrasts of another metric than those of
     runs find it in a column of its own, from the measurement of a run's student; it is None where that is missing. An
-    arm that is measured has a row per finished measurement. arms: of these alone; None: of all.
+    arm that is measured has a row per finished measurement.
     """
     more = tuple(dict.fromkeys(c.metric for c in study.contrasts if c.metric not in COLUMNS))
     rows = []
-    for arm in study.arms if arms is None else arms:
+    for arm in study.arms:
         runs = {spec.seed: spec for spec in study.specs(arm)}
         for seed, spec in (runs or study.measured(arm)).items():
             result = store.get(spec)
