@@ -9,6 +9,7 @@ from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
 from kdlib.chapters.resolution import label
+from kdlib.chapters.retrieval import INTERACTION
 from kdlib.chapters.thresholds import LOSS
 from kdlib.chapters.which_images import RULES
 from kdlib.chapters.wording import Found, direction, points
@@ -255,6 +256,17 @@ def resolution(found: Found) -> str:
     return f"{text} {alike} ({points(more)}).".strip()
 
 
+def retrieval(found: Found) -> str:
+    """Whether it pays to drop augmented views that leave their cluster, and whether more so where views are strong."""
+    words = ("finds more than", "finds less than", "is not told apart from")
+    text = found.decided("H1", "Under JDA a student of the cluster check {} one of all views", words)
+    more = found.contrast(INTERACTION)
+    if not more:
+        return text
+    apart = direction(more, "more", "less", "neither more nor less, as far as can be told,")
+    return f"{text} The check does {apart} under JDA than under two plain crops: {points(more)} of mAP.".strip()
+
+
 def thresholds(found: Found) -> str:
     """Whether frozen thresholds lose less after JDA, what AUC says of the same images, and what CCD adds."""
     words = ("is larger after JDA", "is smaller after JDA", "is not shown to change")
@@ -282,6 +294,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "19_rivals": rivals,
     "20_which_images": which_images,
     "21_resolution": resolution,
+    "22_retrieval": retrieval,
     "23_thresholds": thresholds,
 }
 #: The chapters whose findings a reader should take home.

@@ -1,6 +1,6 @@
 """Before any run: how many seeds the primary contrasts of a study need, against how many are planned.
 
-What is looked for is the margin, `kdlib.study.stats.MARGIN`: the numbers are those of
+What is looked for is the margin of each contrast, `Contrast.margin`: the numbers are those of
 `kdlib.study.stats.required_seeds` and `kdlib.study.stats.power`.
 """
 
@@ -35,7 +35,7 @@ class Need:
     level: of its interval. planned: seeds. spread: the standard deviation of its differences from seed to seed, in
     points, nan where none is known; source: what it is taken from. seeds: that find the margin with a power of 80 %;
     None if more than `MOST_SEEDS` would do so, or without a spread. power: of the planned seeds, 0..1; nan with fewer
-    than two, or without a spread.
+    than two, or without a spread. margin: in points.
     """
 
     contrast: str
@@ -45,13 +45,14 @@ class Need:
     source: str
     seeds: int | None
     power: float
+    margin: float = MARGIN
 
     def __str__(self) -> str:
         if math.isnan(self.spread):
             return f"{self.contrast}: {self.planned} seeds planned, {self.source}"
         power = "no interval" if math.isnan(self.power) else f"power {100 * self.power:.0f} %"
         return (
-            f"{self.contrast}: {self.planned} seeds planned, {power} for {MARGIN} points at level "
+            f"{self.contrast}: {self.planned} seeds planned, {power} for {self.margin} points at level "
             f"{100 * self.level:.2f} %; {100 * POWER:.0f} % need {self.seeds or f'more than {MOST_SEEDS}'}, if "
             f"differences vary by {self.spread:.2f} points from seed to seed ({self.source})"
         )
@@ -70,7 +71,7 @@ def required(study: Study, store: Store, typical: float | None = None) -> list[N
     The spread is that of the store's finished pairs, from three on, and else a typical one. The seeds are those that
     tell a true difference of the margin from none; they also tell none from the margin, if the claim is "no better".
 
-    typical: the spread of contrasts that are not measured, in points; by default `typical_spread`.
+    typical: the spread of contrasts of top-1 that are not measured, in points; by default `typical_spread`.
     """
     contrasts = _primary(study)
     if contrasts and typical is None:
@@ -79,22 +80,25 @@ def required(study: Study, store: Store, typical: float | None = None) -> list[N
 
 
 def measured_spread(study: Study, store: Store, contrast: Contrast) -> tuple[float, int]:
-    """The standard deviation of a contrast's differences in top-1 from seed to seed, and of how many pairs it is.
+    """The standard deviation of a contrast's differences from seed to seed, and of how many pairs it is.
 
-    In points; nan for fewer than three pairs.
+    In points; nan for fewer than three pairs, and where the results of the arms lack what is compared.
     """
-    pairs = finished(study, store, contrast).values()
-    values = [sum(w * results[arm].metrics["top1"] for arm, w in contrast.weights.items()) for results in pairs]
+    pairs = [{arm: one.metrics.get(contrast.metric) for arm, one in found.items()} for found in
+             finished(study, store, contrast).values()]  # fmt: skip
+    known = [pair for pair in pairs if None not in pair.values()]
+    values = [sum(w * pair[arm] for arm, w in contrast.weights.items()) for pair in known]
     return (float(np.std(values, ddof=1)) if len(values) >= LEAST_PAIRS else math.nan), len(values)
 
 
 def typical_spread(setting: Setting, store: Store) -> float:
-    """The median of the measured spreads of profile reference's primary contrasts, in points; nan without any.
+    """The median of the measured spreads of profile reference's primary contrasts of top-1, in points; nan without any.
 
     The store may be that of another profile: what is published it finds for every one.
     """
     studies = studies_of(Setting.of(MEASURED, device=setting.machine.device))
-    spreads = [measured_spread(study, store, contrast)[0] for study in studies for contrast in _primary(study)]
+    asked = [(study, contrast) for study in studies for contrast in _primary(study) if contrast.metric == "top1"]
+    spreads = [measured_spread(study, store, contrast)[0] for study, contrast in asked]
     known = [spread for spread in spreads if not math.isnan(spread)]
     return float(np.median(known)) if known else math.nan
 
@@ -105,13 +109,13 @@ def _primary(study: Study) -> list[Contrast]:
 
 def _need(study: Study, contrast: Contrast, measured: tuple[float, int], typical: float) -> Need:
     spread, source = measured[0], f"measured on {measured[1]} pairs"
-    if math.isnan(spread):
+    if math.isnan(spread) and contrast.metric == "top1":  # spreads of accuracies say nothing of another metric
         spread, source = typical, f"taken from profile {MEASURED}"
     planned, level = study.planned(contrast), contrast.level
     if math.isnan(spread):
-        return Need(contrast.name, level, planned, spread, "no spread is known yet", None, math.nan)
+        return Need(contrast.name, level, planned, spread, "no spread is known yet", None, math.nan, contrast.margin)
     if not spread:  # every seed gives the same difference
-        return Need(contrast.name, level, planned, spread, source, MINIMUM_SEEDS, 1.0)
-    found = stats.power(MARGIN, spread, planned, level) if planned > 1 else math.nan
-    needed = stats.required_seeds(MARGIN, spread, POWER, level, MOST_SEEDS)
-    return Need(contrast.name, level, planned, spread, source, needed, found)
+        return Need(contrast.name, level, planned, spread, source, MINIMUM_SEEDS, 1.0, contrast.margin)
+    found = stats.power(contrast.margin, spread, planned, level) if planned > 1 else math.nan
+    needed = stats.required_seeds(contrast.margin, spread, POWER, level, MOST_SEEDS)
+    return Need(contrast.name, level, planned, spread, source, needed, found, contrast.margin)

@@ -14,7 +14,7 @@ from kdlib.chapters.registry import create_study
 from kdlib.lab.recipe import Policy
 from kdlib.lab.store import Store
 from kdlib.methods import METHODS, Taxonomy, find_method
-from kdlib.study.arms import Arm, Contrast, OwnTeacher
+from kdlib.study.arms import Arm, Contrast, MeasuredArm, OwnTeacher
 from kdlib.study.judging import judge, verdict_text
 from kdlib.study.setting import Setting, Study
 from kdlib.study.stats import Verdict
@@ -168,7 +168,7 @@ def _of_chapter(study: Study, verdicts: Mapping[str, str]) -> Row:
     shared = _shared(facts)
     return Row(
         study.name,
-        view=_several(_spread(VIEWS[arm.policy.name], find_method(arm.method).spread) for arm in arms),
+        view=_several(_view(arm) for arm in arms),
         sees=_several(_sees(arm) for arm in arms),
         zero=_several(f"{contrast.name}: {zero_point(contrast)}" for contrast in contrasts),
         verdict=str(Verdict.NOT_MEASURED) if unmeasured else _several(found),
@@ -193,8 +193,16 @@ def _shared(facts: Sequence[Taxonomy]) -> dict[str, str]:
 
 
 def _facts(arm: Arm) -> Taxonomy:
-    """What the method of an arm says."""
+    """What the method of an arm says, or a measured arm itself."""
+    if isinstance(arm, MeasuredArm) and arm.taxonomy:
+        return arm.taxonomy
     return taxonomy_of(arm.method)
+
+
+def _view(arm: Arm) -> str:
+    """What an image becomes; only methods of classification spread a view."""
+    view = VIEWS[arm.policy.name]
+    return view if isinstance(arm, MeasuredArm) else _spread(view, find_method(arm.method).spread)
 
 
 def _sees(arm: Arm) -> str:

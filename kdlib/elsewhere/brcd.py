@@ -5,58 +5,40 @@ students of a seed have one teacher, whatever their views.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.data.images import ImageSet
-from kdlib.data.sampling import Order
-from kdlib.elsewhere.hashing import Check, HashHead, bit_masks, brcd_loss, cibhash_loss, codes, original_shares
-from kdlib.elsewhere.retrieval import search_scores
+from kdlib.data.images import ImageSet, load_data
+from kdlib.data.sampling import Order, stratified
+from kdlib.elsewhere.hashing import HashHead, bit_masks, brcd_loss, cibhash_loss, codes, original_shares
+from kdlib.elsewhere.retrieval import first_found, search_scores
 from kdlib.lab.evaluate import EVALUATION_BATCH, eval_mode
+from kdlib.lab.measurements import Hashing, HashingSpec
 from kdlib.lab.recipe import Policy
 from kdlib.lab.survey import cropped_for
 from kdlib.methods.clusters import k_means, nearest
 from kdlib.models import create_model
 from kdlib.models.network import Network
 from kdlib.randomness import draws_of, seeded
-from kdlib.records import Number, Record, Whole
 
 ALPHA = 0.8  # the least weight of the original view, as published
 PLAIN = Policy(name="weak2")
-
-
-class Hashing(Record):
-    """One student of hash codes: all that decides it, beside teacher and images."""
-
-    #: name of the network that learns, see kdlib.models.MODELS
-    student: str
-    #: makes the student's two views of an image
-    policy: Policy
-    #: what decides whether an augmented view counts, see `kdlib.elsewhere.hashing.original_shares`
-    check: Check = "cluster"
-    #: of a code
-    bits: Whole = Field(16, ge=1)
-    #: of the teacher's codes
-    clusters: Whole = Field(10, ge=1)
-    #: how often each image is seen, by the head of the teacher and by the student
-    epochs: Whole = Field(ge=1)
-    #: images of a step
-    images_per_step: Whole = Field(64, ge=2)
-    #: of Adam
-    learning_rate: Number = Field(1e-3, gt=0)
-    #: of every draw
-    seed: Whole = Field(ge=0)
+EXAMPLES, FOUND = 6, 8  # queries that are kept to be shown, and how many images of what each finds
 
 
 class Coder(nn.Module):
-    """A network whose pooled features become hash codes. views: uint8 [B, 3, H, W] -> probabilities, float [B, L]."""
+    """A network whose pooled features become hash codes. views: uint8 [B, 3, H, W] -> probabilities, float32 [B, L].
+
+    All of it is where the network is; views may be elsewhere.
+    """
 
     def __init__(self, network: Network, bits: int, frozen: bool):
         super().__init__()
         self.network, self.frozen = network, frozen
-        self.head = HashHead(network.backbone.feature_dim, bits)
+        self.head = HashHead(network.backbone.feature_dim, bits).to(network.scale.device)
         if frozen:
             network.requires_grad_(False)
 
@@ -67,13 +49,13 @@ class Coder(nn.Module):
         return self
 
     def forward(self, views: Tensor) -> Tensor:
-        return self.head(self.network(views).pooled_feature)
+        return self.head(self.network(views.to(self.network.scale.device)).pooled_feature.float())
 
 
 def codes_on(coder: Coder, images: Tensor) -> Tensor:
-    """Codes float32 [n, L] of uint8 images [n, 3, H, W], in eval mode and without gradient."""
+    """Codes float32 [n, L], on the CPU, of uint8 images [n, 3, H, W], in eval mode and without gradient."""
     with torch.no_grad(), eval_mode(coder):
-        return torch.cat([codes(coder(some)) for some in images.split(EVALUATION_BATCH)])
+        return torch.cat([codes(coder(some)).cpu() for some in images.split(EVALUATION_BATCH)])
 
 
 def steps(setup: Hashing, policy: Policy, images: ImageSet) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -113,7 +95,9 @@ def student_coder(setup: Hashing, teacher: Coder, images: ImageSet) -> tuple[Cod
     """
     with seeded(setup.seed, "student init"):
         backbone = create_model(setup.student, len(images.classes))
-        coder = Coder(Network(backbone, images.mean, images.std), setup.bits, frozen=False)
+        network = Network(backbone, images.mean, images.std).to(teacher.network.scale.device)
+        network.precision = teacher.network.precision
+        coder = Coder(network, setup.bits, frozen=False)
     known = codes_on(teacher, images.evaluated)
     centres = k_means(known, setup.clusters)
     masks = bit_masks(known, nearest(known, centres), len(centres))
@@ -125,33 +109,71 @@ def student_coder(setup: Hashing, teacher: Coder, images: ImageSet) -> tuple[Cod
         shares = original_shares(answers, clusters, setup.check, ALPHA, keys)
         kept.append((1 - shares).mean() / (1 - ALPHA))
         own, augmented = coder(torch.cat([x, other])).chunk(2)
-        taught = brcd_loss(codes(own), answers, clusters, shares, masks[clusters[0]])
+        there = [tensor.to(own.device) for tensor in (*answers, *clusters, shares, masks[clusters[0]])]
+        taught = brcd_loss(codes(own), (there[0], there[1]), (there[2], there[3]), *there[4:])
         return cibhash_loss(own, augmented) + taught
 
     fit(coder, loss, setup, steps(setup, setup.policy, images))
     return coder, torch.stack(kept).mean().item()
 
 
-def measure_hashing(setup: Hashing, teacher: Network, train: ImageSet, test: ImageSet) -> dict[str, float]:
-    """Trains both and grades them; test images are the queries, training images what is searched.
+def measure_hashing(
+    setup: Hashing, teacher: Network, train: ImageSet, test: ImageSet, index: ImageSet | None = None
+) -> dict[str, Any]:
+    """Trains both and grades them: test images are the queries, `index` is searched, by default the training images.
 
     own_map, own_precision2: the student's codes among its own; old_map, old_precision2: among the teacher's, whose
     index is kept; teacher_map, teacher_precision2: the teacher's among its own; all in percent, see `search_scores`.
-    kept: see `student_coder`. Raises ValueError for a policy that does not make two views of one image each, and for
-    fewer images than a step has.
+    kept: see `student_coder`. examples: of some queries, evenly spaced, their place (query) and those of what they find
+    first in the index, own and old, see `first_found`. Raises ValueError for fewer images than a step has.
     """
-    policy = setup.policy.create()
-    if policy.views != 2 or policy.mixes or policy.picks:
-        raise ValueError(f"policy {policy.name!r} is not possible; allowed are those of two views of one image, alike")
     if len(train) * setup.epochs < setup.images_per_step:
         raise ValueError(f"images_per_step = {setup.images_per_step} is too large; there are {len(train)} images")
+    index = train if index is None else index
     old = teacher_coder(setup, teacher, train)
     student, kept = student_coder(setup, old, train)
-    indices = {"own": codes_on(student, train.evaluated), "old": codes_on(old, train.evaluated)}
+    indices = {"own": codes_on(student, index.evaluated), "old": codes_on(old, index.evaluated)}
     queries = {"own": codes_on(student, test.evaluated), "teacher": codes_on(old, test.evaluated)}
+    found: dict[str, Any] = {"kept": kept, "examples": _examples(queries["own"], indices)}
     pairs = {"own": ("own", "own"), "old": ("own", "old"), "teacher": ("teacher", "old")}
-    found = {"kept": kept}
-    for name, (query, index) in pairs.items():
-        scores = search_scores(queries[query], test.labels, indices[index], train.labels)
+    for name, (query, searched) in pairs.items():
+        scores = search_scores(queries[query], test.labels, indices[searched], index.labels)
         found |= {f"{name}_{key}": value for key, value in scores.items()}
     return found
+
+
+def _examples(queries: Tensor, indices: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """One record per query that is shown, see `measure_hashing`."""
+    shown = torch.linspace(0, len(queries) - 1, min(EXAMPLES, len(queries))).long()
+    found = {name: first_found(queries[shown], index, FOUND).tolist() for name, index in indices.items()}
+    return [{"query": q, **{name: found[name][k] for name in found}} for k, q in enumerate(shown.tolist())]
+
+
+def measure(spec: HashingSpec, teacher: Network) -> dict[str, Any]:
+    """`measure_hashing` on the images that a spec names; places in its examples are those in the whole splits.
+
+    images, index_images, queries: how many there were of each, as draws are rounded class by class.
+    """
+    data, seed = load_data(spec.data), spec.setup.seed
+    learnt = drawn(data.train.labels, spec.images, seed, "images to hash")
+    searched = drawn(data.train.labels, spec.index, 0, "searched images")
+    asked = drawn(data.test.labels, spec.queries, 0, "queries")
+    train, index = part(data.train, learnt), part(data.train, searched)
+    found = measure_hashing(spec.setup, teacher, train, part(data.test, asked), index)
+    counts = {"images": len(learnt), "index_images": len(searched), "queries": len(asked)}
+    places = [
+        {"query": int(asked[e["query"]])} | {name: searched[e[name]].tolist() for name in ("own", "old")}
+        for e in found["examples"]
+    ]
+    return counts | found | {"examples": places}
+
+
+def drawn(labels: Tensor, count: int | None, seed: int, role: str) -> Tensor:
+    """Ascending int64 ids of about `count` images, stratified by labels int64 [N]; None, or too many, are all."""
+    share = 1.0 if count is None else min(1.0, count / len(labels))
+    return stratified(labels, torch.arange(len(labels)), share, seed, role)
+
+
+def part(images: ImageSet, ids: Tensor) -> ImageSet:
+    """Some images of a set, as one; its fingerprint stays that of the whole."""
+    return replace(images, images=images.images[ids], labels=images.labels[ids])

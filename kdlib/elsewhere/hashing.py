@@ -4,17 +4,13 @@ labels.
 A code has L bits, -1 or +1; the networks say how probable a +1 is. Both terms compare codes by their cosine.
 """
 
-from typing import Literal, get_args
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.lab.measurements import CHECKS, Check
 from kdlib.methods.base import check_tensor
 
-Check = Literal["none", "cluster", "shuffled", "cosine"]
-
-CHECKS: tuple[Check, ...] = get_args(Check)
 SAME = -1000.0  # the logit of a candidate that is no negative
 SMALLEST = 1e-12
 
@@ -92,7 +88,7 @@ def bit_masks(known: Tensor, clusters: Tensor, count: int) -> Tensor:
 def original_shares(
     teacher: tuple[Tensor, Tensor],
     clusters: tuple[Tensor, Tensor],
-    check: str = "cluster",
+    check: Check = "cluster",
     alpha: float = 0.8,
     keys: Tensor | None = None,
 ) -> Tensor:

@@ -14,6 +14,14 @@ def hamming(queries: Tensor, index: Tensor) -> Tensor:
     return ((queries.shape[1] - queries @ index.T) / 2).round().long()
 
 
+def first_found(queries: Tensor, index: Tensor, count: int) -> Tensor:
+    """Places of the `count` nearest codes of the index, int64 [q, count]; at equal distance lower ones come first.
+
+    queries: codes [q, L]; index: codes [n, L].
+    """
+    return hamming(queries, index).argsort(dim=1, stable=True)[:, :count]
+
+
 def average_precision(distances: np.ndarray, relevant: np.ndarray) -> float:
     """The average precision of a whole ranked list, in [0, 1]: its mean over all orders of images at equal distance.
 

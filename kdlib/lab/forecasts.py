@@ -10,7 +10,7 @@ from kdlib.data.sampling import training_count
 from kdlib.lab.answers import question
 from kdlib.lab.bank import bytes_per_image
 from kdlib.lab.cost import BYTES, Cost, Extras, arm_cost, method_extras, model_size
-from kdlib.lab.measurements import SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
+from kdlib.lab.measurements import HashingSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
 from kdlib.lab.specs import RunSpec, Spec, teacher_model
 from kdlib.methods import find_method
 from kdlib.views.corruptions import KINDS, STRENGTHS
@@ -120,15 +120,29 @@ def bytes_read(spec: RunSpec) -> int:
 
 def work(spec: Spec) -> float:
     """Multiply-accumulates that weigh a spec among others: of a run its training, of a measurement what its teacher is
-    asked, or the steps that are timed. A view of a run has `BESIDE` more, which only counts for very small networks."""
+    asked, the steps that are timed, or the training of its student. A view that is trained on has `BESIDE` more, which
+    only counts for very small networks."""
     if isinstance(spec, RunSpec):
         cost = run_cost(spec)
         return cost.run_macs + BESIDE * cost.views
     if isinstance(spec, TimingSpec):
         return spec.steps * sum(run_cost(run).step_macs for run in spec.runs.values())
     known = facts(spec.data)
-    macs = model_size(teacher_model(spec.teacher), len(known.class_sizes), known.size)[1]
-    return macs * _asked_views(spec, sum(known.class_sizes))
+    networks = (teacher_model(spec.teacher), *((spec.setup.student,) if isinstance(spec, HashingSpec) else ()))
+    macs = [model_size(network, len(known.class_sizes), known.size)[1] for network in networks]
+    if isinstance(spec, HashingSpec):
+        return _hashing_work(spec, sum(known.class_sizes), *macs)
+    return macs[0] * _asked_views(spec, sum(known.class_sizes))
+
+
+def _hashing_work(spec: HashingSpec, images: int, teacher: int, student: int) -> float:
+    """As `work`; images: of the training set; teacher, student: multiply-accumulates of one view.
+
+    The teacher is asked about both views of an image twice, for its own head and for the student, who learns from them.
+    """
+    views = 2 * spec.setup.epochs * min(spec.images, images)
+    graded = (spec.index or images) + (spec.queries or images // 5)
+    return views * (2 * teacher + 3 * student + 2 * BESIDE) + graded * (teacher + student)
 
 
 def _asked_views(spec: Spec, images: int) -> int:

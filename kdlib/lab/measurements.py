@@ -1,6 +1,7 @@
-"""Measurements as records, hashed and stored like runs: what a network says, and how long a step takes."""
+"""Measurements as records, hashed and stored like runs: what a network says, how long a step takes, or what students of
+another task than classification learn."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from pydantic import Field, model_validator
@@ -9,8 +10,12 @@ from torch import Tensor
 from kdlib.data.sampling import validation_ids
 from kdlib.lab.recipe import Machine, Policy, Public
 from kdlib.lab.specs import RunSpec, Spec, Teacher
-from kdlib.records import Whole
+from kdlib.records import Number, Record, Whole
 from kdlib.views.policy import ViewPolicy
+
+Check = Literal["none", "cluster", "shuffled", "cosine"]
+
+CHECKS: tuple[Check, ...] = get_args(Check)
 
 
 class MeasurementSpec(Spec):
@@ -140,6 +145,64 @@ class ThresholdsSpec(Spec):
             raise ValueError(
                 "student trains on all training images, and thresholds must be chosen on others; allowed are runs with "
                 "validation = true, a pool, a part or a fraction below 1"
+            )
+        return self
+
+
+class Hashing(Record):
+    """One student of hash codes: all that decides it, beside teacher and images."""
+
+    #: name of the network that learns, see kdlib.models.MODELS
+    student: str
+    #: makes the student's two views of an image
+    policy: Policy
+    #: what decides whether an augmented view counts, see `kdlib.elsewhere.hashing.original_shares`
+    check: Check = "cluster"
+    #: of a code
+    bits: Whole = Field(16, ge=1)
+    #: of the teacher's codes
+    clusters: Whole = Field(10, ge=1)
+    #: how often each image is seen, by the head of the teacher and by the student
+    epochs: Whole = Field(ge=1)
+    #: images of a step
+    images_per_step: Whole = Field(64, ge=2)
+    #: of Adam
+    learning_rate: Number = Field(1e-3, gt=0)
+    #: of every draw
+    seed: Whole = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _two_views(self) -> "Hashing":
+        policy = self.policy.create()
+        if policy.views != 2 or policy.mixes or policy.picks:
+            raise ValueError(
+                f"policy {policy.name!r} is not possible; allowed are those of two views of one image, alike"
+            )
+        return self
+
+
+class HashingSpec(MeasurementSpec):
+    """How well a student finds images by hash codes: it is trained, with a head on its teacher, and then graded."""
+
+    #: tells it from specs of other kinds
+    kind: Literal["hashing"] = "hashing"
+    #: what is trained, and how
+    setup: Hashing
+    #: how many training images the student learns from (a stratified draw by its seed; all if there are fewer)
+    images: Whole = Field(ge=2)
+    #: among how many training images it searches (a fixed stratified draw), or null for all
+    index: Whole | None = Field(None, ge=1)
+    #: how many test images it searches for (a fixed stratified draw), or null for all
+    queries: Whole | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "HashingSpec":
+        if self.machine.precision == "float16":
+            raise ValueError("machine.precision = 'float16' is too coarse; allowed are 'float32' and 'bfloat16'")
+        if self.images * self.setup.epochs < self.setup.images_per_step:
+            raise ValueError(
+                f"images = {self.images} make no step; {self.setup.images_per_step} images of a step are needed in "
+                f"{self.setup.epochs} epochs"
             )
         return self
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
+from kdlib.lab.measurements import HashingSpec, ScoresSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
 from kdlib.lab.specs import RunSpec
 from kdlib.records import Record
 
@@ -19,7 +19,8 @@ REMEDY = (
 FINISHED = (WEIGHTS, HEAD, RESULT)
 
 AnySpec = Annotated[
-    RunSpec | ViewsSpec | ScoresSpec | SpreadSpec | TimingSpec | ThresholdsSpec, Field(discriminator="kind")
+    RunSpec | ViewsSpec | ScoresSpec | SpreadSpec | TimingSpec | ThresholdsSpec | HashingSpec,
+    Field(discriminator="kind"),
 ]
 
 

@@ -15,7 +15,9 @@ Sees = Literal[
     "teacher alone",
 ]
 Chooser = Literal["none", "energy", "cosine", "confidence", "cluster", "attention", "gradient", "rank"]
-Labels = Literal["the same", "switched on or off", "none on turned ones", "the image itself", "class and turn"]
+Labels = Literal[
+    "the same", "switched on or off", "none on turned ones", "the image itself", "class and turn", "none"
+]  # fmt: skip
 Status = Literal["verified", "inspired by"]
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kdlib.lab.recipe import Policy, Public
+from kdlib.methods.taxonomy import Taxonomy
+from kdlib.study.stats import MARGIN
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,21 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class MeasuredArm(Arm):
+    """Students of another task than classification. They have no runs: measurements of the study train and grade them,
+    see `Study.measured`."""
+
+    #: no registered method, but the kind of its measurements
+    method: str = ""
+    #: what a method says about itself
+    taxonomy: Taxonomy | None = None
+
+    def measurement(self, seed: int) -> str:
+        """What the study calls the measurement of a seed."""
+        return f"{self.label}, seed {seed}"
+
+
+@dataclass(frozen=True)
 class Contrast:
     """A paired difference: the sum of arms, each times its weight."""
 
@@ -87,6 +104,8 @@ class Contrast:
     among: int = 9
     #: what is compared: a column of `kdlib.study.tables.runs_frame`
     metric: str = "top1"
+    #: below which a difference does not matter, in points of the metric
+    margin: float = MARGIN
 
     @classmethod
     def of(cls, name: str, arm: str, than: str, **fields: Any) -> "Contrast":

@@ -71,7 +71,7 @@ def judge(study: Study, contrast: Contrast, frame: pd.DataFrame) -> Judged:
 
 def by_rule(study: Study, contrast: Contrast, interval: Interval) -> Verdict:
     """The verdict of the rule alone; a claim of fewer bytes that fails contradicts it."""
-    word = verdict(interval, study.planned(contrast), contrast.says, contrast.level)
+    word = verdict(interval, study.planned(contrast), contrast.says, contrast.level, contrast.margin)
     measured = word in (Verdict.SUPPORTED, Verdict.INCONCLUSIVE)
     return Verdict.CONTRADICTED if measured and not cheaper(study, contrast) else word
 

@@ -15,7 +15,7 @@ from kdlib.lab.stacks import in_stacks
 from kdlib.methods import find_method
 from kdlib.models import MODELS
 from kdlib.models.checkpoints import PUBLIC
-from kdlib.study.arms import Arm, Contrast, OwnTeacher
+from kdlib.study.arms import Arm, Contrast, MeasuredArm, OwnTeacher
 from kdlib.study.profiles import Profile, profile
 
 
@@ -220,12 +220,20 @@ class Study:
 
     def specs(self, arm: str) -> list[RunSpec]:
         """The runs of one arm, one per seed; in stacks where the setting says so and the arm can be, but teachers are
-        trained alone, since their students name them so."""
+        trained alone, since their students name them so. None of an arm that is measured."""
+        if isinstance(self.arms[arm], MeasuredArm):
+            return []
         if arm not in self._specs:
             seeds = self.setting.seeds_of(self.arms[arm])
             alone = [self.setting.run(seed, self.arms[arm]) for seed in seeds]
             self._specs[arm] = alone if self.arms[arm].is_teacher else in_stacks(alone, self.setting.stack)
         return list(self._specs[arm])
+
+    def measured(self, arm: str) -> dict[int, Spec]:
+        """Seed -> the measurement that trains and grades a student of an arm; empty of one that has runs."""
+        own = self.arms[arm]
+        seeds = self.setting.seeds_of(own) if isinstance(own, MeasuredArm) else ()
+        return {seed: self.measurements[own.measurement(seed)] for seed in seeds}
 
     @cached_property
     def _specs(self) -> dict[str, list[RunSpec]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdlib.lab.forecasts import forecast, hours, run_cost
+from kdlib.lab.forecasts import CORE_MACS_PER_SECOND, forecast, hours, run_cost, work
 from kdlib.lab.measurements import ThresholdsSpec
 from kdlib.lab.recipe import Public
 from kdlib.lab.results import of_one_precision
@@ -29,19 +29,21 @@ def runs_frame(study: Study, store: Store) -> pd.DataFrame:
     """One row per finished run: arm, seed, metrics, views and steps, seconds and provenance. Empty if there is none.
 
     precision: that of the machine, None where the run itself asks for one. Contrasts of another metric than those of
-    runs find it in a column of its own, from the measurement of a run's student; it is None where that is missing.
+    runs find it in a column of its own, from the measurement of a run's student; it is None where that is missing. An
+    arm that is measured has a row per finished measurement.
     """
     more = tuple(dict.fromkeys(c.metric for c in study.contrasts if c.metric not in COLUMNS))
     rows = []
     for arm in study.arms:
-        for spec in study.specs(arm):
+        runs = {spec.seed: spec for spec in study.specs(arm)}
+        for seed, spec in (runs or study.measured(arm)).items():
             result = store.get(spec)
             if result is not None:
-                precision = None if spec.exact else result.spec.machine.precision
+                precision = None if runs and spec.exact else result.spec.machine.precision
                 values = result.metrics | result.provenance | {"precision": precision}
-                found = of_student(study, store, spec) if more else {}
+                found = result.metrics if not runs else of_student(study, store, spec) if more else {}
                 own = {c: values.get(c) for c in COLUMNS[2:]} | {c: found.get(c) for c in more}
-                rows.append({"arm": arm, "seed": spec.seed} | own)
+                rows.append({"arm": arm, "seed": seed} | own)
     return pd.DataFrame(rows, columns=[*COLUMNS, *more])
 
 
@@ -164,8 +166,14 @@ def not_run(study: Study, frame: pd.DataFrame) -> str:
     arms = [arm for arm in study.arms if not (frame.arm == arm).any()]
     planned = [arm for arm in arms if study.tier(arm) <= study.setting.profile.tiers]
     lists = {"Not run": planned, "Not planned at this profile": [arm for arm in arms if arm not in planned]}
-    times = {what: hours(forecast([spec for arm in some for spec in study.specs(arm)])) for what, some in lists.items()}
+    times = {what: hours(sum(_hours_of(study, arm) for arm in some)) for what, some in lists.items()}
     return " ".join(f"{w}: {'; '.join(some)} (about {times[w]} of one core)." for w, some in lists.items() if some)
+
+
+def _hours_of(study: Study, arm: str) -> float:
+    """Hours of one core, by forecast: of the runs of an arm, or of its measurements."""
+    measured = sum(work(spec) for spec in study.measured(arm).values())
+    return forecast(study.specs(arm)) + measured / CORE_MACS_PER_SECOND / 3600
 
 
 def teachers_table(study: Study, store: Store) -> pd.DataFrame:

@@ -29,6 +29,7 @@ def places(studies: Sequence[Study]) -> dict[str, Place]:
     for study in studies:
         arms = {spec.key: (arm, spec.seed) for arm in study.arms for spec in study.specs(arm)}
         measured = {spec.key: (what, None) for what, spec in study.measurements.items()}
+        arms |= {spec.key: (arm, seed) for arm in study.arms for seed, spec in study.measured(arm).items()}
         runs = [spec for spec in needed(study.specs_to(max(TIERS))) if isinstance(spec, RunSpec)]
         below = {run.key: (f"{run.student} by {run.method}", run.seed) for run in runs}
         for key, place in (below | measured | arms).items():

@@ -31,12 +31,15 @@ def finished(study: Study, store: Store, contrast: Contrast) -> dict[int, dict[s
 
     They are those of `kdlib.study.tables.contrast_values`: machines with bfloat16 and without are never mixed.
     """
-    arms = {arm: {spec.seed: store.get(spec) for spec in study.specs(arm)} for arm in contrast.weights}
+    specs = {
+        arm: study.measured(arm) or {spec.seed: spec for spec in study.specs(arm)} for arm in contrast.weights
+    }  # fmt: skip
+    arms = {arm: {seed: store.get(spec) for seed, spec in own.items()} for arm, own in specs.items()}
     common = sorted(set.intersection(*(set(results) for results in arms.values())))
     found = {seed: {arm: results[seed] for arm, results in arms.items()} for seed in common}
     done = {seed: results for seed, results in found.items() if None not in results.values()}
     used = {
-        seed: {result.spec.machine.precision for result in results.values() if not result.spec.exact}
+        seed: {one.spec.machine.precision for one in results.values() if not getattr(one.spec, "exact", False)}
         for seed, results in done.items()
     }
     return {seed: done[seed] for seed in of_one_precision(used)}

@@ -182,6 +182,27 @@ def test_resolution_says_who_should_see_more_and_whom_jda_helps(told):
 
 
 @pytest.mark.parametrize(
+    ("checked", "words", "difference"),
+    [(33, "finds more than", "+3"), (27, "finds less than", "-3"), (30, "is not told apart from", "+0")],
+)
+def test_retrieval_says_whether_the_check_pays_and_where(invented, checked, words, difference):
+    study, store = create_study("22_retrieval", Setting.of("reference", device="cpu")), Store("reference")
+    values = {"JDA, cluster check": checked, "JDA, no check": 30, "weak2, cluster check": 31, "weak2, no check": 31}
+    for k, (arm, mean) in enumerate(values.items()):
+        if k == 2:  # the interaction is not there yet
+            head = f"**Under JDA a student of the cluster check {words} one of all views**: {difference}.00 points ["
+            alone = findings.finding(study, tables.runs_frame(study, Store("reference")))
+            assert alone.startswith(head) and alone.endswith("].")
+        specs = study.measured(arm).values()
+        for spec, noise in zip(specs, np.roll(np.linspace(-0.2, 0.2, len(specs)), k), strict=True):
+            store.put(invented(spec, "reference", own_map=mean + float(noise)))
+    text = findings.finding(study, tables.runs_frame(study, Store("reference")))
+    apart = {"+3": "more", "-3": "less", "+0": "neither more nor less, as far as can be told,"}[difference]
+    assert text.startswith(head)
+    assert f"The check does {apart} under JDA than under two plain crops: {difference}.00 points [" in text
+
+
+@pytest.mark.parametrize(
     ("jda", "words", "difference"),
     [(7, "is smaller after JDA", "-3"), (13, "is larger after JDA", "+3"), (10, "is not shown to change", "+0")],
 )

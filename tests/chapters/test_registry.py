@@ -19,9 +19,9 @@ from kdlib.lab.train import rate
 from kdlib.methods import METHODS
 from kdlib.methods.ccd import CCD_WEIGHTS
 from kdlib.models.checkpoints import PUBLIC
-from kdlib.study.arms import Contrast
+from kdlib.study.arms import Contrast, MeasuredArm
 from kdlib.study.profiles import PROFILES, profile
-from kdlib.study.setting import Setting
+from kdlib.study.setting import Setting, Study
 
 ALL = [
     (scale, name)
@@ -47,8 +47,9 @@ def test_every_study_builds_at_every_profile_and_pair(scale, name):
     study, specs = built(scale, name)
     assert study.name == name
     assert all(label.endswith(arm.label) for label, arm in study.arms.items())  # chapter 12 names the study first
-    keys = [spec.key for arm in specs.values() for spec in arm]
+    keys = [spec.key for label, arm in specs.items() for spec in (*arm, *study.measured(label).values())]
     assert len(keys) == sum(len(study.setting.seeds_of(arm)) for arm in study.arms.values())
+    assert all(bool(specs[label]) != isinstance(arm, MeasuredArm) for label, arm in study.arms.items())
     # In chapter 12 two studies may need the same run; at smoke a plain teacher is the student without one.
     if name != "12_verdicts" and (scale, name) != ("smoke", "04_augmented_teacher"):
         assert len(set(keys)) == len(keys)
@@ -77,6 +78,11 @@ def test_every_pair_builds():
             assert spec.student == networks[1]
 
 
+def of_runs(study: Study) -> list[Contrast]:
+    """The contrasts whose arms have runs."""
+    return [c for c in study.contrasts if not any(study.measured(arm) for arm in c.weights)]
+
+
 def work(spec: RunSpec) -> tuple[int, int, int]:
     """(steps, views of a step, training images), counted on the stream of images that training would see."""
     per_image, recipe = spec.view_policy().views, spec.recipe
@@ -101,8 +107,9 @@ def stream(images: tuple, per_step: int, views: int, views_per_step: int) -> tup
 
 @pytest.mark.parametrize(("scale", "name"), ALL)
 def test_arms_of_a_contrast_have_equal_views_steps_images_and_seeds(scale, name):
+    """Those of measured arms: tests/chapters/retrieval."""
     study, specs = built(scale, name)
-    for contrast in study.contrasts:
+    for contrast in of_runs(study):
         arms = [specs[arm] for arm in contrast.weights]
         seeds = [[s.seed for s in arm] for arm in arms]
         shared = min(seeds, key=len)
@@ -123,9 +130,10 @@ def test_contrasts_are_found_by_their_names(scale, name):
 
 @pytest.mark.parametrize(("scale", "name"), ALL)
 def test_arms_of_a_contrast_differ_only_in_what_is_compared(scale, name):
-    """One recipe, network, data and machine; one trained teacher, but for chapter 04 and heads trained on it."""
+    """One recipe, network, data and machine; one trained teacher, but for chapter 04 and heads trained on it. Those of
+    measured arms: tests/chapters/retrieval."""
     study, specs = built(scale, name)
-    for contrast in study.contrasts:
+    for contrast in of_runs(study):
         for seed in range(study.planned(contrast)):
             runs = [specs[arm][seed] for arm in contrast.weights]
             ignored = {"policy", "method", "options", "teacher"} | (
@@ -367,8 +375,9 @@ def test_the_first_tier_decides_every_claim():
     for study in studies:
         for contrast in study.contrasts:
             if contrast.primary:
-                assert contrast.tier == (3 if contrast.name == "S1" else 1)
-                assert {spec.key for arm in contrast.weights for spec in study.specs(arm)} <= up_to[contrast.tier]
+                assert contrast.tier == (3 if contrast.name in ("S1", "H1") else 1)
+                specs = [s for arm in contrast.weights for s in study.specs(arm) or study.measured(arm).values()]
+                assert {spec.key for spec in specs} <= up_to[contrast.tier] and specs
                 assert study.planned(contrast) >= 5
         second, third, all_of_them = ({s.key for s in study.specs_to(tier)} for tier in (2, 3, 4))
         assert second <= third == {s.key for s in study.all_specs} <= all_of_them

@@ -1,0 +1,88 @@
+"""Figures of chapter 22: what a query finds, and the grid of view strength by check."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from kdlib.chapters.retrieval import CHECKS, METRICS, VIEWS, label
+from kdlib.data.images import Data
+from kdlib.data.thumbnails import UNKNOWN
+from kdlib.show.explorer import Explorer
+from kdlib.show.figures import BLUE, CYCLE, empty, legend_once, styled
+from kdlib.study.stats import mean_interval
+from kdlib.study.tables import by_seed
+
+INDICES = {"own": "own index", "old": "old index"}  # of the examples of a measurement -> what they are called
+
+
+def found_images(data: Data, examples: list[Mapping[str, Any]], count: int = 3) -> Figure | None:
+    """Of some queries what they find first, in the student's own index and in the teacher's; those of the query's class
+    are framed. None without examples, or if one of the images is not on this machine."""
+    shown = examples[:count]
+    asked = torch.tensor([e["query"] for e in shown], dtype=torch.int64)
+    answers = torch.tensor([[e[name] for name in INDICES] for e in shown], dtype=torch.int64)
+    if not shown or UNKNOWN in data.test.labels[asked] or UNKNOWN in data.train.labels[answers]:
+        return None
+    return _rows_of_images(data, asked, answers)
+
+
+@styled
+def _rows_of_images(data: Data, asked: torch.Tensor, answers: torch.Tensor) -> Figure:
+    """asked: int64 [q], test images; answers: int64 [q, indices, k], training images."""
+    size = (0.8 * (answers.shape[2] + 1) + 1.4, 0.8 * answers.shape[:2].numel() + 0.2)
+    figure, axes = plt.subplots(answers.shape[:2].numel(), answers.shape[2] + 1, figsize=size, squeeze=False)
+    for k, (query, both) in enumerate(zip(asked.tolist(), answers, strict=True)):
+        for row, name, ids in zip(axes[len(INDICES) * k :], INDICES.values(), both, strict=False):
+            _tile(row[0], data.test.evaluated[query], framed=False)
+            row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+            for axis, i in zip(row[1:], ids.tolist(), strict=True):
+                _tile(axis, data.train.evaluated[i], data.train.labels[i] == data.test.labels[query])
+    axes[0, 0].set_title("query", fontsize=8)
+    axes[0, 1].set_title("nearest", fontsize=8)
+    return figure
+
+
+def _tile(axis: plt.Axes, image: torch.Tensor, framed: bool) -> None:
+    """An image, with a frame or without."""
+    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    for side in axis.spines.values():
+        side.set(visible=bool(framed), color=BLUE, linewidth=3)
+
+
+@styled
+def grid(frame: pd.DataFrame, metric: str = "own_map") -> Figure:
+    """Bars of the measured checks, side by side for all views; 95 % intervals from three seeds on, seeds as dots."""
+    figure, axis = plt.subplots(figsize=(6.8, 3.0))
+    width = 0.8 / len(VIEWS)
+    cells = {(v, c): list(by_seed(frame, label(v, c), metric).values()) for v in VIEWS for c in CHECKS}
+    checks = [check for check in CHECKS if any(cells[views, check] for views in VIEWS)]
+    for k, (views, colour) in enumerate(zip(VIEWS, CYCLE, strict=False)):
+        for x, check in enumerate(checks):
+            values = cells[views, check]
+            if not values:
+                continue
+            interval, at = mean_interval(values), x + (k - (len(VIEWS) - 1) / 2) * width
+            axis.bar(at, interval.mean, 0.9 * width, color=colour, alpha=0.55, label=views)
+            axis.plot([at] * len(values), values, ".", color="black", ms=4, zorder=3)
+            if interval.shown:
+                axis.vlines(at, interval.low, interval.high, color="black", lw=1.5)
+    axis.set_xticks(range(len(checks)), [CHECKS[check] for check in checks])
+    axis.set(ylabel=f"{METRICS[metric]}, %", xlim=(-0.6, max(1, len(checks)) - 0.4))
+    if not checks:
+        empty(axis, "not measured")
+    else:
+        legend_once(figure, [axis], loc="outside lower center", ncols=len(VIEWS))
+    return figure
+
+
+def by_metric(frame: pd.DataFrame) -> Explorer:
+    """The same by another metric."""
+    words = {text: metric for metric, text in METRICS.items()}
+    about = "Means over seeds, with 95 % intervals from three seeds on; dots are seeds."
+    return Explorer({"measure": list(words)}, lambda text: grid(frame, words[text]), about)
