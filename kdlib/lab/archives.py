@@ -17,9 +17,9 @@ from typing import Literal
 
 from kdlib.choices import PROFILES
 from kdlib.files import check_room, replacing
+from kdlib.lab.checkpoints import newest_checkpoint
 from kdlib.lab.results import CHECKPOINT, FINISHED, RESULT, RunResult
 from kdlib.lab.store import Store, read_placed
-from kdlib.lab.train import read_checkpoint
 from kdlib.records import Record
 
 MANIFEST = "manifest.json"
@@ -84,8 +84,9 @@ def _contents(folder: Path, unfinished: bool) -> Mapping[str, bytes]:
     if not unfinished:
         return {}
     try:
-        return {CHECKPOINT: (folder / CHECKPOINT).read_bytes()}
-    except FileNotFoundError:  # none was written yet, or the run has ended since
+        found = newest_checkpoint(folder, "cpu")  # refuses damaged ones
+        return {CHECKPOINT: found[0].read_bytes()} if found else {}
+    except FileNotFoundError:  # the run has ended since
         return _contents(folder, False)
 
 
@@ -163,10 +164,10 @@ def _checked(unpacked: Path) -> Iterator[tuple[Path, RunResult | int]]:
 
 def _steps(folder: Path) -> int:
     """How many steps the checkpoint in a run's folder is after; -1 without one. Raises ValueError if it is damaged."""
-    path = folder / CHECKPOINT
-    if not path.exists():
+    found = newest_checkpoint(folder, "cpu")
+    if found is None:
         return -1
-    content = read_checkpoint(path, "cpu")
+    path, content = found
     try:
         key, step = content["key"], content["state"]["step"]
     except (KeyError, TypeError) as error:

@@ -9,8 +9,9 @@ from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, Timin
 from kdlib.lab.specs import RunSpec
 from kdlib.records import Record
 
-# The files in the folder of a run; CHECKPOINT is there while it is not finished.
+# The files in the folder of a run; CHECKPOINT, and OLDER, the one before it, are there while it is not finished.
 RESULT, WEIGHTS, HEAD, CHECKPOINT = "result.json", "weights.safetensors", "head.safetensors", "checkpoint.pt"
+OLDER = "checkpoint.old.pt"
 # What to do where they cannot be written: the last checkpoint stays as it is.
 REMEDY = (
     "make room, or point KDLIB_RUNS at a copy on another disk, and run the same again: it goes on from its checkpoint"

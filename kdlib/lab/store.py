@@ -17,7 +17,7 @@ from kdlib.data import paths
 from kdlib.data.images import load_data
 from kdlib.files import replacing, writing
 from kdlib.lab.recipe import Public
-from kdlib.lab.results import CHECKPOINT, HEAD, REMEDY, RESULT, WEIGHTS, RunResult
+from kdlib.lab.results import CHECKPOINT, HEAD, OLDER, REMEDY, RESULT, WEIGHTS, RunResult
 from kdlib.lab.soundness import check_weights
 from kdlib.lab.specs import RunSpec, Spec, backbone_source
 from kdlib.methods import new_head
@@ -43,6 +43,10 @@ class Store:
     def folder(self, spec: Spec) -> Path:
         """runs/PROFILE/KEY: result.json, weights.safetensors, perhaps head.safetensors; checkpoint.pt while it runs."""
         return self.runs / spec.key
+
+    def is_begun(self, spec: Spec) -> bool:
+        """Whether a run is at a checkpoint."""
+        return any((self.folder(spec) / name).exists() for name in (CHECKPOINT, OLDER))
 
     def note(self, spec: Spec) -> Path:
         """The file in which a run notes how far it is, see `kdlib.lab.progress`; there only while it runs."""
@@ -105,11 +109,12 @@ class Store:
         return [result for result in found.values() if isinstance(result.spec, RunSpec)]
 
     def put(self, result: RunResult) -> None:
-        """Writes result.json, whole or not at all, and removes the checkpoint that is no longer needed."""
+        """Writes result.json, whole or not at all, and removes the checkpoints that are no longer needed."""
         folder = self.folder(result.spec)
         with writing(folder / RESULT, REMEDY) as temporary:
             temporary.write_text(result.model_dump_json(indent=1) + "\n")
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        for name in (CHECKPOINT, OLDER):
+            (folder / name).unlink(missing_ok=True)
 
     def publish(self) -> list[Path]:
         """Copies every finished result of the profile to results/ (weights stay); the new files.

@@ -55,6 +55,19 @@ def test_nothing_half_written_is_believed(make_spec, whole, kind, share):
     assert left == {"result.json", "weights.safetensors"}, "what the killed process left is still there"
 
 
+@pytest.mark.parametrize("moment", [0, 3])
+def test_a_run_that_is_killed_between_two_checkpoints_goes_on_from_the_one_before(make_spec, whole, moment):
+    """The last one has made room, and the new one is not yet in its place."""
+    spec = make_spec()
+    assert outcome(start(spec, moment, 1.0, ("place",))) == -signal.SIGKILL
+    left = {path.name for path in Store("smoke").folder(spec).iterdir() if not path.name.startswith(".")}
+    assert left == ({"checkpoint.old.pt"} if moment else set())
+    steps = []
+    assert execute(spec, "smoke", lambda done, total: steps.append(done)).bits == whole(spec).bits
+    assert steps[0] == moment + 1
+    assert {path.name for path in Store("smoke").folder(spec).iterdir()} == {"result.json", "weights.safetensors"}
+
+
 def test_two_runs_side_by_side_in_one_store(make_spec, whole):
     """Each killed in turn, and both at once."""
     specs, generator = [make_spec(seed=seed, recipe={"evaluations": 5}) for seed in (0, 1)], random.Random(1)
