@@ -4,7 +4,6 @@ A run is a function of its spec. Every draw comes from (seed, role, epoch, image
 the same bits; a checkpoint holds the student, the optimiser and what has been measured, nothing else.
 """
 
-import hashlib
 import math
 import time
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from kdlib.lab.checkpoints import newest_checkpoint, save_checkpoint
 from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
 from kdlib.lab.progress import Progress
 from kdlib.lab.recipe import Recipe
-from kdlib.lab.results import HEAD, REMEDY, WEIGHTS
+from kdlib.lab.results import HEAD, REMEDY, WEIGHTS, bits
 from kdlib.lab.soundness import Watch, failure
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.stopping import NEVER, Stop
@@ -227,11 +226,3 @@ def finish(task: Task, state: State, folder: Path) -> dict:
         "metrics": metrics, "evaluations": state.evaluations, "bits": bits(trained, metrics),
         "fingerprint": task.train.fingerprint, "seconds": state.seconds,
     }  # fmt: skip
-
-
-def bits(tensors: dict[str, Tensor], metrics: dict) -> str:
-    """16 hex digits of SHA-256 over weights and metrics: equal exactly when a run was repeated exactly."""
-    digest = hashlib.sha256(repr(sorted(metrics.items())).encode())
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

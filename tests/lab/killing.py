@@ -17,21 +17,25 @@ from kdlib.lab.specs import RunSpec
 KINDS = ("step", "checkpoint", "weights", "result")  # what a process can be killed in
 
 
-def start(spec: RunSpec, moment: int, share: float, kinds: tuple[str, ...] = KINDS) -> multiprocessing.Process:
+def start(
+    spec: RunSpec, moment: int, share: float, kinds: tuple[str, ...] = KINDS, steps: Path | None = None
+) -> multiprocessing.Process:
     """Runs a spec at profile smoke until its event number `moment`, from 0, of one of the kinds, and is killed there.
 
     A step is killed between its gradients and its update, a write when a share of its bytes is on the disk, and "place"
     before a new checkpoint is moved to its place. A checkpoint is written after each step. Too large a moment never
-    comes, and the run ends.
+    comes, and the run ends. steps: a file that gets a letter for each step that any process takes.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["kdlib.lab.runs"])
-    process = context.Process(target=_run, args=(spec.model_dump_json(), dict(os.environ), moment, share, kinds))
+    process = context.Process(target=_run, args=(spec.model_dump_json(), dict(os.environ), moment, share, kinds, steps))
     process.start()
     return process
 
 
-def _run(text: str, environment: dict[str, str], moment: int, share: float, kinds: tuple[str, ...]) -> None:
+def _run(
+    text: str, environment: dict[str, str], moment: int, share: float, kinds: tuple[str, ...], steps: Path | None
+) -> None:
     os.environ.update(environment)  # the server that forks has that of the test which started it
     count = itertools.count()
     write, save_file, write_text, replace = checkpoints.write, training.save_file, Path.write_text, Path.replace
@@ -62,6 +66,9 @@ def _run(text: str, environment: dict[str, str], moment: int, share: float, kind
         return write_text(path, content, *arguments, **named)
 
     def updating(*arguments, **named):
+        if steps is not None:
+            with steps.open("a") as file:
+                file.write("s")
         event("step")
         return update(*arguments, **named)
 

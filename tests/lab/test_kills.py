@@ -76,3 +76,15 @@ def test_two_runs_side_by_side_in_one_store(make_spec, whole):
         assert {outcome(process) for process in both} <= {0, -signal.SIGKILL}
     for spec in specs:
         assert execute(spec, "smoke").bits == whole(spec).bits
+
+
+def test_processes_that_ask_for_one_spec_make_one_result(make_spec, whole, isolated):
+    """They take its steps once in all, also where the one that was first is killed in the middle."""
+    for number, moment in enumerate((100, 3)):
+        spec, steps = make_spec(seed=number), isolated / f"steps {number}"
+        three = [start(spec, at, 1.0, ("step",), steps) for at in (moment, 100, 100)]
+        codes = sorted(outcome(process) for process in three)
+        assert codes[1:] == [0, 0] and codes[0] in (0, -signal.SIGKILL)
+        taken, killed = len(steps.read_text()), codes[0] != 0
+        assert taken == 10 + killed, "a step that was killed is taken again, and no other"
+        assert Store("smoke").get(spec).bits == whole(spec).bits
