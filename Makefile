@@ -75,8 +75,8 @@ lab: $(STAMP)
 # In an environment of its own, so that what is audited stays as it is.
 audit: $(STAMP)
 	@test -x _build/audit/bin/pip-audit || { $(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; }
-	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable | grep '==' > _build/audit/versions.txt
-	@_build/audit/bin/pip-audit --no-deps --disable-pip -r _build/audit/versions.txt
+	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable | sed -n 's/+.*//; /==/p' > _build/audit/versions.txt
+	@_build/audit/bin/pip-audit --strict --no-deps --disable-pip -r _build/audit/versions.txt
 
 clean:
 	rm -rf _build '$(RUNS)/smoke' '$(RUNS)/quick'

@@ -155,7 +155,7 @@ class Store:
             file = self.folder(teacher) / WEIGHTS
             raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {file}; run its study first")
         backbone = create_model(teacher.student, len(load_data(teacher.data).train.classes))
-        weights, trained_head = _weights_of(path.parent)
+        weights, trained_head = weights_of(path.parent)
         backbone.load_state_dict(weights)
         _warn_of_other_data(teacher, path)
         extra = new_head(teacher.method, backbone, teacher.options) if head else None
@@ -178,7 +178,7 @@ def _visible(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in found if path.parent == folder or not path.parent.name.startswith("."))
 
 
-def _weights_of(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def weights_of(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Weights and head that a finished run left. Raises ValueError if they are not those of the result beside them, or
     not finite."""
     result, path = read_result(folder / RESULT), folder / WEIGHTS

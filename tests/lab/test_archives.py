@@ -178,7 +178,7 @@ def pickled(files, manifest):
     ("change", "message"),
     [
         (edit, r"is damaged: .*result\.json is not what was packed"),
-        (escape, r"is no archive of kdlib pack: \.\./.* does not belong there"),
+        (escape, r"is no archive of kdlib pack: '\.\./.*' does not belong there"),
         (lose, r"is no archive of kdlib pack: .* does not belong there, or is missing"),
         (another_key, r"is that of run"),
         (weights_alone, r"are weights\.safetensors: that is no whole run"),
