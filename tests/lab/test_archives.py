@@ -193,7 +193,7 @@ def test_a_damaged_or_foreign_archive_places_nothing(change, message, packed, el
     with pytest.raises(ValueError, match=message):
         unpack(packed)
     assert tree(second) == {}
-    assert [path.name for path in second.glob("*")] == [".locks"]
+    assert {path.name for path in second.glob("*")} <= {".locks"}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
