@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 RUNS := $(or $(KDLIB_RUNS),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book html run notebooks test test-slow bench gpu lab clean
+.PHONY: help install book html run notebooks test test-slow bench gpu lab audit clean
 
 help:
 	@echo "make book [PROFILE=quick] [DEVICE=auto]  run every notebook and build the book: _build/html/index.html"
@@ -22,6 +22,7 @@ help:
 	@echo "make lab                                 open the notebooks in JupyterLab"
 	@echo "make run NOTEBOOK=05_proportion [ARGS=\"-y 'seeds: [0, 1]'\"]  run one chapter at PROFILE: _build/run/"
 	@echo "make notebooks [MISSING=gap]             run notebooks/ in place at profile reference (maintainers)"
+	@echo "make audit                               ask whether a version in .venv has a known weakness (needs a network)"
 	@echo "make install                             only make .venv and install; the others do it when needed"
 	@echo "make clean                               remove _build and the smoke and quick runs, nothing else"
 	@echo "PYTHON=/path/to/python chooses the interpreter (3.11 or newer; found: $(PYTHON))"
@@ -71,6 +72,12 @@ gpu:
 # From the project's folder, since chapters link to pages in book/.
 lab: $(STAMP)
 	@$(BIN)/jupyter lab notebooks/00_tour.ipynb --ServerApp.root_dir=.
+
+# In an environment of its own, so that what is audited stays as it is.
+audit: $(STAMP)
+	@test -x _build/audit/bin/pip-audit || { $(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; }
+	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable | sed -n 's/+.*//; /==/p' > _build/audit/versions.txt
+	@_build/audit/bin/pip-audit --strict --no-deps --disable-pip -r _build/audit/versions.txt
 
 clean:
 	rm -rf _build '$(RUNS)/smoke' '$(RUNS)/quick'

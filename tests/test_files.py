@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from kdlib import files
 from kdlib.files import check_room, made_once, replacing, writing
 
 # Begins to make a folder, says so, and waits to be killed.
@@ -79,7 +80,7 @@ class Filler:
 
 def assert_filled(folder: Path) -> None:
     """It is whole, and nothing but the file of its lock is beside it."""
-    assert [path.name for path in folder.iterdir()] == ["file.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["file.txt", "sums.json"]
     assert (folder / "file.txt").read_text() == "whole"
     assert [path for path in folder.parent.iterdir() if path.suffix != ".lock"] == [folder]
 
@@ -156,6 +157,42 @@ def test_room_is_that_of_the_disk(tmp_path: Path):
     check_room(tmp_path, 1, "one byte")
     with pytest.raises(OSError, match="an exabyte needs"):
         check_room(tmp_path, 10**18, "an exabyte")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"whol", b"whole!", b"vhole", None], ids=["empty", "cut", "longer", "one bit", "gone"]
+)
+@pytest.mark.parametrize("name", ["file.txt", "sums.json"])
+def test_a_damaged_folder_is_named_and_made_again(tmp_path: Path, name: str, content: bytes | None):
+    folder, filler = tmp_path / "key", Filler()
+    made_once(folder, filler)
+    (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+    with pytest.warns(UserWarning, match=rf"^{folder} is not used, and is made again: it has|^{folder} .*damaged"):
+        made_once(folder, filler)
+    assert filler.calls == 2
+    assert_filled(folder)
+    (folder / "more.txt").touch()
+    with pytest.warns(UserWarning, match="has not the files that its sums.json names"):
+        made_once(folder, filler)
+    assert_filled(folder)
+
+
+def test_a_good_folder_is_read_where_nothing_can_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As on a disk that is read-only."""
+    made_once(tmp_path / "key", Filler())
+    monkeypatch.setattr(files, "FileLock", None)
+    made_once(tmp_path / "key", Filler())
+
+
+def test_of_a_very_large_file_the_size_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files, "WHOLE", 4)
+    monkeypatch.setattr(files, "file_hash", None)
+    folder, filler = tmp_path / "key", Filler()
+    made_once(folder, filler)
+    (folder / "file.txt").write_text("vhole")
+    assert files.damaged(folder) is None
+    (folder / "file.txt").write_text("whol!!")
+    assert "file.txt is damaged" in files.damaged(folder)
 
 
 # --- disks that are full

@@ -29,6 +29,7 @@ from kdlib.views.crops import centre
 RGB = tuple[float, float, float]
 
 BUNDLED = "fashion-mnist-8k"
+BUNDLED_MARKS = ("43afb92348597910", "edceadade1c16ba0")  # fingerprints of its two splits
 # name: (folder of torchvision's files, mean, std); CIFAR-100's statistics are those of the public checkpoints
 CIFAR: dict[str, tuple[str, RGB, RGB]] = {
     "cifar10": ("cifar-10-batches-py", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -191,7 +192,7 @@ def _load_bundled() -> Data:
     """Fashion-MNIST images, grey 28x28, framed by two black pixels and repeated to three channels: 3x32x32."""
     path = _locate(BUNDLED)
     try:
-        with np.load(path) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             splits = [(arrays[f"{s}_images"], arrays[f"{s}_labels"]) for s in ("train", "test")]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"data file {path} is corrupt ({error}): check it out again") from error
@@ -202,6 +203,8 @@ def _load_bundled() -> Data:
         labels = torch.from_numpy(labels.astype(np.int64))
         mark = fingerprint(pixels, labels)
         sets.append(ImageSet(BUNDLED, pixels, labels, FASHION_CLASSES, (0.218,) * 3, (0.331,) * 3, mark))
+    if (found := tuple(images.fingerprint for images in sets)) != BUNDLED_MARKS:
+        raise ValueError(f"data file {path} is corrupt (fingerprints {found}): check it out again")
     return Data(*sets)
 
 

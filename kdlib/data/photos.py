@@ -33,5 +33,5 @@ def load_split(name: str, listing: Listing, side: int) -> tuple[Tensor, Tensor, 
     store = paths.cache_root() / f"{name}-{listing.folder.name}-{mark}"
     files = [path for path, _ in listing.samples]
     made_once(store, lambda temporary: squares.write(temporary / "pixels.npy", files, side))
-    images = torch.from_numpy(np.load(store / "pixels.npy", mmap_mode="c"))
+    images = torch.from_numpy(np.load(store / "pixels.npy", mmap_mode="c", allow_pickle=False))
     return images, torch.tensor([label for _, label in listing.samples]), mark

@@ -24,7 +24,7 @@ def kept(name: str) -> Data | None:
     path = file_of(name)
     if not path.exists():
         return None
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         classes = tuple(arrays["classes"].tolist())
         return Data(*(_split(name, classes, {k: arrays[f"{split}_{k}"] for k in FIELDS}) for split in SPLITS))
 

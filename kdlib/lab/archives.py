@@ -8,21 +8,26 @@ import errno
 import hashlib
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from filelock import FileLock
+
 from kdlib.choices import PROFILES
-from kdlib.files import check_room, replacing
-from kdlib.lab.results import CHECKPOINT, FINISHED, RESULT, RunResult
-from kdlib.lab.store import Store, read_placed
-from kdlib.lab.train import read_checkpoint
+from kdlib.files import check_room, unwritten, writing
+from kdlib.lab.checkpoints import newest_checkpoint
+from kdlib.lab.results import CHECKPOINT, FINISHED, OLDER, RESULT, WEIGHTS, RunResult
+from kdlib.lab.store import Store, read_placed, weights_of
 from kdlib.records import Record
 
 MANIFEST = "manifest.json"
+UNPACKED = ".unpacked-"  # how folders are called that are not yet placed
 ENCRYPTED = 1  # a bit of the flags of a ZIP archive's entry
 KEY = re.compile("[0-9a-f]{16}")
 NAME = re.compile(rf"{KEY.pattern}/({'|'.join(map(re.escape, (*FINISHED, CHECKPOINT)))})")
@@ -62,7 +67,8 @@ def pack(store: Store, target: Path, unfinished: bool = False) -> Count:
     a result is damaged.
     """
     count, hashes = Count(store.profile), {}
-    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    remedy = "make room, or name a file on another disk"
+    with writing(target, remedy) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for folder in sorted(path for path in store.runs.glob("*") if KEY.fullmatch(path.name)):
             files = _contents(folder, unfinished)
             for name, content in files.items():
@@ -80,34 +86,56 @@ def _contents(folder: Path, unfinished: bool) -> Mapping[str, bytes]:
     """Name -> content of what is packed of a run's folder: all of a finished one, or the checkpoint, or nothing."""
     if (folder / RESULT).exists():
         read_placed(folder / RESULT)  # refuses a damaged one
+        if (folder / WEIGHTS).exists():
+            weights_of(folder)  # and damaged weights
         return {name: (folder / name).read_bytes() for name in FINISHED if (folder / name).exists()}
     if not unfinished:
         return {}
     try:
-        return {CHECKPOINT: (folder / CHECKPOINT).read_bytes()}
-    except FileNotFoundError:  # none was written yet, or the run has ended since
+        found = newest_checkpoint(folder, "cpu")  # refuses damaged ones
+        return {CHECKPOINT: found[0].read_bytes()} if found else {}
+    except FileNotFoundError:  # the run has ended since
         return _contents(folder, False)
 
 
 def unpack(source: Path) -> Count:
     """Places what an archive holds in the store of its profile; what the store has, or has further, stays as it is.
 
-    Raises ValueError, before anything is placed, if the file is no archive of `pack`, or is damaged.
+    A run is placed as a whole or not at all, whatever stops this; the same call then brings the rest.
+
+    Raises ValueError, before anything is placed, if the file is no archive of `pack`, or is damaged; OSError, in one
+    sentence, if the disk is full.
     """
     try:
         with zipfile.ZipFile(source) as archive:
             manifest = _manifest(archive, source)
             store = Store(manifest.profile)
-            store.runs.mkdir(parents=True, exist_ok=True)
-            check_room(store.runs, sum(entry.file_size for entry in archive.infolist()), f"archive {source}")
-            with TemporaryDirectory(dir=store.runs, prefix=".unpacked-") as folder:
-                for name, digest in manifest.files.items():
-                    _extract(archive, name, digest, Path(folder) / name)
-                return _place_all(Path(folder), store)
+            with _alone(store):
+                check_room(store.runs, sum(entry.file_size for entry in archive.infolist()), f"archive {source}")
+                with TemporaryDirectory(dir=store.runs, prefix=UNPACKED) as folder:
+                    for name, digest in manifest.files.items():
+                        _extract(archive, name, digest, Path(folder) / name)
+                    return _place_all(Path(folder), store)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError) as error:  # what zipfile raises for damage
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an entry that begins before the file
             raise
         raise ValueError(f"file {source} is no whole archive of kdlib pack: {error}") from error
+
+
+@contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Waits for others that unpack into a store; what they left that were killed is removed."""
+    path = store.runs / ".locks" / "unpack"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
+            for left in store.runs.glob(f"{UNPACKED}*"):
+                shutil.rmtree(left)
+            yield
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # it is a sentence, or the archive's fault
+            raise
+        raise unwritten(store.runs / "KEY", "make room, and unpack again", error) from error
 
 
 def _manifest(archive: zipfile.ZipFile, source: Path) -> Manifest:
@@ -120,7 +148,9 @@ def _manifest(archive: zipfile.ZipFile, source: Path) -> Manifest:
         raise ValueError(f"file {source} is no archive of kdlib pack: {error}") from error
     odd = set(archive.namelist()) ^ {*manifest.files, MANIFEST} | {n for n in manifest.files if not NAME.fullmatch(n)}
     if odd:
-        raise ValueError(f"file {source} is no archive of kdlib pack: {min(odd)} does not belong there, or is missing")
+        raise ValueError(
+            f"file {source} is no archive of kdlib pack: {min(odd)!r} does not belong there, or is missing"
+        )
     return manifest
 
 
@@ -135,17 +165,19 @@ def _extract(archive: zipfile.ZipFile, name: str, digest: str, target: Path) -> 
 
 def _place_all(unpacked: Path, store: Store) -> Count:
     """Moves the folders of an unpacked archive into a store, once each has been found to be sound."""
-    count, sound = Count(store.profile), list(_checked(unpacked))
-    for folder, found in sound:
+    count, new = Count(store.profile), []
+    for folder, found in _checked(unpacked):
         target = store.runs / folder.name
         finished, is_result = (target / RESULT).exists(), isinstance(found, RunResult)
         if finished or not is_result and _steps(target) >= found:
             count.there += 1
             count.differ += is_result and read_placed(target / RESULT).bits != found.bits
         else:
-            _place(folder, target)
+            new.append((folder, target))
             count.finished += is_result
             count.unfinished += not is_result
+    for folder, target in new:  # only now, since what the store has may be damaged too
+        _place(folder, target)
     return count
 
 
@@ -163,10 +195,10 @@ def _checked(unpacked: Path) -> Iterator[tuple[Path, RunResult | int]]:
 
 def _steps(folder: Path) -> int:
     """How many steps the checkpoint in a run's folder is after; -1 without one. Raises ValueError if it is damaged."""
-    path = folder / CHECKPOINT
-    if not path.exists():
+    found = newest_checkpoint(folder, "cpu")
+    if found is None:
         return -1
-    content = read_checkpoint(path, "cpu")
+    path, content = found
     try:
         key, step = content["key"], content["state"]["step"]
     except (KeyError, TypeError) as error:
@@ -182,5 +214,5 @@ def _place(folder: Path, target: Path) -> None:
     for name in (CHECKPOINT, *FINISHED):
         if (folder / name).exists():
             (folder / name).replace(target / name)
-    if (target / RESULT).exists():
-        (target / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, OLDER) if (target / RESULT).exists() else ():
+        (target / name).unlink(missing_ok=True)

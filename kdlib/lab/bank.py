@@ -48,7 +48,8 @@ def bytes_per_image(sets: int, views: int, size: int, classes: int) -> int:
 
 
 def open_bank(spec: RunSpec, teacher: Network, images: ImageSet, policy: ViewPolicy, root: Path) -> Bank:
-    """The bank that `spec` asks for, made in `root` on the first call; a second process waits for the first.
+    """The bank that `spec` asks for, made in `root` on the first call, or where it is damaged; a second process waits
+    for the first.
 
     It covers every image that runs of any seed and few-shot fraction may draw. Raises OSError before any work if the
     disk has no room for it, and FloatingPointError if an answer is not finite, or beyond float16.
@@ -60,8 +61,14 @@ def open_bank(spec: RunSpec, teacher: Network, images: ImageSet, policy: ViewPol
 
 
 def mapped(path: Path) -> Tensor:
-    """A memory-mapped array as a tensor. What is written to the tensor does not reach the file."""
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    """A memory-mapped array as a tensor. What is written to the tensor does not reach the file.
+
+    Raises ValueError if the file holds anything else: objects, which NumPy would have to unpickle, are not loaded.
+    """
+    try:
+        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    except (ValueError, TypeError, EOFError) as error:
+        raise ValueError(f"file {path} is no array of numbers: delete its folder, it is made again") from error
 
 
 def bank_key(spec: RunSpec, images: ImageSet) -> str:

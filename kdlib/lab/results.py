@@ -1,16 +1,20 @@
 """What the store holds: the result of a run or of a measurement."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from torch import Tensor
 
 from kdlib.lab.measurements import HashingSpec, ScoresSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
 from kdlib.lab.specs import RunSpec
 from kdlib.records import Record
 
-# The files in the folder of a run; CHECKPOINT is there while it is not finished.
+# The files in the folder of a run; CHECKPOINT, and OLDER, the one before it, are there while it is not finished.
 RESULT, WEIGHTS, HEAD, CHECKPOINT = "result.json", "weights.safetensors", "head.safetensors", "checkpoint.pt"
+OLDER = "checkpoint.old.pt"
 # What to do where they cannot be written: the last checkpoint stays as it is.
 REMEDY = (
     "make room, or point KDLIB_RUNS at a copy on another disk, and run the same again: it goes on from its checkpoint"
@@ -26,6 +30,8 @@ AnySpec = Annotated[
 
 class RunResult(Record):
     """A finished spec: what was measured, with which versions, where and how long."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # as they were, so that the bits stay those of the metrics
 
     #: a run or a measurement
     spec: AnySpec
@@ -43,6 +49,32 @@ class RunResult(Record):
     bits: str
     #: versions, hardware, date, commit and seconds: never part of the bits
     provenance: dict[str, Any]
+
+
+SEAL = "sha256"  # in a result's file, beside its fields: the `seal` of all of them
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the fields of a result, in hexadecimal digits, however their JSON is laid out.
+
+    >>> seal({"b": 1, "a": [0.5]}) == seal({"a": [0.5], "b": 1}) != seal({"a": [0.5], "b": 2})
+    True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(result: RunResult) -> str:
+    """The text of a result's file."""
+    content = json.loads(result.model_dump_json())
+    return json.dumps(content | {SEAL: seal(content)}, indent=1) + "\n"
+
+
+def bits(tensors: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> str:
+    """16 hex digits of SHA-256 over weights and metrics: equal exactly when a run was repeated exactly."""
+    digest = hashlib.sha256(repr(sorted(metrics.items())).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def of_one_precision(used: Mapping[int, Iterable[str]]) -> list[int]:

@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
+from kdlib.files import unwritten
 from kdlib.lab import distributed, machine
 from kdlib.lab.measures import measure
 from kdlib.lab.progress import Look, Progress, noting
 from kdlib.lab.provenance import provenance
-from kdlib.lab.results import RESULT, RunResult
+from kdlib.lab.results import REMEDY, RESULT, RunResult
 from kdlib.lab.schedule import Report, Schedule, Workers, in_a_sentence
 from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.stacked import train_stack
@@ -138,14 +139,16 @@ def claimed(spec: Spec, store: Store) -> Iterator[None]:
         yield
         return
     path = store.runs / ".locks" / (members(spec) or [spec])[0].key
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0 if distributed.launched() else -1)
     except Timeout:
         raise BlockingIOError(
             f"run {spec.key} is worked at by another process: wait for it, then start again"
         ) from None
+    except OSError as error:  # a disk that is read-only
+        raise unwritten(path, REMEDY, error) from error
     try:
         yield
     finally:

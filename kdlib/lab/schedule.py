@@ -19,7 +19,7 @@ from pathlib import Path
 from kdlib.lab.forecasts import work
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.progress import Look, noted
-from kdlib.lab.results import CHECKPOINT, RunResult
+from kdlib.lab.results import RunResult
 from kdlib.lab.specs import Spec
 from kdlib.lab.stacks import members
 from kdlib.lab.stopping import GRACE, Stop, StoppedError, begin_worker
@@ -195,7 +195,7 @@ class Schedule:
         return shares(notes, self.finished)
 
     def _stopped(self) -> StoppedError:
-        begun = sum((self.store.folder(spec) / CHECKPOINT).exists() for spec in self.todo)
+        begun = sum(map(self.store.is_begun, self.todo))
         failed = f", {len(self.failures)} failed" if self.failures else ""
         said = f"{len(self.finished)} of {len(self.todo)} runs finished, {begun} are at a checkpoint{failed}"
         return self.stop.error(said)

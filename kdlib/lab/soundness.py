@@ -1,6 +1,7 @@
 """Numbers that are not finite: a teacher that has them is refused, and a run that meets them says where they began."""
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,13 +16,21 @@ ROWS = 1000  # steps that a watch remembers before it looks
 
 def check_weights(network: nn.Module, whose: str) -> None:
     """Raises ValueError if a weight or statistic of a network is nan or infinite; whose: how the network is called."""
-    if bad := not_finite(network):
+    check_tensors(network.state_dict(), whose)
+
+
+def check_tensors(state: Mapping[str, Tensor], whose: str) -> None:
+    """As `check_weights`, of a network's state before it is loaded."""
+    if bad := _not_finite(state):
         raise ValueError(f"{whose} has weights that are not finite ({named(bad)}): it cannot teach, choose another one")
 
 
 def not_finite(network: nn.Module) -> list[str]:
     """Names of the weights and statistics of a network that hold nan or infinity."""
-    state = network.state_dict()
+    return _not_finite(network.state_dict())
+
+
+def _not_finite(state: Mapping[str, Tensor]) -> list[str]:
     return [name for name, values in state.items() if values.is_floating_point() and not values.isfinite().all()]
 
 

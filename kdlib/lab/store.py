@@ -4,27 +4,32 @@ data/teachers/ (trained teachers that come with the project)."""
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from kdlib.data import paths
 from kdlib.data.images import load_data
 from kdlib.files import replacing, writing
 from kdlib.lab.recipe import Public
-from kdlib.lab.results import CHECKPOINT, HEAD, REMEDY, RESULT, WEIGHTS, RunResult
-from kdlib.lab.soundness import check_weights
+from kdlib.lab.results import CHECKPOINT, HEAD, OLDER, REMEDY, RESULT, SEAL, WEIGHTS, RunResult, bits, seal, sealed
+from kdlib.lab.soundness import check_tensors, check_weights
 from kdlib.lab.specs import RunSpec, Spec, backbone_source
 from kdlib.methods import new_head
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint
 from kdlib.models.network import Network
 from kdlib.records import sentence
+
+SEALS = "seals.txt"  # in results/: the seals of older results
 
 
 class Store:
@@ -43,6 +48,10 @@ class Store:
     def folder(self, spec: Spec) -> Path:
         """runs/PROFILE/KEY: result.json, weights.safetensors, perhaps head.safetensors; checkpoint.pt while it runs."""
         return self.runs / spec.key
+
+    def is_begun(self, spec: Spec) -> bool:
+        """Whether a run is at a checkpoint."""
+        return any((self.folder(spec) / name).exists() for name in (CHECKPOINT, OLDER))
 
     def note(self, spec: Spec) -> Path:
         """The file in which a run notes how far it is, see `kdlib.lab.progress`; there only while it runs."""
@@ -72,7 +81,8 @@ class Store:
     @cached_property
     def published(self) -> dict[str, RunResult]:
         """Published results by experiment (see Spec.experiment)."""
-        found = [read_result(path) for path in _visible(self.results, "*.json")]
+        seals = read_seals(self.results)
+        found = [read_published(path, seals) for path in _visible(self.results, "*.json")]
         found.sort(key=lambda result: str(result.spec.machine))  # of two machines the same one wins for all arms
         return {result.spec.experiment: result for result in found}
 
@@ -91,12 +101,15 @@ class Store:
         return read_placed(path) if path.exists() else self.bundled.get(spec.experiment)
 
     def weights(self, run: RunSpec) -> Path | None:
-        """The file with the weights that a run left on this machine, or that came with the project; None without."""
+        """The file with the weights that a run left on this machine, or that came with the project; None without.
+
+        Those without a result beside them are what a run left that was killed at its end: nothing says what they are.
+        """
         folders = [self.folder(run)]
         if run.experiment in self.bundled:
             folders.append(self.teachers / self.bundled[run.experiment].key)
         files = [folder / WEIGHTS for folder in folders]
-        return next((file for file in files if file.exists()), None)
+        return next((file for file in files if file.exists() and file.with_name(RESULT).exists()), None)
 
     def results_of_runs(self) -> list[RunResult]:
         """All finished runs, published, of this machine or of the project; no measurements."""
@@ -105,11 +118,12 @@ class Store:
         return [result for result in found.values() if isinstance(result.spec, RunSpec)]
 
     def put(self, result: RunResult) -> None:
-        """Writes result.json, whole or not at all, and removes the checkpoint that is no longer needed."""
+        """Writes result.json, whole or not at all, and removes the checkpoints that are no longer needed."""
         folder = self.folder(result.spec)
         with writing(folder / RESULT, REMEDY) as temporary:
-            temporary.write_text(result.model_dump_json(indent=1) + "\n")
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+            temporary.write_text(sealed(result))
+        for name in (CHECKPOINT, OLDER):
+            (folder / name).unlink(missing_ok=True)
 
     def publish(self) -> list[Path]:
         """Copies every finished result of the profile to results/ (weights stay); the new files.
@@ -123,13 +137,14 @@ class Store:
                 with replacing(target) as temporary:
                     shutil.copyfile(source, temporary)
                 new.append(target)
+        write_seals(self.results)
         return new
 
     def network(self, teacher: RunSpec | Public, precision: str, head: bool = False) -> Network:
         """A trained network: a public checkpoint, or the weights that a run left in the store. In eval mode.
 
         head: with the head that the run trained. Raises FileNotFoundError if the weights are not on this machine,
-        ValueError if they are not finite.
+        ValueError if they are not finite, or damaged.
         """
         if isinstance(teacher, Public):
             backbone = load_checkpoint(teacher.checkpoint, paths.checkpoint_root())
@@ -140,12 +155,12 @@ class Store:
             file = self.folder(teacher) / WEIGHTS
             raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {file}; run its study first")
         backbone = create_model(teacher.student, len(load_data(teacher.data).train.classes))
-        backbone.load_state_dict(load_file(path))
-        check_weights(backbone, f"teacher {teacher.key} in {path}")
+        weights, trained_head = weights_of(path.parent)
+        backbone.load_state_dict(weights)
         _warn_of_other_data(teacher, path)
         extra = new_head(teacher.method, backbone, teacher.options) if head else None
         if extra is not None:
-            extra.load_state_dict(load_file(path.with_name(HEAD)))
+            extra.load_state_dict(trained_head)
         return Network(backbone, *statistics(teacher), precision, extra).eval()
 
 
@@ -163,12 +178,25 @@ def _visible(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in found if path.parent == folder or not path.parent.name.startswith("."))
 
 
+def weights_of(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights and head that a finished run left. Raises ValueError if they are not those of the result beside them, or
+    not finite."""
+    result, path = read_result(folder / RESULT), folder / WEIGHTS
+    remedy = f"delete the folder {folder}, and the run is made again"
+    try:
+        weights = load_file(path)
+        head = load_file(folder / HEAD) if (folder / HEAD).exists() else {}
+    except (SafetensorError, OSError) as error:  # OSError: an empty file cannot be mapped
+        raise ValueError(f"weights in {folder} are damaged: {remedy}") from error
+    check_tensors(weights, f"teacher {result.key} in {path}")
+    if bits(weights | {f"head.{name}": tensor for name, tensor in head.items()}, result.metrics) != result.bits:
+        raise ValueError(f"weights in {folder} are damaged, or are not those of the result beside them: {remedy}")
+    return weights, head
+
+
 def _warn_of_other_data(teacher: RunSpec, weights: Path) -> None:
     """Warns if a teacher was trained on other images than those that its data set has now."""
-    result = weights.with_name(RESULT)
-    if not result.exists():
-        return
-    before, now = read_result(result).fingerprint, load_data(teacher.data).train.fingerprint
+    before, now = read_result(weights.with_name(RESULT)).fingerprint, load_data(teacher.data).train.fingerprint
     if before != now:
         warnings.warn(
             f"data = {teacher.data!r} changed, or came in another order, since teacher {teacher.key} was trained on it "
@@ -195,10 +223,48 @@ def read_placed(path: Path) -> RunResult:
     return result
 
 
-def read_result(path: Path) -> RunResult:
-    """A stored result. Raises ValueError if the file is corrupt or does not belong to the spec in it."""
+def read_published(path: Path, seals: Mapping[str, str]) -> RunResult:
+    """A published result. Raises ValueError also if its name is not its key, or its seal not that among `seals`."""
+    result = read_result(path)
+    if result.key != path.stem:
+        raise ValueError(f"result file {path} is that of run {result.key}: it was renamed, check it out again")
+    if seals.get(path.stem, found := seal(_fields(path)[0])) != found:
+        raise ValueError(f"result file {path} is damaged (its seal is not that in {SEALS}): check it out again")
+    return result
+
+
+def read_seals(results: Path) -> dict[str, str]:
+    """Key -> seal of the published results that have none in their files, since they are older than seals."""
+    path = results / SEALS
     try:
-        result = RunResult.model_validate(json.loads(path.read_text()))
+        return dict(line.split() for line in path.read_text().splitlines()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: check it out again") from error
+
+
+def write_seals(results: Path) -> None:
+    """Adds what `read_seals` lacks of the published results; those that it has stay as they are."""
+    before = read_seals(results)
+    files = {path.stem: _fields(path) for path in _visible(results, "*.json")}
+    after = {key: seal(content) for key, (content, written) in files.items() if written is None} | before
+    if after != before:
+        with replacing(results / SEALS) as temporary:
+            temporary.write_text("".join(f"{key} {after[key]}\n" for key in sorted(after)))
+
+
+def _fields(path: Path) -> tuple[dict[str, Any], str | None]:
+    """The fields in a result's file, and the seal beside them, if it has one."""
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise TypeError("no object")
+    return content, content.pop(SEAL, None)
+
+
+def read_result(path: Path) -> RunResult:
+    """A stored result. Raises ValueError if the file is damaged or does not belong to the spec in it."""
+    try:
+        content, written = _fields(path)
+        result = RunResult.model_validate(content)
     except ValidationError as error:
         raise ValueError(
             f"result file {path} does not fit this program ({sentence(error, RunResult)}): register what it was made "
@@ -208,4 +274,8 @@ def read_result(path: Path) -> RunResult:
         raise ValueError(f"result file {path} is corrupt: delete it and run its study again") from error
     if result.key != result.spec.key:
         raise ValueError(f"result file {path} says key {result.key}, its spec has {result.spec.key}: it was edited")
+    if written not in (None, seal(content)):
+        raise ValueError(
+            f"result file {path} is corrupt, it holds other values than were written: delete it and run its study again"
+        )
     return result

@@ -4,9 +4,7 @@ A run is a function of its spec. Every draw comes from (seed, role, epoch, image
 the same bits; a checkpoint holds the student, the optimiser and what has been measured, nothing else.
 """
 
-import hashlib
 import math
-import pickle
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +18,11 @@ from kdlib.data import paths
 from kdlib.files import writing
 from kdlib.lab import distributed
 from kdlib.lab.answers import evaluated_answers, remembering
+from kdlib.lab.checkpoints import newest_checkpoint, save_checkpoint
 from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
 from kdlib.lab.progress import Progress
 from kdlib.lab.recipe import Recipe
-from kdlib.lab.results import CHECKPOINT, HEAD, REMEDY, WEIGHTS
+from kdlib.lab.results import HEAD, REMEDY, WEIGHTS, bits
 from kdlib.lab.soundness import Watch, failure
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.stopping import NEVER, Stop
@@ -162,14 +161,13 @@ def evaluation(task: Task, state: State) -> dict[str, float]:
 
 
 def save(task: Task, optimisation: Optimisation, state: State, folder: Path) -> None:
-    """A complete checkpoint, moved into place when whole; OSError, in one sentence, if it cannot be written."""
+    """A complete checkpoint, see `kdlib.lab.checkpoints`; OSError, in one sentence, if it cannot be written."""
     content = {
         **belongs_to(task), "method": task.method.own_state(),
         "optimiser": optimisation.optimiser.state_dict(), "scaler": optimisation.scaler.state_dict(),
         "state": vars(state),
     }  # fmt: skip
-    with writing(folder / CHECKPOINT, REMEDY, RuntimeError) as temporary:  # torch.save raises it for a full disk
-        torch.save(content, temporary)
+    save_checkpoint(content, folder)
 
 
 def belongs_to(task: Task) -> dict:
@@ -177,20 +175,13 @@ def belongs_to(task: Task) -> dict:
     return {"key": task.spec.key, "fingerprint": task.train.fingerprint, "processes": distributed.world()}
 
 
-def read_checkpoint(path: Path, device: str) -> dict:
-    """What a checkpoint holds, see `save`, with its tensors on a device. Raises ValueError if it is damaged."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"checkpoint {path} is corrupt: delete it to start anew") from error
-
-
 def resume(task: Task, optimisation: Optimisation, folder: Path) -> State:
-    """The state to go on from: the checkpoint's, if there is one. Refuses that of another spec, data or processes."""
-    path = folder / CHECKPOINT
-    if not path.exists():
+    """The state to go on from: that of the newest good checkpoint, if there is one. Refuses that of another spec, data
+    or processes, and damaged ones."""
+    found = newest_checkpoint(folder, task.spec.machine.device)
+    if found is None:
         return State(0, 0.0, {}, [])
-    content = read_checkpoint(path, task.spec.machine.device)
+    path, content = found
     for name, value in belongs_to(task).items():
         if content.get(name) != value:
             raise ValueError(
@@ -235,11 +226,3 @@ def finish(task: Task, state: State, folder: Path) -> dict:
         "metrics": metrics, "evaluations": state.evaluations, "bits": bits(trained, metrics),
         "fingerprint": task.train.fingerprint, "seconds": state.seconds,
     }  # fmt: skip
-
-
-def bits(tensors: dict[str, Tensor], metrics: dict) -> str:
-    """16 hex digits of SHA-256 over weights and metrics: equal exactly when a run was repeated exactly."""
-    digest = hashlib.sha256(repr(sorted(metrics.items())).encode())
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

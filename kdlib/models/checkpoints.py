@@ -258,7 +258,23 @@ def _wrapped(state: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def download_checkpoint(name: str, folder: Path, opener: Callable[..., Any] = urllib.request.urlopen) -> Path:
+class _OnlySecure(urllib.request.HTTPRedirectHandler):
+    """Follows a server to another address only where the connection stays encrypted."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: ANN001, ANN201
+        if not newurl.startswith("https://"):
+            raise urllib.error.URLError(f"it was sent on to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def open_secure(url: str, timeout: float) -> Any:
+    """The answer of a server, over https alone. Raises URLError for another address, also for one it is sent on to."""
+    if not url.startswith("https://"):
+        raise urllib.error.URLError(f"{url} is not https")
+    return urllib.request.build_opener(_OnlySecure).open(url, timeout=timeout)
+
+
+def download_checkpoint(name: str, folder: Path, opener: Callable[..., Any] = open_secure) -> Path:
     """Download the checkpoint `name` into `folder` (made if needed) and return its path.
 
     A file that is there and verifies is kept, without a connection. The download goes to a temporary file

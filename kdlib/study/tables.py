@@ -1,10 +1,12 @@
 """From results to tables: one row per run, one per arm, one per contrast. What is missing stays a visible gap."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from kdlib.data.images import FACTS, available, load_data
 from kdlib.lab.forecasts import CORE_MACS_PER_SECOND, forecast, hours, run_cost, work
 from kdlib.lab.measurements import ThresholdsSpec
 from kdlib.lab.recipe import Public
@@ -21,16 +23,18 @@ NO_VERDICT = "no verdict: a demonstration, or seeds of your own"  # see Setting.
 METRICS = ("top1", "best_top1", "top5", "nll", "ece", "agreement", "kl_to_teacher", "train_top1", "bn_top1", "mean_w")
 COLUMNS = (
     "arm", "seed", *METRICS, "images", "views", "steps", "distinct_views", "seconds", "date", "commit", "hardware",
-    "precision",
+    "precision", "data", "fingerprint",
 )  # fmt: skip
 
 
 def runs_frame(study: Study, store: Store) -> pd.DataFrame:
     """One row per finished run: arm, seed, metrics, views and steps, seconds and provenance. Empty if there is none.
 
-    precision: that of the machine, None where the run itself asks for one. Contrasts of another metric than those of
-    runs find it in a column of its own, from the measurement of a run's student; it is None where that is missing. An
-    arm that is measured has a row per finished measurement.
+    precision: that of the machine, None where the run itself asks for one. data, fingerprint: the name of the images,
+    and what they were; runs of other images under one name are warned of, and never compared.
+
+    Contrasts of another metric than those of runs find it in a column of its own, from the measurement of a run's
+    student; it is None where that is missing. An arm that is measured has a row per finished measurement.
     """
     more = tuple(dict.fromkeys(c.metric for c in study.contrasts if c.metric not in COLUMNS))
     rows = []
@@ -40,11 +44,34 @@ def runs_frame(study: Study, store: Store) -> pd.DataFrame:
             result = store.get(spec)
             if result is not None:
                 precision = None if runs and spec.exact else result.spec.machine.precision
-                values = result.metrics | result.provenance | {"precision": precision}
+                of = {"precision": precision, "data": spec.data, "fingerprint": result.fingerprint}
+                values = result.metrics | result.provenance | of
                 found = result.metrics if not runs else of_student(study, store, spec) if more else {}
                 own = {c: values.get(c) for c in COLUMNS[2:]} | {c: found.get(c) for c in more}
                 rows.append({"arm": arm, "seed": seed} | own)
-    return pd.DataFrame(rows, columns=[*COLUMNS, *more])
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *more])
+    if said := other_images(frame):
+        warnings.warn(f"{said}: contrasts of them are refused", stacklevel=2)
+    return frame
+
+
+def other_images(frame: pd.DataFrame) -> str | None:
+    """What is to be said of finished runs that learnt from other images under one name; None where all is well.
+
+    A folder of the reader's own is looked at as well, if it is there: its files may have changed since.
+    """
+    if "fingerprint" not in frame:
+        return None
+    for data, marks in frame.groupby("data").fingerprint.unique().items():
+        now = [load_data(data).train.fingerprint] if data not in FACTS and available(data) else []
+        found = sorted({*marks, *now})
+        if len(found) > 1:
+            today = f", and has {now[0]} now" if now else ""
+            return (
+                f"data = {data!r} changed between runs (fingerprint {' and '.join(sorted(marks))}{today}): delete the "
+                "runs of the other images, and make them again"
+            )
+    return None
 
 
 def of_student(study: Study, store: Store, run: RunSpec) -> Mapping[str, Any]:
@@ -82,8 +109,10 @@ def contrast_values(contrast: Contrast, frame: pd.DataFrame, metric: str | None 
     """Seed -> the weighted sum of a contrast, for the seeds of which every arm is finished. metric: None is its own.
 
     Runs of machines with bfloat16 and without are never mixed: where there are both, the precision with more seeds
-    counts.
+    counts. Raises ValueError if the runs of its arms learnt from other images under one name.
     """
+    if said := other_images(frame[frame.arm.isin(contrast.weights)]):
+        raise ValueError(f"contrast {contrast.name}: {said}")
     arms = {arm: by_seed(frame, arm, metric or contrast.metric) for arm in contrast.weights}
     seeds = _of_one_precision(frame, arms, sorted(set.intersection(*(set(values) for values in arms.values()))))
     return {seed: sum(w * arms[arm][seed] for arm, w in contrast.weights.items()) for seed in seeds}

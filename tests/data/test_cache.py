@@ -1,10 +1,12 @@
 """The cache of tensors: made once, read again, and made anew where a file is damaged."""
 
 import resource
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from kdlib.data.cache import cached_tensors
@@ -57,7 +59,8 @@ def test_a_file_cut_short_is_made_again(folder: Path, keep: int):
     whole = path.read_bytes()
     assert keep < len(whole)
     path.write_bytes(whole[:keep])
-    assert_whole(cached_tensors("set", maker))
+    with pytest.warns(UserWarning, match=f"^cache file {path} is damaged: it is not used, and is made again$"):
+        assert_whole(cached_tensors("set", maker))
     assert maker.calls == 2 and path.read_bytes() == whole
 
 
@@ -68,8 +71,33 @@ def test_a_file_of_something_else_is_made_again(folder: Path, content: bytes):
     folder.mkdir()
     (folder / "set.safetensors").write_bytes(content)
     maker = Maker()
-    assert_whole(cached_tensors("set", maker))
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert_whole(cached_tensors("set", maker))
     assert maker.calls == 1
+
+
+def test_a_flipped_bit_of_any_byte_is_noticed_or_changes_nothing(folder: Path):
+    maker = Maker()
+    cached_tensors("set", maker)
+    path = folder / "set.safetensors"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        path.unlink()  # what is mapped stays as it is
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        before = maker.calls
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert_whole(cached_tensors("set", maker))
+        assert maker.calls - before == len(caught)
+        if place > len(whole) - 2400:  # a pixel
+            assert len(caught) == 1
+
+
+def test_a_file_without_a_hash_is_made_again(folder: Path):
+    folder.mkdir()
+    save_file(Maker()(), folder / "set.safetensors")
+    with pytest.warns(UserWarning, match="is damaged"):
+        cached_tensors("set", Maker())
 
 
 def test_nothing_is_left_when_making_fails(folder: Path):

@@ -181,6 +181,16 @@ def test_torchvision_layout(monkeypatch: pytest.MonkeyPatch, name: str, kind: ty
         assert split.fingerprint == fingerprint(split.images, split.labels)
 
 
+def test_another_bundled_file_is_not_taken_for_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is whole, and holds one other pixel."""
+    changed = {name: array.copy() for name, array in arrays().items()}
+    changed["train_images"][0, 0, 0] ^= 1
+    np.savez_compressed(tmp_path / "bundled.npz", **changed)
+    monkeypatch.setattr(paths, "BUNDLED", tmp_path / "bundled.npz")
+    with pytest.raises(ValueError, match=r"bundled.npz is corrupt \(fingerprints .*\): check it out again"):
+        load_data(BUNDLED)
+
+
 def test_corrupt_torchvision_file_is_named(monkeypatch: pytest.MonkeyPatch):
     write_cifar(paths.data_root(), datasets.CIFAR100, monkeypatch)
     with (paths.data_root() / "cifar-100-python" / "train").open("ab") as file:

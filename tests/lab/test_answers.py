@@ -159,7 +159,7 @@ def test_the_arms_of_one_seed_ask_once(student, teacher, asked, keeping, tmp_pat
         train(spec, tmp_path / str(number), teacher)
         assert asked == []  # nor for the comparison on the test set
     (folder,), (measured,) = kept(keeping), kept(keeping, dimensions=2)
-    assert [path.name for path in (*folder.iterdir(), *measured.iterdir())] == ["answers.npy"] * 2
+    assert [path.name for path in (*folder.glob("*.npy"), *measured.glob("*.npy"))] == ["answers.npy"] * 2
     assert np.load(folder / "answers.npy", mmap_mode="r").nbytes == 4 * STEPS * VIEWS * 10
 
 

@@ -6,10 +6,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import torch
 
 from kdlib.lab import archives
 from kdlib.lab.archives import MANIFEST, Count, pack, unpack
+from kdlib.lab.checkpoints import write
 from kdlib.lab.results import CHECKPOINT
 from kdlib.lab.runs import execute
 from kdlib.lab.stopping import OutOfTimeError, Stop
@@ -178,7 +178,7 @@ def pickled(files, manifest):
     ("change", "message"),
     [
         (edit, r"is damaged: .*result\.json is not what was packed"),
-        (escape, r"is no archive of kdlib pack: \.\./.* does not belong there"),
+        (escape, r"is no archive of kdlib pack: '\.\./.*' does not belong there"),
         (lose, r"is no archive of kdlib pack: .* does not belong there, or is missing"),
         (another_key, r"is that of run"),
         (weights_alone, r"are weights\.safetensors: that is no whole run"),
@@ -193,7 +193,7 @@ def test_a_damaged_or_foreign_archive_places_nothing(change, message, packed, el
     with pytest.raises(ValueError, match=message):
         unpack(packed)
     assert tree(second) == {}
-    assert list(second.glob("*")) == []
+    assert {path.name for path in second.glob("*")} <= {".locks"}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
@@ -253,10 +253,11 @@ def test_a_run_that_ends_while_it_is_packed_is_packed_whole(make_spec, monkeypat
     with pytest.raises(OutOfTimeError):
         execute(spec, "smoke")
     stop_after(None, monkeypatch)
-    read = Path.read_bytes
+    read, looks = Path.read_bytes, []
 
     def late(path: Path) -> bytes:
-        if path.name == CHECKPOINT and path.exists():
+        if path.name == CHECKPOINT and not looks:
+            looks.append(path)
             execute(spec, "smoke")
         return read(path)
 
@@ -267,6 +268,6 @@ def test_a_run_that_ends_while_it_is_packed_is_packed_whole(make_spec, monkeypat
 def test_checkpoints_are_read_without_running_what_they_hold(isolated):
     folder = isolated / "0123456789abcdef"
     folder.mkdir()
-    torch.save({"key": folder.name, "state": {"step": 4}, "extra": archives.Count("smoke")}, folder / CHECKPOINT)
+    write({"key": folder.name, "state": {"step": 4}, "extra": archives.Count("smoke")}, folder / CHECKPOINT)
     with pytest.raises(ValueError, match="is corrupt"):
         archives._steps(folder)

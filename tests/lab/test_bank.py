@@ -320,7 +320,7 @@ def test_what_a_killed_process_left_is_made_anew(banked, teacher, asked, root):
     bank = opened(banked(), teacher)
     (folder,) = folders(root)
     assert half.name == f".{folder.name}.part" and sum(asked) == bank.answers[..., 0].numel() == IMAGES * 2
-    assert sorted(path.name for path in folder.iterdir()) == ["answers.npy", "views.npy"]
+    assert sorted(path.name for path in folder.iterdir()) == ["answers.npy", "sums.json", "views.npy"]
 
 
 def test_too_little_room_is_said_before_any_work(banked, teacher, asked, root, monkeypatch):

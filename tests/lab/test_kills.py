@@ -55,6 +55,19 @@ def test_nothing_half_written_is_believed(make_spec, whole, kind, share):
     assert left == {"result.json", "weights.safetensors"}, "what the killed process left is still there"
 
 
+@pytest.mark.parametrize("moment", [0, 3])
+def test_a_run_that_is_killed_between_two_checkpoints_goes_on_from_the_one_before(make_spec, whole, moment):
+    """The last one has made room, and the new one is not yet in its place."""
+    spec = make_spec()
+    assert outcome(start(spec, moment, 1.0, ("place",))) == -signal.SIGKILL
+    left = {path.name for path in Store("smoke").folder(spec).iterdir() if not path.name.startswith(".")}
+    assert left == ({"checkpoint.old.pt"} if moment else set())
+    steps = []
+    assert execute(spec, "smoke", lambda done, total: steps.append(done)).bits == whole(spec).bits
+    assert steps[0] == moment + 1
+    assert {path.name for path in Store("smoke").folder(spec).iterdir()} == {"result.json", "weights.safetensors"}
+
+
 def test_two_runs_side_by_side_in_one_store(make_spec, whole):
     """Each killed in turn, and both at once."""
     specs, generator = [make_spec(seed=seed, recipe={"evaluations": 5}) for seed in (0, 1)], random.Random(1)
@@ -63,3 +76,15 @@ def test_two_runs_side_by_side_in_one_store(make_spec, whole):
         assert {outcome(process) for process in both} <= {0, -signal.SIGKILL}
     for spec in specs:
         assert execute(spec, "smoke").bits == whole(spec).bits
+
+
+def test_processes_that_ask_for_one_spec_make_one_result(make_spec, whole, isolated):
+    """They take its steps once in all, also where the one that was first is killed in the middle."""
+    for number, moment in enumerate((100, 3)):
+        spec, steps = make_spec(seed=number), isolated / f"steps {number}"
+        three = [start(spec, at, 1.0, ("step",), steps) for at in (moment, 100, 100)]
+        codes = sorted(outcome(process) for process in three)
+        assert codes[1:] == [0, 0] and codes[0] in (0, -signal.SIGKILL)
+        taken, killed = len(steps.read_text()), codes[0] != 0
+        assert taken == 10 + killed, "a step that was killed is taken again, and no other"
+        assert Store("smoke").get(spec).bits == whole(spec).bits

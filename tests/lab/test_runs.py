@@ -286,6 +286,8 @@ def test_a_chain_of_published_teachers_is_trained_again_from_its_beginning(make_
     folder = store.folder(head)
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").touch()  # they hold the backbone too
+    assert missing([student], store) == [teacher, head, student], "without a result nothing says that they are whole"
+    store.put(invented(head, "smoke"))
     assert missing([student], store) == [student]
 
 

@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 
 from kdlib.data.classes import CIFAR100
 from kdlib.data.images import load_data
-from kdlib.lab import distributed
+from kdlib.lab import checkpoints, distributed
 from kdlib.lab import train as training
+from kdlib.lab.checkpoints import read_checkpoint
 from kdlib.lab.recipe import Policy, Public, Recipe
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.stopping import OutOfTimeError, Stop
@@ -294,8 +295,8 @@ def test_a_checkpoint_of_another_spec_or_of_other_data_is_refused(make_spec, tmp
     ) as refusal:
         train(make_spec(seed=1), tmp_path, None)
     assert "\n" not in str(refusal.value)
-    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    torch.save(content | {"fingerprint": "f" * 16}, tmp_path / "checkpoint.pt")
+    content = read_checkpoint(tmp_path / "checkpoint.pt", "cpu")
+    checkpoints.write(content | {"fingerprint": "f" * 16}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match=r"^fingerprint of the checkpoint .* is f{16}.*delete"):
         train(make_spec(), tmp_path, None)
 
@@ -310,7 +311,7 @@ def test_a_failing_checkpoint_leaves_the_last_one(make_spec, tmp_path, monkeypat
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", half)
+        patch.setattr(checkpoints, "write", half)
         with pytest.raises(OSError, match="no space"):
             train(make_spec(), tmp_path, None)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
@@ -485,7 +486,7 @@ def test_crd_moves_exactly_the_rows_of_the_images_that_it_has_seen(make_spec, te
     visited = torch.cat([task.batch(step).index for step in range(2)]).sort().values
     assert len(visited.unique()) == 16
     assert train(spec, tmp_path, teacher)["metrics"]["steps"] == 2
-    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["method"]
+    stored = read_checkpoint(tmp_path / "checkpoint.pt", "cpu")["method"]
     for name, bank in before.items():
         now = stored[f"memory.{name}"]
         assert torch.equal((now != bank).any(1).nonzero().squeeze(1), visited)
@@ -514,7 +515,7 @@ def test_a_resumed_soteacher_remembers_what_was_said_before(make_spec, tmp_path,
     for step in (2, 3, 8):
         with pytest.raises(Stopped):
             train(spec, tmp_path / "parts", None, stop_at(step))
-    stored = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["method"]
+    stored = read_checkpoint(tmp_path / "parts" / "checkpoint.pt", "cpu")["method"]
     epochs = stored["memory.epochs_bank"]
     assert epochs.sum() == 8 * 8 and set(epochs.tolist()) == {1, 2}
     torch.testing.assert_close(stored["memory.answers_bank"].sum(1), torch.ones(40))

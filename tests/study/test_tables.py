@@ -320,3 +320,25 @@ def test_teachers_say_how_much_they_know_by_heart(invented):
     assert table.loc["public resnet56"].tolist() == ["72.63", "99.90", "1"]
     assert table.loc["public resnet20"].tolist() == ["not measured", "not measured", "0"]
     assert list(table.index).count("our resnet20, weak1, first half of the images") == 1 and table.index.is_unique
+
+
+def test_runs_of_other_images_are_warned_of_and_never_compared(study, filled, invented):
+    """Under one name: the data set came anew, in another order perhaps."""
+    filled({"JDA": [60, 61, 62], "weak2": [59, 59, 59], "rot4": [50, 51, 52]})
+    store, spec = Store("reference"), study.specs("rot4")[0]
+    store.put(invented(spec, "reference").model_copy(update={"fingerprint": "f" * 16}))
+    said = rf"data = '{spec.data}' changed between runs \(fingerprint 0{{16}} and f{{16}}\)"
+    with pytest.warns(UserWarning, match=f"^{said}.*: contrasts of them are refused$"):
+        frame = tables.runs_frame(study, Store("reference"))
+    assert tables.contrast_values(Contrast.of("sound", "JDA", "weak2"), frame) == {0: 1, 1: 2, 2: 3}
+    with pytest.raises(ValueError, match=f"^contrast other images: {said}"):
+        tables.contrast_values(Contrast.of("other images", "JDA", "rot4"), frame)
+
+
+def test_a_folder_that_changed_since_its_runs_is_warned_of(tiny, filled, study):
+    """One of the reader's own has a name that says nothing of its images."""
+    frame = filled({"JDA": [60, 61, 62], "weak2": [59, 59, 59]}).assign(data=tiny)
+    assert "has" in tables.other_images(frame)
+    now = load_data(tiny).train.fingerprint
+    assert tables.other_images(frame.assign(fingerprint=now)) is None
+    assert tables.other_images(frame.assign(data="folder:/that/is/gone")) is None
