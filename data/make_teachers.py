@@ -21,9 +21,9 @@ from kdlib.study.setting import Setting
 
 
 def teachers() -> list[RunSpec]:
-    """The runs at profile quick, on the bundled images, that others learn from or that are compared as teachers."""
+    """The runs at profile quick, on the bundled images, that other runs learn from or that are compared as teachers."""
     studies = [study for study in studies_of(Setting.of("quick", device="cpu")) if study.setting.data == BUNDLED]
-    runs = [spec for study in studies for spec in study.all_specs]
+    runs = [spec for study in studies for spec in study.all_specs if isinstance(spec, RunSpec)]
     compared = [
         run for study in studies for label in study.arms if study.arms[label].is_teacher for run in study.specs(label)
     ]
