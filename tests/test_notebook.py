@@ -15,7 +15,7 @@ from kdlib.chapters.parameters import COMMON, assigned_names, check_parameters
 from kdlib.chapters.registry import create_study, own_options
 from kdlib.data import paths
 from kdlib.data.images import BUNDLED, available
-from kdlib.lab import runs
+from kdlib.lab import schedule
 from kdlib.notebook import Session
 from kdlib.show.pictures import some_images
 from kdlib.study.setting import Setting
@@ -143,7 +143,7 @@ def test_every_study_has_its_notebook():
 def test_missing_runs_raise_leave_a_gap_or_are_trained(tiny, monkeypatch):
     shown = []
     monkeypatch.setattr(notebook, "display", shown.append)
-    monkeypatch.setattr(runs, "default_executor", lambda specs: pytest.fail("nothing may be trained"))
+    monkeypatch.setattr(schedule, "default_executor", lambda *_: pytest.fail("nothing may be trained"))
     session = kdlib.start("00_tour", given(data=tiny, missing="error"))
     with pytest.raises(
         FileNotFoundError, match=r"runs of 00_tour are missing at profile 'smoke': python -m kdlib run 00_tour"
@@ -183,7 +183,7 @@ def test_parameters_that_change_what_was_fixed_decide_no_claim(name, fields, cla
 
 
 def test_a_smoke_chapter_trains_and_answers(tiny, monkeypatch, immediate):
-    monkeypatch.setattr(runs, "default_executor", lambda specs: immediate)
+    monkeypatch.setattr(schedule, "default_executor", lambda *_: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
     session = kdlib.start("00_tour", given(data=tiny, missing="auto")).run()
     assert len(immediate.calls) == 5  # a teacher, a measurement, three arms

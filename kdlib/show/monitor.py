@@ -15,13 +15,13 @@ from html import escape
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from kdlib.lab.checkpoints import read_checkpoint
 from kdlib.lab.results import CHECKPOINT
 from kdlib.lab.runs import execute, missing
 from kdlib.lab.schedule import in_a_sentence
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.stopping import Stop, StoppedError
 from kdlib.lab.store import Store
-from kdlib.lab.train import read_checkpoint
 from kdlib.show.figures import BLUE, ORANGE
 
 DRAWN = 0.5  # seconds between two drawings

@@ -14,7 +14,7 @@ def test_a_method_says_where_it_stands_as_its_definition_has_it(name: str):
     learns = definition.trains_student and definition.needs_teacher
     assert bool(facts.knowledge) == learns == facts.sees.startswith("both")
     assert facts.sees == "teacher alone" or definition.trains_student
-    assert (facts.sees == "teacher alone") <= (definition.head is not None)
+    assert (facts.sees == "teacher alone") <= bool(definition.head or definition.memory)
     assert (facts.status == "inspired by") == ("[inferred]" in definition.source)
     turned = facts.labels in ("none on turned ones", "class and turn", "the image itself")
     assert turned == (definition.spread != "none")

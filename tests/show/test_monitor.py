@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from kdlib.lab.checkpoints import read_checkpoint
 from kdlib.lab.results import CHECKPOINT
 from kdlib.lab.runs import execute
 from kdlib.lab.store import Store
-from kdlib.lab.train import read_checkpoint
 from kdlib.show import monitor as module
 from kdlib.show.monitor import FINISHED, NOT_BEGUN, Monitor, watch
 

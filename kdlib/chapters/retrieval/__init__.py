@@ -75,7 +75,7 @@ def create(setting: Setting) -> Study:
         for seed in setting.seeds_of(arm):
             measured[arm.measurement(seed)] = _spec(setting, views, check, seed)
             later[arm.measurement(seed)] = study.tier(arm.label)
-    return Study(study.name, setting, arms, study.contrasts, measured, later)
+    return Study(study.name, setting, arms, study.contrasts, measured, later=later)
 
 
 def label(views: str, check: str) -> str:

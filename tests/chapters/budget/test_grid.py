@@ -28,8 +28,8 @@ def frame_of(tops):
 
 def test_every_method_that_reads_logits_alone_is_there():
     """Not those whose point is which terms count, or what a feature says."""
-    alone = {name for name, m in KNOWN.items() if m.needs_teacher and m.trains_student and not m.taught_by}
-    assert set(METHODS.values()) == alone - {"four_term", "spkd", "crd"}
+    alone = {name for name, m in KNOWN.items() if m.needs_teacher and m.logits_only}
+    assert set(METHODS.values()) == alone - {"four_term"}
 
 
 @pytest.mark.parametrize("cell", cells(BUDGET))
