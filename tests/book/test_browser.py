@@ -63,7 +63,7 @@ def open_page(browser: Any) -> Iterator[Callable]:
         page.on("request", lambda request: None if request.url.startswith(LOCAL) else wrong.append(request.url))
         page.on("requestfailed", lambda request: wrong.append(f"missing: {request.url}"))
         page.goto(path.as_uri() + query)
-        page.wait_for_function("() => !window.MathJax || MathJax.startup.promise")
+        page.wait_for_function("() => !window.MathJax || MathJax.startup?.promise")
         page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise; }")
         return page, wrong
 
