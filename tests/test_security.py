@@ -26,7 +26,7 @@ from kdlib.lab.results import CHECKPOINT
 from kdlib.lab.runs import execute
 from kdlib.lab.store import Store
 from kdlib.lab.task import Task
-from kdlib.models import checkpoints as public
+from kdlib.models import https
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint, own_checkpoint
 
 pytestmark = pytest.mark.usefixtures("isolated")
@@ -217,11 +217,11 @@ def test_everything_is_downloaded_over_https_with_a_hash():
 @pytest.mark.parametrize("url", ["http://example.org/x", "file:///etc/passwd", "ftp://example.org/x", "HTTP://a/b"])
 def test_nothing_else_is_opened_nor_followed(url):
     with pytest.raises(urllib.error.URLError, match="is not https"):
-        public.open_secure(url, 1.0)
+        https.open_secure(url, 1.0)
     first = urllib.request.Request("https://example.org/x")
     with pytest.raises(urllib.error.URLError, match="which is not https"):
-        public._OnlySecure().redirect_request(first, None, 302, "Found", {}, url)
-    assert public._OnlySecure().redirect_request(first, None, 302, "Found", {}, "https://example.org/y") is not None
+        https._OnlySecure().redirect_request(first, None, 302, "Found", {}, url)
+    assert https._OnlySecure().redirect_request(first, None, 302, "Found", {}, "https://example.org/y") is not None
 
 
 # --- what the source may not say

@@ -8,10 +8,7 @@ from kdlib.chapters.ccd_versus_hsakd import LONGER
 from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
-from kdlib.chapters.resolution import label
-from kdlib.chapters.retrieval import INTERACTION
-from kdlib.chapters.thresholds import LOSS
-from kdlib.chapters.which_images import RULES
+from kdlib.chapters.related_findings import resolution, retrieval, rivals, thresholds, which_images
 from kdlib.chapters.wording import Found, direction, points
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.store import Store
@@ -218,65 +215,6 @@ def view_bank(found: Found) -> str:
         return ""
     lines = [f"{arm} {points(interval)}" for arm, interval in shown.items()]
     return f"Students of V stored sets of views against students of fresh ones: {'; '.join(lines)}."
-
-
-def rivals(found: Found) -> str:
-    """Both primary contrasts, where all of their arms trained."""
-    alike = ("is better than", "is worse than", "is not told apart from")
-    noise = ("helps", "harms", "is not shown to do anything")
-    text = [
-        found.decided("R1", "At equal weight for the teacher CRLD {} CCD", alike),
-        found.decided("R2", "TeKAP's noise {}, against the same loss without it", noise),
-    ]
-    return " ".join(filter(None, text))
-
-
-def which_images(found: Found) -> str:
-    """Whether it matters which images are augmented, and whether energy tells a good temperature."""
-    words = ("is better than", "is worse than", "is not told apart from")
-    text = found.decided("W1", "JDA on the half of which the teacher is least certain {} JDA on a random half", words)
-    rule = found(RULES["rising"], RULES["constant"])
-    if not rule:
-        return text
-    gains = direction(rule, "helps", "harms", "is not shown to do anything")
-    return f"{text} A temperature that rises with the energy {gains}: {points(rule)} against one for all.".strip()
-
-
-def resolution(found: Found) -> str:
-    """Whether the teacher should see more than its student, and whether JDA helps both resolutions alike."""
-    words = ("is better than", "is worse than", "is not told apart from")
-    text = found.decided("L1", "A teacher that sees more than its small student {} one that sees the same", words)
-    gain = found(label("JDA", "small", "asymmetric"), label("weak2", "small", "asymmetric"))
-    more = found.contrast("JDA x resolution, small, asymmetric")
-    if not gain or not more:
-        return text
-    helps = direction(gain, "helps", "harms", "is not shown to help")
-    apart = direction(more, "more than", "less than", "no more and no less, as far as can be told, than")
-    alike = f"JDA before the averaging {helps} the small student: {points(gain)}, {apart} the student of whole images"
-    return f"{text} {alike} ({points(more)}).".strip()
-
-
-def retrieval(found: Found) -> str:
-    """Whether it pays to drop augmented views that leave their cluster, and whether more so where views are strong."""
-    words = ("finds more than", "finds less than", "is not told apart from")
-    text = found.decided("H1", "Under JDA a student of the cluster check {} one of all views", words)
-    more = found.contrast(INTERACTION)
-    if not more:
-        return text
-    apart = direction(more, "more", "less", "neither more nor less, as far as can be told,")
-    return f"{text} The check does {apart} under JDA than under two plain crops: {points(more)} of mAP.".strip()
-
-
-def thresholds(found: Found) -> str:
-    """Whether frozen thresholds lose less after JDA, what AUC says of the same images, and what CCD adds."""
-    words = ("is larger after JDA", "is smaller after JDA", "is not shown to change")
-    text = found.decided("K1", "What frozen thresholds lose on corrupted images, of F1, {}", words)
-    area, ccd = found.contrast("AUC: JDA - weak2"), found.contrast(f"{LOSS}: CCD - JDA")
-    if not area or not ccd:
-        return text
-    seen = direction(area, "rises", "falls", "is not shown to change")
-    more = direction(ccd, "loses more than", "loses less than", "is not told apart from")
-    return f"{text} AUC on the same images {seen}: {points(area)}. CCD {more} KD + JDA: {points(ccd)} of F1."
 
 
 #: Chapter -> its sentences. The others compare nothing.

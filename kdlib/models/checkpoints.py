@@ -38,6 +38,7 @@ from torch import Tensor
 
 from kdlib.files import replacing
 from kdlib.models import Backbone, create_model
+from kdlib.models.https import open_secure
 from kdlib.models.network import check_statistics
 
 _RELEASES = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/resnet"
@@ -256,22 +257,6 @@ def _wrapped(state: Mapping[str, Tensor]) -> str:
         if state and all(name.startswith(prefix) for name in state):
             return f"all names begin with {prefix!r}: save {wrapper}.state_dict(), or take that off the names"
     return ""
-
-
-class _OnlySecure(urllib.request.HTTPRedirectHandler):
-    """Follows a server to another address only where the connection stays encrypted."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: ANN001, ANN201
-        if not newurl.startswith("https://"):
-            raise urllib.error.URLError(f"it was sent on to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def open_secure(url: str, timeout: float) -> Any:
-    """The answer of a server, over https alone. Raises URLError for another address, also for one it is sent on to."""
-    if not url.startswith("https://"):
-        raise urllib.error.URLError(f"{url} is not https")
-    return urllib.request.build_opener(_OnlySecure).open(url, timeout=timeout)
 
 
 def download_checkpoint(name: str, folder: Path, opener: Callable[..., Any] = open_secure) -> Path:
