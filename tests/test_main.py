@@ -166,7 +166,7 @@ def test_data_that_is_not_here_are_said_to_be_missing(capsys, monkeypatch, tmp_p
 
     load_data.cache_clear()
     monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
-    monkeypatch.setattr(schedule, "default_executor", lambda specs, stop: immediate)
+    monkeypatch.setattr(schedule, "default_executor", lambda specs: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
     message = refused(capsys, "run", "00_tour", *ARGUMENTS, "--data", "cifar10")
     assert "data = 'cifar10' is missing" in message
@@ -268,7 +268,7 @@ def test_runs_that_fail_are_listed_at_the_end_and_by_status(capsys, monkeypatch,
         raise FloatingPointError(f"run {spec.key}: the loss is nan at step 1")
 
     monkeypatch.setattr(runs, "train", diverge)
-    monkeypatch.setattr(schedule, "default_executor", lambda specs, stop: immediate)
+    monkeypatch.setattr(schedule, "default_executor", lambda specs: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda **_: None)
     said = refused(capsys, "run", "00_tour", *ARGUMENTS, "--data", tiny, expected=1)
     (headline, *lines) = said[said.index("kdlib run: ") :].strip().split("\n")
@@ -325,7 +325,7 @@ def test_what_is_not_finished_cannot_be_repeated(capsys, make_spec):
 
 
 def test_a_run_ends_in_time_says_how_far_it_went_and_goes_on(capsys, tiny, immediate, monkeypatch):
-    monkeypatch.setattr(schedule, "default_executor", lambda specs, stop: immediate)
+    monkeypatch.setattr(schedule, "default_executor", lambda specs: immediate)
     words = ["run", "00_tour", "--profile", "smoke", "--device", "cpu", "--data", tiny]
     assert command_line.main([*words, "--for", "0.001s"]) == commands.OUT_OF_TIME
     last = capsys.readouterr().out.splitlines()[-1]

@@ -222,7 +222,7 @@ def run_all(
 def _run_side_by_side(
     todo: list[Spec], profile: str, executor: Executor | None, stop: Stop, report: Report | None, look: Look | None
 ) -> None:
-    workers = Workers(todo, executor, stop)
+    workers = Workers(todo, executor)
     try:
         Schedule(todo, profile, workers, execute, stop).run(report, look)
     except KeyboardInterrupt:  # the second one: somebody does not want to wait

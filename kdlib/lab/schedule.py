@@ -53,15 +53,15 @@ class Workers:
     replaced.
     """
 
-    def __init__(self, todo: Sequence[Spec], executor: Executor | None, stop: Stop):
-        self.todo, self.stop, self.own = todo, stop, executor is None
+    def __init__(self, todo: Sequence[Spec], executor: Executor | None):
+        self.todo, self.own = todo, executor is None
         self.before = set(multiprocessing.active_children())
-        self.executor = executor or default_executor(todo, stop)
+        self.executor = executor or default_executor(todo)
 
     def renew(self) -> None:
         """Other processes in place of dead ones."""
         self.executor.shutdown(cancel_futures=True)
-        self.executor = default_executor(self.todo, self.stop)
+        self.executor = default_executor(self.todo)
 
     def kill(self) -> None:
         """Ends our processes at once."""
@@ -74,7 +74,7 @@ class Workers:
             self.executor.shutdown(cancel_futures=True)
 
 
-def default_executor(specs: Sequence[Spec], stop: Stop | None = None) -> Executor:
+def default_executor(specs: Sequence[Spec]) -> Executor:
     """Processes started afresh (spawn): a forked torch may hang, and each needs its own number of threads.
 
     For very little work on a CPU it is one thread of this process: starting others would take longer than the runs.
@@ -85,7 +85,7 @@ def default_executor(specs: Sequence[Spec], stop: Stop | None = None) -> Executo
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = 1 if specs[0].machine.device == "cuda" else max(1, cores // threads)
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(min(workers, len(specs)), context, begin_worker, (stop or Stop(),))
+    return ProcessPoolExecutor(min(workers, len(specs)), context, begin_worker)
 
 
 class Schedule:

@@ -122,11 +122,12 @@ def request_in(folder: Path, until: float | None) -> Iterator[Stop]:
         stop.request.unlink(missing_ok=True)
 
 
-def begin_worker(stop: Stop) -> None:
-    """What a process of ours begins with: Ctrl-C is its parent's business, SIGTERM a request to all of the study, and
-    it does not outlive its parent."""
+def begin_worker() -> None:
+    """What a process of ours begins with: Ctrl-C is its parent's business, and it does not outlive its parent.
+
+    SIGTERM ends it at once: that is how a pool is ended in which another one died.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.ask(number))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

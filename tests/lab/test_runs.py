@@ -103,7 +103,7 @@ def test_processes_threads_and_one_process_give_equal_bits(students, teacher, me
 
 def test_the_default_executor_is_closed(students, teacher, immediate, monkeypatch):
     closed = []
-    monkeypatch.setattr(schedule, "default_executor", lambda specs, stop: immediate)
+    monkeypatch.setattr(schedule, "default_executor", lambda specs: immediate)
     monkeypatch.setattr(immediate, "shutdown", lambda *a, **k: closed.append(k))
     run_all(students[:1], "smoke")
     assert closed == [{"cancel_futures": True}]

@@ -20,7 +20,7 @@ from kdlib.lab import stopping
 
 def work(stop):
     stopping.GRACE = 0.2
-    stopping.begin_worker(stop)
+    stopping.begin_worker()
     print("begun", flush=True)
     while not stop.is_due():
         time.sleep(0.01)
