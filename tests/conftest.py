@@ -85,6 +85,17 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache_folder: Path
     return tmp_path
 
 
+@pytest.fixture
+def elsewhere(monkeypatch, isolated):
+    """elsewhere(name): from here on, this is another machine, with a store of its own."""
+
+    def go(name: str) -> Path:
+        monkeypatch.setenv("KDLIB_RUNS", str(isolated / name))
+        return isolated / name / "smoke"
+
+    return go
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a data set of 160 training and 60 test images, in 10 classes: a folder cut from the bundled set."""

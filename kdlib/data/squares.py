@@ -5,7 +5,6 @@ import math
 import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from kdlib.data import pictures
+from kdlib.data.processes import cores, end_with_parent
 from kdlib.files import check_room
 
 FEW = 500  # photographs: one core decodes about as many while other processes start
@@ -73,11 +73,10 @@ def _workers(count: int) -> Executor:
     A process that is started afresh runs a plain script again, up to where it loads photographs: there, threads do it
     all. `python -m kdlib` and notebooks are no such scripts.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if count < FEW or _is_script():
-        return ThreadPoolExecutor(cores)  # PIL decodes and scales outside the interpreter lock
+        return ThreadPoolExecutor(cores())  # PIL decodes and scales outside the interpreter lock
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(cores, mp_context=context, initializer=_end_with_parent)
+    return ProcessPoolExecutor(cores(), mp_context=context, initializer=end_with_parent)
 
 
 def _is_script() -> bool:
@@ -85,15 +84,3 @@ def _is_script() -> bool:
     main = sys.modules["__main__"]
     name = getattr(getattr(main, "__spec__", None), "name", None)
     return not name.endswith("__main__") if name else hasattr(main, "__file__")
-
-
-def _end_with_parent() -> None:
-    """In a process of the pool: its parent may be killed, and it would wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

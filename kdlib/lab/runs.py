@@ -17,7 +17,7 @@ from kdlib.lab.results import REMEDY, RESULT, RunResult
 from kdlib.lab.schedule import Report, Schedule, Workers, in_a_sentence
 from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.stacked import train_stack
-from kdlib.lab.stacks import members
+from kdlib.lab.stacks import members, run_with
 from kdlib.lab.stopping import NEVER, Stop, StoppedError, request_in
 from kdlib.lab.store import Store
 from kdlib.lab.task import check_views
@@ -71,7 +71,7 @@ def execute(spec: Spec, profile: str, progress: Progress | None = None, stop: St
             return store.get(spec)
         if distributed.agreed(stop.is_due()):
             raise stop.error(f"run {spec.key} was not begun")
-        together = members(spec) or [spec]
+        together = run_with(spec)
         if distributed.rank() == 0:
             for run in together:
                 store.sweep(run)
@@ -138,7 +138,7 @@ def claimed(spec: Spec, store: Store) -> Iterator[None]:
     if distributed.rank() > 0:
         yield
         return
-    path = store.runs / ".locks" / (members(spec) or [spec])[0].key
+    path = store.runs / ".locks" / run_with(spec)[0].key
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

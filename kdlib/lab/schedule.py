@@ -1,7 +1,6 @@
 """The order of runs: each once its teachers are there, side by side, until all are done or have failed, or a stop."""
 
 import multiprocessing
-import os
 import textwrap
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,12 +15,13 @@ from concurrent.futures import (
 )
 from pathlib import Path
 
+from kdlib.data.processes import cores
 from kdlib.lab.forecasts import work
 from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.progress import Look, noted
 from kdlib.lab.results import RunResult
 from kdlib.lab.specs import Spec
-from kdlib.lab.stacks import members
+from kdlib.lab.stacks import run_with
 from kdlib.lab.stopping import GRACE, Stop, StoppedError, begin_worker
 from kdlib.lab.store import Store
 
@@ -82,8 +82,7 @@ def default_executor(specs: Sequence[Spec]) -> Executor:
     if specs[0].machine.device == "cpu" and sum(work(spec) for spec in specs) < LITTLE:
         return ThreadPoolExecutor(1)
     threads = min(spec.machine.threads for spec in specs)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = 1 if specs[0].machine.device == "cuda" else max(1, cores // threads)
+    workers = 1 if specs[0].machine.device == "cuda" else max(1, cores() // threads)
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(min(workers, len(specs)), context, begin_worker)
 
@@ -190,7 +189,7 @@ class Schedule:
             self._failed(other, f"not begun, since run {spec.key} failed")
 
     def _shares(self) -> dict[str, float]:
-        running = [run for spec in self.running.values() for run in members(spec) or [spec] if run.key in self.needs]
+        running = [run for spec in self.running.values() for run in run_with(spec) if run.key in self.needs]
         notes = {spec.key: self.store.note(spec) for spec in running}
         return shares(notes, self.finished)
 
@@ -203,7 +202,7 @@ class Schedule:
 
 def _leader(spec: Spec, todo: Collection[str]) -> set[str]:
     """The key of the run that trains the stack of another one: the first of it that is to be done."""
-    first = [run.key for run in members(spec) if run.key in todo][:1]
+    first = [run.key for run in run_with(spec) if run.key in todo][:1]
     return set(first) - {spec.key}
 
 

@@ -51,3 +51,8 @@ def members(spec: Spec) -> list[RunSpec]:
     if not isinstance(spec, RunSpec):
         return []
     return [spec.model_copy(update={"seed": seed}) for seed in spec.machine.stacked]
+
+
+def run_with(spec: Spec) -> list[Spec]:
+    """What is executed at once with a spec, itself among it: the `members` of its stack, or the spec alone."""
+    return members(spec) or [spec]

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from kdlib.data.processes import end_with_parent
+
 GRACE = 6.0  # seconds that runs in flight have to reach a checkpoint, before their processes are ended
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -128,13 +130,4 @@ def begin_worker() -> None:
     SIGTERM ends it at once: that is how a pool is ended in which another one died.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Waits for the parent's death; a run has then the usual time for its checkpoint."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        time.sleep(GRACE)
-        os._exit(1)
+    end_with_parent(GRACE)  # for the checkpoint of its run

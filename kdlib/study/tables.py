@@ -18,6 +18,7 @@ from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.arms import Contrast
 from kdlib.study.setting import Study
 from kdlib.study.stats import Interval, mean_interval
+from kdlib.study.tiers import graded
 
 NO_VERDICT = "no verdict: a demonstration, or seeds of your own"  # see Setting.verdicts
 METRICS = ("top1", "best_top1", "top5", "nll", "ece", "agreement", "kl_to_teacher", "train_top1", "bn_top1", "mean_w")
@@ -39,14 +40,14 @@ def runs_frame(study: Study, store: Store) -> pd.DataFrame:
     more = tuple(dict.fromkeys(c.metric for c in study.contrasts if c.metric not in COLUMNS))
     rows = []
     for arm in study.arms:
-        runs = {spec.seed: spec for spec in study.specs(arm)}
-        for seed, spec in (runs or study.measured(arm)).items():
+        for seed, spec in graded(study, arm).items():
             result = store.get(spec)
             if result is not None:
-                precision = None if runs and spec.exact else result.spec.machine.precision
+                run = isinstance(spec, RunSpec)
+                precision = None if run and spec.exact else result.spec.machine.precision
                 of = {"precision": precision, "data": spec.data, "fingerprint": result.fingerprint}
                 values = result.metrics | result.provenance | of
-                found = result.metrics if not runs else of_student(study, store, spec) if more else {}
+                found = result.metrics if not run else of_student(study, store, spec) if more else {}
                 own = {c: values.get(c) for c in COLUMNS[2:]} | {c: found.get(c) for c in more}
                 rows.append({"arm": arm, "seed": seed} | own)
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *more])

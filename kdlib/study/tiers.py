@@ -23,13 +23,17 @@ class Place(NamedTuple):
         return f"{self.chapter}: {self.what}" + ("" if self.seed is None else f", seed {self.seed}")
 
 
+def graded(study: Study, arm: str) -> dict[int, Spec]:
+    """Seed -> what trains a student of an arm and says how good it is: its run, or its measurement."""
+    return study.measured(arm) or {spec.seed: spec for spec in study.specs(arm)}
+
+
 def places(studies: Sequence[Study]) -> dict[str, Place]:
     """Key -> the first place of a spec of these studies, or of a run that it needs."""
     found: dict[str, Place] = {}
     for study in studies:
-        arms = {spec.key: (arm, spec.seed) for arm in study.arms for spec in study.specs(arm)}
+        arms = {spec.key: (arm, seed) for arm in study.arms for seed, spec in graded(study, arm).items()}
         measured = {spec.key: (what, None) for what, spec in study.measurements.items()}
-        arms |= {spec.key: (arm, seed) for arm in study.arms for seed, spec in study.measured(arm).items()}
         runs = [spec for spec in needed(study.specs_to(max(TIERS))) if isinstance(spec, RunSpec)]
         below = {run.key: (f"{run.student} by {run.method}", run.seed) for run in runs}
         for key, place in (below | measured | arms).items():

@@ -16,6 +16,7 @@ from kdlib.lab.store import Store
 from kdlib.study.arms import Contrast
 from kdlib.study.setting import Study
 from kdlib.study.stats import Interval, mean_interval
+from kdlib.study.tiers import graded
 
 
 class MeanSquares(NamedTuple):
@@ -31,10 +32,7 @@ def finished(study: Study, store: Store, contrast: Contrast) -> dict[int, dict[s
 
     They are those of `kdlib.study.tables.contrast_values`: machines with bfloat16 and without are never mixed.
     """
-    specs = {
-        arm: study.measured(arm) or {spec.seed: spec for spec in study.specs(arm)} for arm in contrast.weights
-    }  # fmt: skip
-    arms = {arm: {seed: store.get(spec) for seed, spec in own.items()} for arm, own in specs.items()}
+    arms = {arm: {seed: store.get(spec) for seed, spec in graded(study, arm).items()} for arm in contrast.weights}
     common = sorted(set.intersection(*(set(results) for results in arms.values())))
     found = {seed: {arm: results[seed] for arm, results in arms.items()} for seed in common}
     done = {seed: results for seed, results in found.items() if None not in results.values()}

@@ -105,7 +105,7 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def processes(count: int, workers: int = 1) -> ProcessPoolExecutor:
     """What decodes where there are many photographs."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=squares._end_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=squares.end_with_parent)
 
 
 def threads(count: int, workers: int = 1) -> ThreadPoolExecutor:

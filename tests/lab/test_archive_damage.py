@@ -47,17 +47,6 @@ def packed(make_spec, isolated, monkeypatch) -> Path:
     return isolated / "runs.zip"
 
 
-@pytest.fixture
-def elsewhere(monkeypatch, isolated):
-    """elsewhere(name): from here on, this is another machine."""
-
-    def go(name: str) -> Path:
-        monkeypatch.setenv("KDLIB_RUNS", str(isolated / name))
-        return isolated / name / "smoke"
-
-    return go
-
-
 def tree(folder: Path) -> dict[str, bytes]:
     """Name -> content of the files of runs, in folders that a store looks at."""
     files = [path for path in folder.rglob("*") if path.is_file()]

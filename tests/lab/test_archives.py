@@ -28,17 +28,6 @@ def file(isolated) -> Path:
     return isolated / "lent" / "runs.zip"
 
 
-@pytest.fixture
-def elsewhere(monkeypatch, isolated):
-    """elsewhere(name): from here on, this is another machine, with a store of its own."""
-
-    def go(name: str) -> Path:
-        monkeypatch.setenv("KDLIB_RUNS", str(isolated / name))
-        return isolated / name / "smoke"
-
-    return go
-
-
 def stop_after(steps: int | None, monkeypatch) -> None:
     """Lets runs stop after so many steps, as if the time were over then; None never."""
     asked = []  # once before the first step, and after each

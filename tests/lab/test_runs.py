@@ -1,6 +1,7 @@
 """Executing specs: order, what is missing, executors, locks, failures."""
 
 import multiprocessing
+import os
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -112,7 +113,7 @@ def test_the_default_executor_is_closed(students, teacher, immediate, monkeypatc
 
 
 def test_the_default_executor_has_no_more_processes_than_cores_or_runs(students, monkeypatch):
-    monkeypatch.setattr(schedule.os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     monkeypatch.setattr(schedule, "work", lambda spec: schedule.LITTLE)
     for count, threads, workers in ((3, 1, 3), (1, 1, 1), (3, 2, 2), (3, 8, 1)):
         specs = [s.model_copy(update={"machine": s.machine.model_copy(update={"threads": threads})}) for s in students]

@@ -5,7 +5,8 @@ import pandas as pd
 from kdlib.chapters.budget.grid import JDA, KD, METHODS, VIEWS, ahead, cell, cells, gain
 from kdlib.lab.forecasts import run_cost
 from kdlib.study.setting import Study
-from kdlib.study.tables import above_floor, arm_intervals, contrast_interval, digits, signed, span, untrained
+from kdlib.study.stats import mean_interval
+from kdlib.study.tables import above_floor, by_seed, contrast_interval, digits, signed, span, untrained
 
 
 def grid(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
@@ -39,7 +40,7 @@ def _row(study: Study, frame: pd.DataFrame, method: str, budget: int) -> dict[st
 
 
 def _top1(study: Study, frame: pd.DataFrame, arm: str) -> str:
-    interval = arm_intervals(study, frame)[arm]
+    interval = mean_interval(list(by_seed(frame, arm).values()))
     if not interval.n:
         return "not measured"
     low = ", did not train" if untrained(above_floor(study, frame, [arm])) else ""
