@@ -33,7 +33,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is %d.%d: use make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[study,book,test]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[study,elsewhere,book,test]'
 	@touch $(STAMP)
 
 # All runs first, side by side and with progress; the notebooks then read the store.

@@ -35,7 +35,7 @@ def test_environment_installs_the_project_with_its_extras_and_constraints() -> N
     python = next(Requirement(entry) for entry in conda if entry.startswith("python"))
     assert python.specifier == Requirement("python" + PROJECT["requires-python"]).specifier
     assert "pip" in conda
-    assert sorted(pip) == ["-c constraints.txt", "-e .[study,book,test]"]
+    assert sorted(pip) == ["-c constraints.txt", "-e .[study,elsewhere,book,test]"]
     assert {"study", "book", "test"} <= set(PROJECT["optional-dependencies"])
 
 
