@@ -23,6 +23,7 @@ from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.stacks import members
 from kdlib.lab.stopping import InterruptedStudyError, OutOfTimeError
 from kdlib.lab.store import Store
+from kdlib.lab.tasks import TaskSpec
 from kdlib.models.checkpoints import download_checkpoint
 from kdlib.show.displays import watching
 from kdlib.study import listing, tiers
@@ -41,12 +42,14 @@ def describe(spec: Spec) -> str:
         return f"seconds of a step of {len(spec.runs)} arms"
     teacher = "none"
     if spec.teacher:
-        teacher = spec.teacher.key[:6] if isinstance(spec.teacher, RunSpec) else spec.teacher.checkpoint
+        teacher = spec.teacher.key[:6] if isinstance(spec.teacher, Spec) else spec.teacher.checkpoint
     if isinstance(spec, RunSpec):
         weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
         bank = f", bank {spec.bank}" if spec.bank else ", float32" if spec.exact else ""
         bank += f", one of {len(spec.machine.stacked)} seeds together" if spec.machine.stacked else ""
         return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}{bank}"
+    if isinstance(spec, TaskSpec):
+        return f"{spec.kind} seed {spec.seed}, teacher {teacher}"
     policy = getattr(spec, "policy", None)
     return f"{spec.kind}{f' of {policy.name}' if policy else ''}, teacher {teacher}"
 

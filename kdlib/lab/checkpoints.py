@@ -9,10 +9,14 @@ import hashlib
 import io
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from kdlib.files import writing
 from kdlib.lab.results import CHECKPOINT, OLDER, REMEDY
@@ -32,6 +36,17 @@ def save_checkpoint(content: dict[str, Any], folder: Path) -> None:
         write(content, temporary)
         if is_whole(newest):
             newest.replace(folder / OLDER)
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same, each in memory of its own layout, as files hold them."""
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Weights, whole or not at all. Raises OSError, in one sentence, if they cannot be written."""
+    with writing(path, REMEDY, SafetensorError) as temporary:
+        save_file(tensors, temporary)
 
 
 def write(content: dict[str, Any], path: Path) -> None:

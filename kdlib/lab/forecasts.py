@@ -12,6 +12,7 @@ from kdlib.lab.bank import bytes_per_image
 from kdlib.lab.cost import BYTES, Cost, Extras, arm_cost, method_extras, model_size
 from kdlib.lab.measurements import HashingSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
 from kdlib.lab.specs import RunSpec, Spec, teacher_model
+from kdlib.lab.tasks import TaskSpec
 from kdlib.methods import find_method
 from kdlib.views.corruptions import KINDS, STRENGTHS
 
@@ -119,14 +120,16 @@ def bytes_read(spec: RunSpec) -> int:
 
 
 def work(spec: Spec) -> float:
-    """Multiply-accumulates that weigh a spec among others: of a run its training, of a measurement what its teacher is
-    asked, the steps that are timed, or the training of its student. A view that is trained on has `BESIDE` more, which
-    only counts for very small networks."""
+    """Multiply-accumulates that weigh a spec among others: of a run, of any task, its training, of a measurement what
+    its teacher is asked, the steps that are timed, or the training of its student. A view that is trained on has
+    `BESIDE` more, which only counts for very small networks."""
     if isinstance(spec, RunSpec):
         cost = run_cost(spec)
         return cost.run_macs + BESIDE * cost.views
     if isinstance(spec, TimingSpec):
         return spec.steps * sum(run_cost(run).step_macs for run in spec.runs.values())
+    if isinstance(spec, TaskSpec):
+        return spec.macs + BESIDE * spec.views
     known = facts(spec.data)
     networks = (teacher_model(spec.teacher), *((spec.setup.student,) if isinstance(spec, HashingSpec) else ()))
     macs = [model_size(network, len(known.class_sizes), known.size)[1] for network in networks]

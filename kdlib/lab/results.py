@@ -5,11 +5,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, SerializeAsAny, Tag
 from torch import Tensor
 
 from kdlib.lab.measurements import HashingSpec, ScoresSpec, SpreadSpec, ThresholdsSpec, TimingSpec, ViewsSpec
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.tasks import TASKS, TaskSpec, read_task
 from kdlib.records import Record
 
 # The files in the folder of a run; CHECKPOINT, and OLDER, the one before it, are there while it is not finished.
@@ -22,9 +23,20 @@ REMEDY = (
 #: Those of a finished run, in the order in which they are placed: a result says that all is there.
 FINISHED = (WEIGHTS, HEAD, RESULT)
 
-AnySpec = Annotated[
+Known = Annotated[
     RunSpec | ViewsSpec | ScoresSpec | SpreadSpec | TimingSpec | ThresholdsSpec | HashingSpec,
     Field(discriminator="kind"),
+]
+
+
+def _kind(spec: Any) -> str:
+    """Whether a spec, or the fields of one, are of another task than image classification."""
+    return "task" if isinstance(spec, TaskSpec) or isinstance(spec, dict) and spec.get("kind") in TASKS else "known"
+
+
+AnySpec = Annotated[
+    Annotated[Known, Tag("known")] | Annotated[SerializeAsAny[TaskSpec], BeforeValidator(read_task), Tag("task")],
+    Discriminator(_kind),
 ]
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from kdlib.files import unwritten
 from kdlib.lab import distributed, machine
+from kdlib.lab.learning import fit
 from kdlib.lab.measures import measure
 from kdlib.lab.progress import Look, Progress, noting
 from kdlib.lab.provenance import provenance
@@ -21,6 +23,7 @@ from kdlib.lab.stacks import members, run_with
 from kdlib.lab.stopping import NEVER, Stop, StoppedError, request_in
 from kdlib.lab.store import Store
 from kdlib.lab.task import check_views
+from kdlib.lab.tasks import TaskSpec
 from kdlib.lab.train import train
 from kdlib.methods import find_method
 from kdlib.models.network import Network
@@ -88,12 +91,14 @@ def _outcomes(together: list[Spec], store: Store, progress: Progress | None, sto
     spec = together[0]
     machine.prepare(spec.machine.threads)
     teachers = [load_teacher(taught, store) for taught in spec.taught]
-    if not isinstance(spec, RunSpec):
+    if not spec.trains:
         return [measure(spec, *teachers)]
     with _noted_by_the_first(together, store) as note:
         progress = progress or note
         if len(together) > 1:
             return train_stack(spec, [store.folder(run) for run in together], *teachers, progress, stop)
+        if isinstance(spec, TaskSpec):
+            return [fit(spec, store.folder(spec), teachers, progress, stop)]
         return [train(spec, store.folder(spec), *teachers, progress, stop)]
 
 
@@ -171,19 +176,21 @@ def repeat(spec: RunSpec, profile: str) -> str:
         return train(spec, Path(folder), load_teacher(spec, store))["bits"]
 
 
-def load_teacher(spec: Spec, store: Store) -> Network | None:
-    """The trained teacher of a spec, with its head if the spec's method needs it."""
+def load_teacher(spec: Spec, store: Store) -> Network | dict[str, Tensor] | None:
+    """The trained teacher of a spec, with its head if the spec's method needs it; of another task its weights."""
     if spec.teacher is None:
         return None
+    if isinstance(spec.teacher, TaskSpec):
+        return store.state(spec.teacher)
     head = isinstance(spec, RunSpec) and bool(find_method(spec.method).taught_by)
     return store.network(spec.teacher, spec.machine.precision, head)
 
 
 def complete(spec: Spec, store: Store) -> bool:
     """Whether this machine holds the result of a spec and, for a run, its weights beside it."""
-    weights = store.weights(spec) if isinstance(spec, RunSpec) else None
+    weights = store.weights(spec) if spec.trains else None
     folder = weights.parent if weights else store.folder(spec)
-    return (folder / RESULT).exists() and (weights is not None or not isinstance(spec, RunSpec))
+    return (folder / RESULT).exists() and (weights is not None or not spec.trains)
 
 
 def run_all(
@@ -251,3 +258,5 @@ def check(specs: Iterable[Spec]) -> None:
     for spec in specs:
         if isinstance(spec, RunSpec):
             check_views(spec)
+        elif isinstance(spec, TaskSpec):
+            spec.check()

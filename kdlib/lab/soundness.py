@@ -55,20 +55,49 @@ class Watch:
         """Whether it is time to check."""
         return len(self.rows) >= ROWS
 
-    def check(self, task: Task) -> None:
-        """Forgets the steps that were seen, if their losses are finite.
-
-        Raises ValueError where the teacher's weights or logits are not, else FloatingPointError, with the step, its
-        terms, and the state of both networks.
-        """
+    def take_bad(self) -> tuple[int, float, list[str]] | None:
+        """Forgets the steps that were seen. The first of them whose loss is not finite, that loss, and the names of its
+        terms that are not; None if all are."""
         rows, self.rows = self.rows, []
         if not rows:
-            return
+            return None
         bad = (~torch.stack([scalars["loss"].float() for _, scalars in rows]).isfinite()).nonzero()
-        if len(bad):
-            step, scalars = rows[int(bad[0, 0])]
-            terms = [name for name, value in scalars.items() if name != "loss" and not value.isfinite().all()]
-            raise failure(task, step, scalars["loss"].item(), terms)
+        if not len(bad):
+            return None
+        step, scalars = rows[int(bad[0, 0])]
+        terms = [name for name, value in scalars.items() if name != "loss" and not value.isfinite().all()]
+        return step, scalars["loss"].item(), terms
+
+
+def check(watch: Watch, task: Task) -> None:
+    """Raises ValueError where a loss is not finite since the teacher's weights or logits are not, else
+    FloatingPointError, with the step, its terms, and the state of both networks."""
+    if bad := watch.take_bad():
+        raise failure(task, *bad)
+
+
+def check_learner(watch: Watch, key: str, network: nn.Module) -> None:
+    """As `check`, of another task than classification. Raises FloatingPointError."""
+    if bad := watch.take_bad():
+        step, loss, terms = bad
+        states = ", ".join(filter(None, (parts_of(terms), state_of("network", network))))
+        raise FloatingPointError(f"run {key}: the loss is {loss} at step {step}; {states}; {advice(step)}")
+
+
+def parts_of(terms: list[str]) -> str:
+    """Which terms of a loss are not finite, in words; empty if none is."""
+    return f"of its parts {', '.join(terms)} {'is' if len(terms) == 1 else 'are'} not finite" if terms else ""
+
+
+def state_of(role: str, network: nn.Module) -> str:
+    """Whether a network's weights are finite, in words."""
+    bad = not_finite(network)
+    return f"the {role}'s weights are {f'not finite now ({named(bad)})' if bad else 'finite'}"
+
+
+def advice(step: int) -> str:
+    """What to do about a loss that is not finite at a step."""
+    return "try a smaller learning_rate" if step > 1 else "no step was taken before, so look at images and options"
 
 
 def failure(task: Task, step: int, loss: float, terms: list[str]) -> Exception:
@@ -77,14 +106,12 @@ def failure(task: Task, step: int, loss: float, terms: list[str]) -> Exception:
     fault = teachers_fault(task)
     if fault:
         return ValueError(f"{start} because the teacher's {fault}: it cannot teach, choose another one")
-    student = not_finite(task.method.student)
     states = [
-        f"of its parts {', '.join(terms)} {'is' if len(terms) == 1 else 'are'} not finite" if terms else "",
-        f"the student's weights are {f'not finite now ({named(student)})' if student else 'finite'}",
+        parts_of(terms),
+        state_of("student", task.method.student),
         "the teacher's weights and logits are finite" if task.method.teacher is not None else "",
     ]
-    advice = "try a smaller learning_rate" if step > 1 else "no step was taken before, so look at images and options"
-    return FloatingPointError(f"{start}; {', '.join(filter(None, states))}; {advice}")
+    return FloatingPointError(f"{start}; {', '.join(filter(None, states))}; {advice(step)}")
 
 
 def teachers_fault(task: Task) -> str:

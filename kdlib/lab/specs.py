@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -26,6 +26,9 @@ RECIPE_VERSION = 2
 class Spec(Record):
     """A hashed record; `key` names the result in the store."""
 
+    #: whether it leaves weights, which others may learn from
+    trains: ClassVar[bool] = False
+
     #: RECIPE_VERSION; of a run, with the revision of the method on top
     version: int = RECIPE_VERSION
 
@@ -40,9 +43,9 @@ class Spec(Record):
         return (self,)
 
     @property
-    def prerequisites(self) -> "list[RunSpec]":
+    def prerequisites(self) -> "list[Spec]":
         """The runs whose weights this spec needs."""
-        return [spec.teacher for spec in self.taught if isinstance(spec.teacher, RunSpec)]
+        return [spec.teacher for spec in self.taught if isinstance(spec.teacher, Spec)]
 
     @property
     def experiment(self) -> str:
@@ -72,6 +75,8 @@ def _without_machine(fields: dict) -> dict:
 
 class RunSpec(Spec):
     """One training run: a teacher (method "ce") or a student."""
+
+    trains: ClassVar[bool] = True
 
     #: tells it from specs of other kinds
     kind: Literal["run"] = "run"

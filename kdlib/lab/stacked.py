@@ -8,7 +8,6 @@ sums are taken in another order, so numbers agree to rounding and not to the bit
 """
 
 import copy
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from kdlib.lab import distributed
+from kdlib.lab import distributed, soundness
 from kdlib.lab import train as training
+from kdlib.lab.loop import State, add, go_through, stops_of
 from kdlib.lab.progress import Progress
 from kdlib.lab.soundness import Watch
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.stacks import members
 from kdlib.lab.stopping import NEVER, Stop
 from kdlib.lab.task import Task
-from kdlib.lab.train import Optimisation, State
+from kdlib.lab.train import Optimisation
 from kdlib.methods import Step, total
 from kdlib.methods.base import Batch
 from kdlib.models import Output
@@ -179,33 +179,45 @@ def train_stack(
     if distributed.world() > 1:
         raise ValueError(f"run {spec.key} is one of a stack, which {distributed.world()} processes cannot share")
     stack = Stack.of(tasks_of(members(spec), teacher))
-    first, recipe = stack.as_task, spec.recipe
-    state = training.resume(first, stack.optimisation, folders[0])
+    state = training.resume(stack.as_task, stack.optimisation, folders[0])
     state.evaluations = state.evaluations or [[] for _ in stack.tasks]  # of each seed
-    stops = {first.steps * (i + 1) // recipe.evaluations for i in range(recipe.evaluations)}
-    started, saved = time.monotonic() - state.seconds, time.monotonic()
-    watch, begun = Watch(), state.step + 1
-    while state.step < first.steps:
-        scalars = stack.step(state.step, state.step / first.steps)
-        training.add(state.sums, scalars, 1)
-        state.step += 1
-        watch.see(state.step, scalars)
-        over = state.step < first.steps and stop.is_due()
-        due = state.step in stops or time.monotonic() - saved > training.CHECKPOINT_SECONDS
-        if state.step == begun or due or over or watch.full:
-            check(watch, stack.tasks)
-        if state.step in stops:
-            for i, task in enumerate(stack.tasks):
-                state.evaluations[i].append(training.evaluation(task, of_seed(state, i)))
-        if due or over:
-            state.seconds, saved = time.monotonic() - started, time.monotonic()
-            training.save(first, stack.optimisation, state, folders[0])
-        if progress:
-            progress(state.step, first.steps)
-        if over:
-            raise stop.error(f"run {spec.key} stopped at step {state.step} of {first.steps}")
+    run = StackTraining(stack, spec, state, folders[0])
+    go_through(run, progress, stop)
     found = zip(stack.tasks, folders, strict=True)
     return [training.finish(task, of_seed(state, i), folder) for i, (task, folder) in enumerate(found)]
+
+
+@dataclass
+class StackTraining:
+    """The runs of a stack in the loop, see `kdlib.lab.loop`."""
+
+    stack: Stack
+    spec: RunSpec
+    state: State
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.key, self.steps = self.spec.key, self.stack.tasks[0].steps
+        self.stops, self.watch = stops_of(self.steps, self.spec.recipe.evaluations), Watch()
+
+    def advance(self) -> None:
+        done = self.state.step
+        scalars = self.stack.step(done, done / self.steps)
+        add(self.state.sums, scalars)
+        self.watch.see(done + 1, scalars)
+
+    def is_watched(self) -> bool:
+        return self.watch.full
+
+    def check(self) -> None:
+        check(self.watch, self.stack.tasks)
+
+    def evaluate(self) -> None:
+        for i, task in enumerate(self.stack.tasks):
+            self.state.evaluations[i].append(training.evaluation(task, of_seed(self.state, i)))
+
+    def save(self) -> None:
+        training.save(self.stack.as_task, self.stack.optimisation, self.state, self.folder)
 
 
 def of_seed(state: State, i: int) -> State:
@@ -216,8 +228,8 @@ def of_seed(state: State, i: int) -> State:
 
 
 def check(watch: Watch, tasks: Sequence[Task]) -> None:
-    """As `Watch.check`, for each seed."""
+    """As `kdlib.lab.soundness.check`, for each seed."""
     rows, watch.rows = watch.rows, []
     for i, task in enumerate(tasks):
         own = [(step, {name: value[i] for name, value in scalars.items()}) for step, scalars in rows]
-        Watch(own).check(task)
+        soundness.check(Watch(own), task)

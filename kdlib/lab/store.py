@@ -23,6 +23,7 @@ from kdlib.lab.recipe import Public
 from kdlib.lab.results import CHECKPOINT, HEAD, OLDER, REMEDY, RESULT, SEAL, WEIGHTS, RunResult, bits, seal, sealed
 from kdlib.lab.soundness import check_tensors, check_weights
 from kdlib.lab.specs import RunSpec, Spec, backbone_source
+from kdlib.lab.tasks import TaskSpec
 from kdlib.methods import new_head
 from kdlib.models import create_model
 from kdlib.models.checkpoints import PUBLIC, load_checkpoint
@@ -100,7 +101,7 @@ class Store:
         path = self.folder(spec) / RESULT
         return read_placed(path) if path.exists() else self.bundled.get(spec.experiment)
 
-    def weights(self, run: RunSpec) -> Path | None:
+    def weights(self, run: Spec) -> Path | None:
         """The file with the weights that a run left on this machine, or that came with the project; None without.
 
         Those without a result beside them are what a run left that was killed at its end: nothing says what they are.
@@ -150,10 +151,7 @@ class Store:
             backbone = load_checkpoint(teacher.checkpoint, paths.checkpoint_root())
             check_weights(backbone, f"teacher {teacher.checkpoint}")
             return Network(backbone, *statistics(teacher), precision).eval()
-        path = self.weights(teacher)
-        if path is None:
-            file = self.folder(teacher) / WEIGHTS
-            raise FileNotFoundError(f"weights of run {teacher.key} are missing: looked for {file}; run its study first")
+        path = self._weights_there(teacher)
         backbone = create_model(teacher.student, len(load_data(teacher.data).train.classes))
         weights, trained_head = weights_of(path.parent)
         backbone.load_state_dict(weights)
@@ -162,6 +160,17 @@ class Store:
         if extra is not None:
             extra.load_state_dict(trained_head)
         return Network(backbone, *statistics(teacher), precision, extra).eval()
+
+    def state(self, run: TaskSpec) -> dict[str, Tensor]:
+        """What a run of another task has learnt, on the CPU. Raises as `network` does."""
+        return weights_of(self._weights_there(run).parent)[0]
+
+    def _weights_there(self, run: Spec) -> Path:
+        path = self.weights(run)
+        if path is None:
+            file = self.folder(run) / WEIGHTS
+            raise FileNotFoundError(f"weights of run {run.key} are missing: looked for {file}; run its study first")
+        return path
 
 
 @contextmanager

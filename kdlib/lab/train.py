@@ -5,32 +5,27 @@ the same bits; a checkpoint holds the student, the optimiser and what has been m
 """
 
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdlib.data import paths
-from kdlib.files import writing
 from kdlib.lab import distributed
 from kdlib.lab.answers import evaluated_answers, remembering
-from kdlib.lab.checkpoints import newest_checkpoint, save_checkpoint
+from kdlib.lab.checkpoints import save_checkpoint, whole, write_tensors
 from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
+from kdlib.lab.loop import State, add, checkpoint_of, go_through, stops_of
 from kdlib.lab.progress import Progress
 from kdlib.lab.recipe import Recipe
-from kdlib.lab.results import HEAD, REMEDY, WEIGHTS, bits
-from kdlib.lab.soundness import Watch, failure
+from kdlib.lab.results import HEAD, WEIGHTS, bits
+from kdlib.lab.soundness import Watch, check, failure
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.stopping import NEVER, Stop
 from kdlib.lab.task import Task
 from kdlib.methods import Step, total
 from kdlib.models.network import Network
-
-CHECKPOINT_SECONDS = 60.0
 
 
 def rate(recipe: Recipe, done: float) -> float:
@@ -93,13 +88,37 @@ class Optimisation:
 
 
 @dataclass
-class State:
-    """What changes while a run runs, and what a checkpoint holds."""
+class Training:
+    """A run in the loop, see `kdlib.lab.loop`."""
 
-    step: int
-    seconds: float
-    sums: dict[str, Tensor]  # of each recorded scalar since the start, on the device
-    evaluations: list[dict[str, float]]
+    task: Task
+    optimisation: Optimisation
+    state: State
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.key, self.steps = self.task.spec.key, self.task.steps
+        self.stops = stops_of(self.steps, self.task.spec.recipe.evaluations)
+        self.module, self.watch = distributed.parallel(self.task.method).train(), Watch()
+
+    def advance(self) -> None:
+        done, recipe = self.state.step, self.task.spec.recipe
+        for scalars in self.optimisation.step(self.module, self.task.batch(done), done / self.steps):
+            add(self.state.sums, scalars, recipe.micro_batches)
+            self.watch.see(done + 1, scalars)
+        self.task.method.after_step()
+
+    def is_watched(self) -> bool:
+        return self.watch.full
+
+    def check(self) -> None:
+        check(self.watch, self.task)
+
+    def evaluate(self) -> None:
+        self.state.evaluations.append(evaluation(self.task, self.state))
+
+    def save(self) -> None:
+        save(self.task, self.optimisation, self.state, self.folder)
 
 
 def train(
@@ -114,41 +133,10 @@ def train(
     teacher is not finite; FloatingPointError if the student is not, see `kdlib.lab.soundness`.
     """
     task = remembering(Task.of(spec, teacher), paths.answers_root())
-    recipe, optimisation = spec.recipe, Optimisation.of(task)
-    state = resume(task, optimisation, folder)
-    module = distributed.parallel(task.method).train()
-    stops = {task.steps * (i + 1) // recipe.evaluations for i in range(recipe.evaluations)}
-    started, saved = time.monotonic() - state.seconds, time.monotonic()
-    watch, first = Watch(), state.step + 1
-    while state.step < task.steps:
-        for scalars in optimisation.step(module, task.batch(state.step), state.step / task.steps):
-            add(state.sums, scalars, recipe.micro_batches)
-            watch.see(state.step + 1, scalars)
-        task.method.after_step()
-        state.step += 1
-        due = state.step in stops or time.monotonic() - saved > CHECKPOINT_SECONDS
-        if state.step == first or due or watch.full:
-            watch.check(task)
-        if state.step in stops and distributed.rank() == 0:
-            state.evaluations.append(evaluation(task, state))
-        if due and distributed.rank() == 0:
-            state.seconds, saved = time.monotonic() - started, time.monotonic()
-            save(task, optimisation, state, folder)
-        if progress:
-            progress(state.step, task.steps)
-        if state.step < task.steps and distributed.agreed(stop.is_due()):
-            if distributed.rank() == 0:
-                state.seconds = time.monotonic() - started
-                save(task, optimisation, state, folder)
-            raise stop.error(f"run {spec.key} stopped at step {state.step} of {task.steps}")
-    return finish(task, state, folder) if distributed.rank() == 0 else None
-
-
-def add(sums: dict[str, Tensor], scalars: dict[str, Tensor], parts: int) -> None:
-    """Adds one of the equal parts of a step, on the device, in float64: nothing waits for the GPU."""
-    for name, value in scalars.items():
-        value = (value.detach() / parts).double()
-        sums[name] = sums[name] + value if name in sums else value
+    optimisation = Optimisation.of(task)
+    run = Training(task, optimisation, resume(task, optimisation, folder), folder)
+    go_through(run, progress, stop)
+    return finish(task, run.state, folder) if distributed.rank() == 0 else None
 
 
 def evaluation(task: Task, state: State) -> dict[str, float]:
@@ -178,15 +166,9 @@ def belongs_to(task: Task) -> dict:
 def resume(task: Task, optimisation: Optimisation, folder: Path) -> State:
     """The state to go on from: that of the newest good checkpoint, if there is one. Refuses that of another spec, data
     or processes, and damaged ones."""
-    found = newest_checkpoint(folder, task.spec.machine.device)
-    if found is None:
+    content = checkpoint_of(folder, task.spec.machine.device, belongs_to(task))
+    if content is None:
         return State(0, 0.0, {}, [])
-    path, content = found
-    for name, value in belongs_to(task).items():
-        if content.get(name) != value:
-            raise ValueError(
-                f"{name} of the checkpoint {path} is {content.get(name)}, the run's is {value}: delete it to start anew"
-            )
     task.method.load_own_state(content["method"])
     optimisation.optimiser.load_state_dict(content["optimiser"])
     optimisation.scaler.load_state_dict(content["scaler"])
@@ -215,12 +197,11 @@ def finish(task: Task, state: State, folder: Path) -> dict:
     }  # fmt: skip
     if task.method.teacher is not None:
         metrics |= agreement(logits, evaluated_answers(task, paths.answers_root()))
-    tensors = {name: t.contiguous() for name, t in student.backbone.state_dict().items()}
-    head = {name: t.contiguous() for name, t in student.head.state_dict().items()} if student.head else {}
+    tensors = whole(student.backbone.state_dict())
+    head = whole(student.head.state_dict()) if student.head else {}
     for name, content in ((HEAD, head), (WEIGHTS, tensors)):
         if content:
-            with writing(folder / name, REMEDY, SafetensorError) as temporary:
-                save_file(content, temporary)
+            write_tensors(content, folder / name)
     trained = tensors | {f"head.{name}": tensor for name, tensor in head.items()}
     return {
         "metrics": metrics, "evaluations": state.evaluations, "bits": bits(trained, metrics),

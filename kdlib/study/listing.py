@@ -7,6 +7,7 @@ from typing import Any
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.store import Store
+from kdlib.lab.tasks import TaskSpec
 from kdlib.study.setting import Study
 from kdlib.study.tiers import places
 
@@ -29,6 +30,8 @@ def records(studies: Sequence[Study], planned: Mapping[int, Sequence[Spec]], sto
 
 
 def _costs(spec: Spec) -> dict[str, Any]:
+    if isinstance(spec, TaskSpec):
+        return {"views": spec.views, "macs": spec.macs}
     if not isinstance(spec, RunSpec):
         return {}
     cost = run_cost(spec)
@@ -51,7 +54,7 @@ def lines(found: Iterable[Mapping[str, Any]]) -> list[str]:
 def _line(arm: str, kind: str, same: Sequence[Mapping[str, Any]]) -> str:
     failed = sum(record["failure"] is not None for record in same)
     there = f"{sum(record['there'] for record in same)} of {len(same)} there{f', {failed} failed' if failed else ''}"
-    if kind != "run":
+    if "macs" not in same[0]:
         return f"{arm} ({kind}), {there}"
     macs = sum(record["macs"] for record in same) / 1e12
     return f"{arm}, {seeds([record['seed'] for record in same])}, {macs:,.3g} TMACs, {there}"

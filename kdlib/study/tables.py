@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from kdlib.data.images import FACTS, available, load_data
+from kdlib.data.images import available, load_data
 from kdlib.lab.forecasts import CORE_MACS_PER_SECOND, forecast, hours, run_cost, work
 from kdlib.lab.measurements import ThresholdsSpec
 from kdlib.lab.recipe import Public
 from kdlib.lab.results import of_one_precision
 from kdlib.lab.specs import RunSpec, backbone_source
 from kdlib.lab.store import Store
+from kdlib.lab.tasks import TaskSpec
 from kdlib.methods import find_method
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.arms import Contrast
@@ -45,7 +46,8 @@ def runs_frame(study: Study, store: Store) -> pd.DataFrame:
             if result is not None:
                 run = isinstance(spec, RunSpec)
                 precision = None if run and spec.exact else result.spec.machine.precision
-                of = {"precision": precision, "data": spec.data, "fingerprint": result.fingerprint}
+                data = f"{spec.kind}: {spec.data}" if isinstance(spec, TaskSpec) else spec.data
+                of = {"precision": precision, "data": data, "fingerprint": result.fingerprint}
                 values = result.metrics | result.provenance | of
                 found = result.metrics if not run else of_student(study, store, spec) if more else {}
                 own = {c: values.get(c) for c in COLUMNS[2:]} | {c: found.get(c) for c in more}
@@ -64,7 +66,8 @@ def other_images(frame: pd.DataFrame) -> str | None:
     if "fingerprint" not in frame:
         return None
     for data, marks in frame.groupby("data").fingerprint.unique().items():
-        now = [load_data(data).train.fingerprint] if data not in FACTS and available(data) else []
+        own = data.partition(":")[0] in ("folder", "photos")
+        now = [load_data(data).train.fingerprint] if own and available(data) else []
         found = sorted({*marks, *now})
         if len(found) > 1:
             today = f", and has {now[0]} now" if now else ""

@@ -34,11 +34,16 @@ def places(studies: Sequence[Study]) -> dict[str, Place]:
     for study in studies:
         arms = {spec.key: (arm, seed) for arm in study.arms for seed, spec in graded(study, arm).items()}
         measured = {spec.key: (what, None) for what, spec in study.measurements.items()}
-        runs = [spec for spec in needed(study.specs_to(max(TIERS))) if isinstance(spec, RunSpec)]
-        below = {run.key: (f"{run.student} by {run.method}", run.seed) for run in runs}
+        runs = [spec for spec in needed(study.specs_to(max(TIERS))) if spec.trains]
+        below = {run.key: (_called(run), run.seed) for run in runs}
         for key, place in (below | measured | arms).items():
             found.setdefault(key, Place(study.name, *place))
     return found
+
+
+def _called(run: Spec) -> str:
+    """What a run is called that is nobody's arm."""
+    return f"{run.student} by {run.method}" if isinstance(run, RunSpec) else f"teacher ({run.kind})"
 
 
 def names_of(studies: Sequence[Study]) -> dict[str, str]:

@@ -11,11 +11,10 @@ from kdlib.data.images import BUNDLED, load_data
 from kdlib.lab import runs
 from kdlib.lab.provenance import provenance
 from kdlib.lab.recipe import Machine
-from kdlib.lab.results import FINISHED
+from kdlib.lab.results import FINISHED, bits
 from kdlib.lab.runs import execute, missing
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store
-from kdlib.lab.train import bits
 
 FOLDERS = sorted(paths.TEACHERS.iterdir())
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kdlib.lab import checkpoints
-from kdlib.lab import train as training
+from kdlib.lab import checkpoints, loop
 from kdlib.lab.results import CHECKPOINT, RESULT
 from kdlib.lab.runs import execute
 from kdlib.lab.specs import RunSpec
@@ -38,7 +37,7 @@ def _run(
 ) -> None:
     os.environ.update(environment)  # the server that forks has that of the test which started it
     count = itertools.count()
-    write, save_file, write_text, replace = checkpoints.write, training.save_file, Path.write_text, Path.replace
+    write, save_file, write_text, replace = checkpoints.write, checkpoints.save_file, Path.write_text, Path.replace
     update = torch.optim.SGD.step
 
     def event(kind: str, path: Path | None = None, content: bytes = b"") -> None:
@@ -72,7 +71,7 @@ def _run(
         event("step")
         return update(*arguments, **named)
 
-    checkpoints.write, training.save_file, torch.optim.SGD.step = saving, saving_file, updating
+    checkpoints.write, checkpoints.save_file, torch.optim.SGD.step = saving, saving_file, updating
     Path.write_text, Path.replace = writing, moving
-    training.CHECKPOINT_SECONDS = 0.0
+    loop.CHECKPOINT_SECONDS = 0.0
     execute(RunSpec.model_validate_json(text), "smoke")

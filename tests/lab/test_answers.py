@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from kdlib.data import paths
 from kdlib.data.images import load_data
 from kdlib.lab import distributed
-from kdlib.lab import train as training
 from kdlib.lab.answers import answers_key, evaluated_answers, remembering
 from kdlib.lab.evaluate import logits_on
 from kdlib.lab.measurements import TimingSpec
@@ -101,7 +100,7 @@ def test_a_run_may_begin_with_them_and_end_without(student, teacher, tmp_path, r
     spec = student("ccd", "jda")
     whole = train(spec, tmp_path / "whole", teacher)
     monkeypatch.setenv("KDLIB_ANSWERS", str(root))
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
 
     def stop(done: int, steps: int) -> None:
         if done == 6:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from kdlib.lab import archives
-from kdlib.lab import train as training
 from kdlib.lab.archives import MANIFEST, pack, unpack
 from kdlib.lab.checkpoints import read_checkpoint
 from kdlib.lab.results import CHECKPOINT
@@ -40,7 +39,7 @@ def packed(make_spec, isolated, monkeypatch) -> Path:
     def halt(done: int, total: int) -> None:
         raise HaltError
 
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(HaltError):
         execute(make_spec(seed=1), "smoke", halt)
     pack(Store("smoke"), isolated / "runs.zip", unfinished=True)

@@ -18,7 +18,6 @@ from kdlib.data import paths
 from kdlib.data.images import load_data
 from kdlib.data.sampling import training_ids
 from kdlib.lab import distributed
-from kdlib.lab import train as training
 from kdlib.lab.bank import SEED, Bank, bank_key, bytes_per_image, mapped, open_bank
 from kdlib.lab.measures.timing import Steps
 from kdlib.lab.recipe import Policy
@@ -400,7 +399,7 @@ def test_a_run_with_a_bank_trains_and_resumes_to_equal_bits(banked, teacher, tmp
     spec = banked(method="ccd", policy="jda", recipe={"evaluations": 2})
     whole = train(spec, tmp_path / "whole", teacher)
     assert np.isfinite(whole["metrics"]["mean_loss"]) and whole["metrics"]["kl_to_teacher"] >= 0
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
 
     def stop(done: int, steps: int) -> None:
         if done in (2, 5):

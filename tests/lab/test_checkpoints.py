@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdlib.lab import train as training
 from kdlib.lab.checkpoints import newest_checkpoint, read_checkpoint
 from kdlib.lab.train import train
 
@@ -20,7 +19,7 @@ class StoppedError(Exception):
 @pytest.fixture
 def stopped(make_spec, tmp_path, monkeypatch) -> Path:
     """The folder of a run that was stopped after its sixth step of ten, with a checkpoint after each."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
 
     def stop(done: int, total: int) -> None:
         if done == 6:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from kdlib.lab import train as training
 from kdlib.lab.results import RunResult, bits, seal
 from kdlib.lab.runs import execute, run_all
 from kdlib.lab.store import SEALS, Store, read_result
@@ -185,7 +184,7 @@ def test_weights_without_a_result_are_not_used(trained, make_spec):
 
 def test_a_clock_that_jumps_and_files_of_the_future_change_nothing(make_spec, tmp_path, monkeypatch):
     whole = train(make_spec(), tmp_path / "whole", None)["bits"]
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
     jumps = iter([1e9, 5e9, 0.0, 2e9, 1.0] * 1000)
     monkeypatch.setattr(time, "time", lambda: next(jumps))
     spec, store = make_spec(), Store("smoke")
@@ -201,7 +200,7 @@ def test_a_clock_that_jumps_and_files_of_the_future_change_nothing(make_spec, tm
 
 def test_a_store_that_moves_goes_on(make_spec, isolated, monkeypatch):
     spec = make_spec(method="kd", policy="weak2", teacher=make_spec(recipe=SHORT), recipe={"evaluations": 4})
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
     teacher = execute(spec.teacher, "smoke")
     with pytest.raises(HaltError):
         execute(spec, "smoke", halt_at(6))
@@ -237,7 +236,7 @@ def read_only(isolated):
 
 def test_a_read_only_store_is_read_and_a_run_there_loses_nothing(make_spec, isolated, read_only, monkeypatch):
     done, open_run = make_spec(recipe=SHORT), make_spec(seed=1)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
     result = execute(done, "smoke")
     with pytest.raises(HaltError):
         execute(open_run, "smoke", halt_at(4))
@@ -256,7 +255,7 @@ def test_a_read_only_store_is_read_and_a_run_there_loses_nothing(make_spec, isol
 def test_a_disk_that_fills_up_between_two_checkpoints_loses_nothing(make_spec, tmp_path, monkeypatch, moment):
     """At whichever write: the last checkpoint stays, and the run goes on from there once there is room."""
     whole = train(make_spec(), tmp_path / "whole", None)["bits"]
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
     write, count = Path.open, iter(range(1000))
 
     def full(path: Path, mode: str = "r", *arguments, **named):

@@ -72,7 +72,7 @@ def test_what_is_trained_is_measured_on_what_it_was_given(student, teacher, tmp_
 
 
 def test_a_run_with_every_term_goes_on_from_a_checkpoint_to_the_same_bits(student, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr("kdlib.lab.train.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
     spec = student(options={"attention_weight": 1.0})
     whole = train(spec, tmp_path / "whole", teacher)
 

@@ -106,7 +106,7 @@ def test_the_first_step_is_not_blamed_on_the_learning_rate(make_spec, tmp_path, 
 
 def test_nothing_spoilt_reaches_a_checkpoint(make_spec, tmp_path, monkeypatch):
     spoil(monkeypatch, 7, "ce", math.nan)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(FloatingPointError, match="at step 7"):
         train(make_spec(), tmp_path, None)
     state = read_checkpoint(tmp_path / "checkpoint.pt", "cpu")["state"]
@@ -124,9 +124,9 @@ def test_a_watch_looks_when_it_is_full(make_spec, tmp_path, monkeypatch):
 
 def test_sound_runs_forget_their_steps(make_spec):
     task, watch = Task.of(make_spec(), None), soundness.Watch()
-    watch.check(task)
+    soundness.check(watch, task)
     for step in range(1, 4):
         watch.see(step, {"loss": torch.tensor(1.0, requires_grad=True)})
     assert not watch.rows[0][1]["loss"].requires_grad
-    watch.check(task)
+    soundness.check(watch, task)
     assert watch.rows == []

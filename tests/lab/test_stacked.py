@@ -164,7 +164,7 @@ def bits(results: list[dict]) -> list[str]:
 def test_a_stack_that_was_killed_goes_on_to_the_same_bits(make_spec, teacher, tmp_path, monkeypatch, stop: int):
     spec = stack_of(arm(make_spec, recipe={"views_per_image": 2}))[0]
     whole = train_stack(spec, folders(tmp_path / "whole"), teacher)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
 
     def die(done: int, steps: int) -> None:
         if done == stop:

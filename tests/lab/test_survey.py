@@ -7,7 +7,6 @@ import torch
 
 from kdlib.data.images import load_data
 from kdlib.lab import forecasts
-from kdlib.lab import train as training
 from kdlib.lab.answers import remembering
 from kdlib.lab.evaluate import logits_on
 from kdlib.lab.recipe import Policy
@@ -131,7 +130,7 @@ def test_a_resumed_run_has_the_same_bits_and_with_kept_answers_too(
 ):
     spec = student(method, **fields) if "view" in fields else student(method, options=fields)
     whole = train(spec, tmp_path / "whole", teacher)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
 
     def stop(done: int, steps: int) -> None:
         if done == 4:

@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from kdlib.data.classes import CIFAR100
 from kdlib.data.images import load_data
 from kdlib.lab import checkpoints, distributed
-from kdlib.lab import train as training
 from kdlib.lab.checkpoints import read_checkpoint
 from kdlib.lab.recipe import Policy, Public, Recipe
 from kdlib.lab.specs import RunSpec
@@ -37,12 +36,12 @@ CHILD = """
 import sys, time
 import torch
 from pathlib import Path
-from kdlib.lab import train
+from kdlib.lab import loop, train
 from kdlib.lab.specs import RunSpec
 spec, folder, wait_at, seed = RunSpec.model_validate_json(Path(sys.argv[1]).read_text()), *sys.argv[2:]
 torch.set_num_threads(1)
 torch.manual_seed(int(seed))
-train.CHECKPOINT_SECONDS = 0.0
+loop.CHECKPOINT_SECONDS = 0.0
 def progress(step, steps):
     print("step", step, flush=True)
     if step == int(wait_at):
@@ -240,7 +239,7 @@ def test_interrupted_and_resumed_gives_the_same_bits(make_spec, teacher, tmp_pat
     options = {"weight": "shuffled"} if method == "ccd" else {}
     spec = student(make_spec, method, policy, options=options, recipe={"evaluations": 3})
     whole = train(spec, tmp_path / "whole", teacher)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
     for step in (2, 3, 10):  # before the first evaluation, at it, and after the last step
         with pytest.raises(Stopped):
             train(spec, tmp_path / "parts", teacher, stop_at(step))
@@ -511,7 +510,7 @@ def test_a_resumed_soteacher_remembers_what_was_said_before(make_spec, tmp_path,
     """40 images and 8 in a step: the last of three stops lies in the second epoch, where the memory is read."""
     spec = make_spec(policy="jda", method="soteacher", options={"counter": counter}, recipe={"views_per_image": 6})
     whole = train(spec, tmp_path / "whole", None)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
     for step in (2, 3, 8):
         with pytest.raises(Stopped):
             train(spec, tmp_path / "parts", None, stop_at(step))

@@ -11,8 +11,8 @@ from kdlib.lab.measures.scores import measure_scores
 from kdlib.lab.measures.t_stddev import measure_spread
 from kdlib.lab.measures.timing import measure_timing
 from kdlib.lab.measures.views import measure_views
+from kdlib.lab.results import bits
 from kdlib.lab.specs import Spec
-from kdlib.lab.train import bits
 from kdlib.models.network import Network
 
 
