@@ -17,6 +17,7 @@ import kdlib
 from kdlib.chapters import CHAPTERS
 from kdlib.chapters.registry import create_study
 from kdlib.lab.runs import run_all
+from kdlib.notebook import Session
 from kdlib.study.setting import Setting
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,44 +61,64 @@ def line(path: Path) -> list[str]:
     return shlex.split(found.replace("\\\n", " "))
 
 
-def train(path: Path, executor: Executor) -> None:
-    """Runs in this process what a chapter would train: a pool in every kernel would import torch thrice."""
+def started(path: Path) -> Session:
+    """The session that a chapter with these parameters opens."""
     given, cells = {}, []
     for cell in nbformat.read(path, 4).cells:
         if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
             cells.append(cell.source)
             exec(cell.source, given)
-    study = kdlib.start(path.stem.removesuffix("_line"), given, cells)  # nbval's kernels keep no history of cells
-    run_all(study.specs, "smoke", executor)
+    return kdlib.start(path.stem.removesuffix("_line"), given, cells)  # nbval's kernels keep no history of cells
 
 
 EACH = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+#: A chapter that trains itself, one of runs, one of measurements; the others take minutes.
+SHORT = (TRAINS_ITSELF, "03_blind_teacher", "22_retrieval")
+SMOKE = pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(path, id=path.stem, marks=() if path.stem in SHORT else pytest.mark.slow) for path in NOTEBOOKS],
+)
+
+
+def variants(notebook: Path, folder: Path) -> list[Path]:
+    """A chapter at profile smoke, with its default parameters, and, where the line that the page gives has others, with
+    those."""
+    source, target, *words = line(notebook)
+    assert (ROOT / source, target) == (notebook, "out.ipynb")
+    given = {notebook.name: ["--cwd", "notebooks"]}
+    if words != ["--cwd", "notebooks", "-p", "profile", "quick"]:
+        given[f"{notebook.stem}_line.ipynb"] = words
+    folder.mkdir()
+    for name, parameters in given.items():
+        smoke = ["-p", "profile", "smoke", "--prepare-only", "--no-progress-bar"]
+        papermill_line.main([source, str(folder / name), *parameters, *smoke], standalone_mode=False)
+    return [folder / name for name in given]
+
+
+@EACH
+def test_the_line_of_a_chapter_gives_a_study(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters are known, and what they ask for can be planned; nothing is trained."""
+    monkeypatch.chdir(ROOT)
+    for path in variants(notebook, tmp_path / "notebooks"):
+        assert started(path).study.name == notebook.stem
 
 
 @pytest.mark.book
-@EACH
+@SMOKE
 def test_smoke_lane_every_cell_of_the_chapter_runs(
     notebook: Path, tmp_path: Path, smoke_runs: Path, immediate: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the default parameters, and then, where it has others, with those of the line that the page gives."""
-    folder, runs = tmp_path / "notebooks", tmp_path / "runs"
-    for made in (folder, runs):
-        made.mkdir()
+    """With the default parameters, and with those of the page's line; `make book` runs all chapters at quick."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
     shutil.copy(ROOT / "results" / "benchmark" / "benchmark.json", runs)  # what `make bench` would have left
     monkeypatch.setenv("KDLIB_RUNS", str(runs if notebook.stem == TRAINS_ITSELF else smoke_runs))
     monkeypatch.setenv("KDLIB_RESULTS", str(tmp_path / "results"))
     monkeypatch.chdir(ROOT)
-    source, target, *words = line(notebook)
-    assert (ROOT / source, target) == (notebook, "out.ipynb")
-    variants = {notebook.name: ["--cwd", "notebooks"]}
-    if words != ["--cwd", "notebooks", "-p", "profile", "quick"]:
-        variants[f"{notebook.stem}_line.ipynb"] = words
-    for name, given in variants.items():
-        call = [source, str(folder / name), *given, "-p", "profile", "smoke", "--prepare-only", "--no-progress-bar"]
-        papermill_line.main(call, standalone_mode=False)
-        if notebook.stem != TRAINS_ITSELF:
-            train(folder / name, immediate)
-    nbval([bare(folder / name) for name in variants])
+    paths = variants(notebook, tmp_path / "notebooks")
+    for path in paths if notebook.stem != TRAINS_ITSELF else ():
+        run_all(started(path).specs, "smoke", immediate)  # a pool in every kernel would import torch thrice
+    nbval([bare(path) for path in paths])
 
 
 @pytest.mark.book
