@@ -1,7 +1,6 @@
 """Contrastive Representation Distillation (Tian et al., ICLR 2020): an image's own embedding among many others."""
 
 import math
-from functools import cached_property
 
 import torch
 import torch.distributed as dist
@@ -62,6 +61,8 @@ class ContrastiveMemory(Memory):
     student_bank: Tensor
     teacher_bank: Tensor
     scales: Tensor
+    labels: Tensor
+    by_class: Tensor  # int64 [n]: the places of the images, sorted by class
 
     def __init__(self, student_dim: int, teacher_dim: int, labels: Tensor, negatives: int):
         super().__init__()
@@ -73,18 +74,21 @@ class ContrastiveMemory(Memory):
         for name in ("student_bank", "teacher_bank"):
             self.register_buffer(name, torch.empty(len(labels), self.DIMENSIONS).uniform_(-bound, bound))
         self.register_buffer("scales", torch.zeros(2))  # Z of both directions; 0 until the first batch sets it
-        self.labels = labels.cpu()  # negatives are drawn on the CPU
+        # Negatives are drawn where the banks are: drawn elsewhere, K of each image would be copied in every step.
+        self.register_buffer("labels", labels, persistent=False)
+        self.register_buffer("by_class", labels.argsort(stable=True), persistent=False)
+        self.fewest = len(labels) - int(labels.bincount().max()) if len(labels) else 0  # images of other classes
         self.pending: list[tuple[Tensor, Tensor, Tensor]] = []  # of the parts of this step
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor, views: int, seed: int) -> Tensor:
         """The sum of both directions' losses, a scalar.
 
         student, teacher: float [B * V, d], pooled features, interleaved by image; index: int64 [B], places of the
-        images among the training images, on the CPU; seed: of this step's draws.
+        images among the training images; seed: of this step's draws.
         """
         own, others = F.normalize(self.student(student)), F.normalize(self.teacher(teacher))
-        columns = torch.cat([index[:, None], self.draw(index, seed)], dim=1).to(student.device, non_blocking=True)
-        columns = columns.repeat_interleave(views, 0)
+        index = index.to(self.labels.device, non_blocking=True)
+        columns = torch.cat([index[:, None], self.draw(index, seed)], dim=1).repeat_interleave(views, 0)
         images = len(self.student_bank)
         scores = (
             crd_scores(own, self.teacher_bank, columns),
@@ -97,24 +101,25 @@ class ContrastiveMemory(Memory):
         return summed(crd_loss(s, z, images) for s, z in zip(scores, self.scales, strict=True))
 
     def draw(self, index: Tensor, seed: int) -> Tensor:
-        """int64 [B, K]: places of images of other classes than those at `index` (int64 [B], on the CPU)."""
-        generator = torch.Generator().manual_seed(seed)
+        """int64 [B, K]: places of images of other classes than those at `index`, int64 [B] beside the banks.
+
+        A seed gives other places on a GPU than on a CPU, of the same distribution.
+        """
+        device = self.labels.device
+        generator = torch.Generator(device).manual_seed(seed)
         labels, count = self.labels[index], len(self.labels)
         own_class = self.labels[None] == labels[:, None]  # [B, n]
         others = count - own_class.sum(1)
-        if others.min() >= self.negatives:
-            keys = torch.rand(len(index), count, generator=generator)
+        if self.fewest >= self.negatives:
+            keys = torch.rand(len(index), count, generator=generator, device=device)
             keys.masked_fill_(own_class, 2.0)
             return keys.topk(self.negatives, largest=False, sorted=False).indices
         start = torch.searchsorted(self.labels[self.by_class], labels)[:, None]  # an image skips its own class's block
-        uniform = torch.rand(len(index), self.negatives, generator=generator, dtype=torch.float64)
+        uniform = torch.rand(
+            len(index), self.negatives, generator=generator, dtype=torch.float64, device=device
+        )  # fmt: skip
         place = (uniform * others[:, None]).long()
         return self.by_class[place + (place >= start) * (count - others)[:, None]]
-
-    @cached_property
-    def by_class(self) -> Tensor:
-        """int64 [n]: the places of the images, sorted by class."""
-        return self.labels.argsort(stable=True)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -192,7 +197,7 @@ class CRDLoss(nn.Module):
         self.memory = ContrastiveMemory(student_dim, teacher_dim, labels, negatives)
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        """A scalar; negatives are drawn from torch's default CPU generator.
+        """A scalar; negatives are drawn by a seed from torch's default CPU generator.
 
         student, teacher: floating [B V, d], pooled features of V views of each image in a row, the original view first;
         index: int64 [B], places of the images among the training images, 0 to n - 1. No gradient reaches the teacher's
@@ -204,7 +209,7 @@ class CRDLoss(nn.Module):
         if self.training:
             self.update()
         seed = int(torch.randint(2**63 - 1, ()))
-        return self.memory(student.float(), teacher.detach().float(), index.cpu(), views, seed)
+        return self.memory(student.float(), teacher.detach().float(), index, views, seed)
 
     def update(self) -> None:
         """Moves the rows of the banks that were scored, once the optimiser has made its step."""

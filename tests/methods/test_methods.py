@@ -97,6 +97,7 @@ def test_the_order_of_images_does_not_matter(make_method, make_step, name: str):
     other = step._replace(**{n: getattr(step, n)[order] for n in ("views", "labels", "keys", "index")})
     if name == "crd":  # all images of other classes are drawn, so every draw is the same
         method.memory.labels, method.memory.negatives = torch.arange(IMAGES), IMAGES - 1
+        method.memory.fewest = IMAGES - 1
         method.memory.scales.fill_(2.0)
     if name == "sskd":
         method.options = method_options("sskd", {"similarity_ratio": 1.0})
