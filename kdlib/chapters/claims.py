@@ -22,6 +22,7 @@ from kdlib.study.stats import PRIMARY_LEVEL, Interval, Verdict, claim_verdict, m
 from kdlib.study.tables import NO_VERDICT, cheaper, contrast_interval, contrast_values, joined, runs_frame, signed, span
 
 UNDECIDED = "not decided with these parameters"
+NO_BREAK = "&nbsp;"  # a space in Markdown at which no line ends
 
 
 @dataclass(frozen=True)
@@ -257,8 +258,11 @@ def claims_markdown(judgements: list[Judgement], verdicts: bool) -> str:
 
 
 def _briefly(interval: Interval) -> str:
-    """ "+2.78 [+1.89, +3.67], n = 10", or that nothing is measured."""
-    return f"{signed(interval)} {span(interval, '+.2f')}, n = {interval.n}" if interval.n else signed(interval)
+    """ "+2.78 [+1.89, +3.67], n = 10", each part in a line of a narrow cell; or that nothing is measured."""
+    if not interval.n:
+        return signed(interval)
+    between = span(interval, "+.2f").replace(" ", NO_BREAK)
+    return f"{signed(interval)} {between}, n{NO_BREAK}={NO_BREAK}{interval.n}"
 
 
 def readme_table(store: Store, setting: Setting) -> str:

@@ -195,12 +195,13 @@ def shown_contrasts(study: Study, frame: pd.DataFrame) -> list[tuple[Contrast, I
 
 
 def not_run(study: Study, frame: pd.DataFrame) -> str:
-    """The arms without runs in one line, with the hours of one core that they would take; empty if there are none."""
+    """The arms without runs in one line, with the hours of one core that they would take; or that there are none."""
     arms = [arm for arm in study.arms if not (frame.arm == arm).any()]
     planned = [arm for arm in arms if study.tier(arm) <= study.setting.profile.tiers]
     lists = {"Not run": planned, "Not planned at this profile": [arm for arm in arms if arm not in planned]}
     times = {what: hours(sum(_hours_of(study, arm) for arm in some)) for what, some in lists.items()}
-    return " ".join(f"{w}: {'; '.join(some)} (about {times[w]} of one core)." for w, some in lists.items() if some)
+    lines = [f"{w}: {'; '.join(some)} (about {times[w]} of one core)." for w, some in lists.items() if some]
+    return " ".join(lines) or "All arms were run."  # an empty cell would show its type
 
 
 def _hours_of(study: Study, arm: str) -> float:

@@ -151,6 +151,8 @@ def test_notebook_is_as_make_notebooks_leaves_it(path: Path) -> None:
     code = [cell for cell in content.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+    said = [o.data["text/markdown"] for cell in code for o in cell.outputs if "text/markdown" in o.get("data", {})]
+    assert all(text.strip() for text in said)  # a page would show the type of an empty one
     assert str(ROOT) not in text and str(Path.home()) + "/" not in text
     assert path.stat().st_size < 1_500_000
     assert content.metadata.kernelspec.name == "python3" and content.metadata.language_info.name == "python"
