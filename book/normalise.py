@@ -21,6 +21,10 @@ from nbformat import NotebookNode
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MODEL_ID = re.compile(r"IPY_MODEL_(\w+)")
+WIDE = "full-width"  # a tag that the theme knows: the cell is also as wide as the page's margin
+COLUMNS = 6  # of a table that is, that of names among them
+HEAD = re.compile(r"<thead>\s*<tr.*?</tr>", re.DOTALL)
+HEADING = re.compile(r"<th[ >]")
 CELL_METADATA = ("papermill", "execution", "ExecuteTime", "collapsed")
 
 
@@ -32,6 +36,7 @@ def normalise(notebook: NotebookNode, root: Path) -> NotebookNode:
     - metadata of papermill, timing and editors, and empty `tags`, are dropped;
     - kernelspec and language_info are reduced to what the readers of a notebook need;
     - the state of widgets that no output shows is dropped, the rest get ids in order of appearance;
+    - a cell that shows a wide table is tagged, so that the page gives it more room;
     - consecutive pieces of one stream are joined (where they are cut depends on timing);
     - paths become relative to `root`, so that no folder or user name of a machine is left;
     - a cell without an id, or with the id of an earlier one, gets one made from its source.
@@ -46,6 +51,7 @@ def normalise(notebook: NotebookNode, root: Path) -> NotebookNode:
         if cell.cell_type != "code":
             continue
         cell.outputs = [tidy_output(output, root) for output in join_streams(cell.outputs)]
+        mark_wide(cell)
         executed = cell.get("execution_count") is not None
         count += executed
         cell.execution_count = count if executed else None
@@ -71,6 +77,17 @@ def tidy_metadata(cell: NotebookNode) -> None:
     for key in CELL_METADATA:
         cell.metadata.pop(key, None)
     if not tags(cell):
+        cell.metadata.pop("tags", None)
+
+
+def mark_wide(cell: NotebookNode) -> None:
+    """Tags a cell that shows a table of `COLUMNS` columns or more, and takes the tag from any other."""
+    shown = "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
+    wide = any(len(HEADING.findall(head)) >= COLUMNS for head in HEAD.findall(shown))
+    kept = [tag for tag in tags(cell) if tag != WIDE] + [WIDE] * wide
+    if kept:
+        cell.metadata["tags"] = kept
+    else:
         cell.metadata.pop("tags", None)
 
 

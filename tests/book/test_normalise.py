@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
@@ -186,3 +187,16 @@ def test_what_is_no_notebook_is_named_and_left_alone(module, tmp_path, content):
     with pytest.raises(ValueError, match="chapter.ipynb is not a notebook"):
         module.tidied(path, tmp_path)
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize(("columns", "wide"), [(5, False), (6, True)])
+def test_a_cell_with_a_wide_table_is_tagged(module: ModuleType, columns: int, wide: bool):
+    """Whatever else it shows, and only as long as it does."""
+    table = pd.DataFrame([range(columns - 1)], index=["JDA"])._repr_html_()  # the index is a column too
+    shown = [new_output("display_data", {"text/html": html}) for html in ("<p>text</p>", table)]
+    cell = new_code_cell("table", outputs=shown, execution_count=1, metadata={"tags": ["nbval-check-output"]})
+    tidy = module.normalise(new_notebook(cells=[cell]), ROOT)
+    assert tidy.cells[0].metadata.tags == ["nbval-check-output"] + ["full-width"] * wide
+    assert module.normalise(tidy, ROOT) == tidy
+    tidy.cells[0].outputs, tidy.cells[0].metadata.tags = [], ["full-width"]
+    assert "tags" not in module.normalise(tidy, ROOT).cells[0].metadata
