@@ -76,10 +76,11 @@ def response(maps: Tensor, height: int, width: int) -> Tensor:
 
 
 def _unit(values: Tensor, otherwise: float) -> Tensor:
-    """Rows [B, n], 0 and up, from 0 to 1; one whose numbers are equal but for rounding is `otherwise`."""
+    """Rows [B, n], 0 and up, from 0 to 1; one whose numbers are equal but for rounding is `otherwise`, and one with an
+    infinite number holds nan."""
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
-    spread = high - low
-    return torch.where(spread <= ROUNDING * high, otherwise, (values - low) / spread)
+    flat = (high - low <= ROUNDING * high) & high.isfinite()
+    return torch.where(flat, otherwise, (values - low) / (high - low))
 
 
 def boxes(seen: Tensor) -> Tensor:

@@ -75,7 +75,10 @@ def test_finer_features_are_averaged_and_infinite_ones_stay_visible():
     means = (features.double().numpy() ** 2).sum(1).reshape(2, 8, 2, 8, 2).mean((2, 4)).reshape(2, 64)
     low, high = means.min(1, keepdims=True), means.max(1, keepdims=True)
     assert np.allclose(attention.grid_of(features), (means - low) / (high - low), atol=1e-5)
-    assert not attention.grid_of(features * torch.inf).isfinite().all()
+    for broken in (torch.inf, torch.nan, 1e30):  # the last has no finite square
+        features[1, 0, 3, 4] = broken
+        found = attention.grid_of(features)
+        assert found[0].isfinite().all() and not found[1].isfinite().all()
 
 
 # --- boxes
