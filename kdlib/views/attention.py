@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdlib.records import Number, Record
-from kdlib.views.policy import CROP, ORIGINAL, SECOND_CROP, Draws, Source, ViewPolicy
+from kdlib.views.policy import CROP, ORIGINAL, SECOND_CROP, Attends, Draws, Source, ViewPolicy
 
 ATTENTION = "attention"  # the role of the numbers of a map, GRID x GRID in the order of rows
 PLACE = "attention place"  # the role of a row and a column, uniforms, of what is not where the network looks
@@ -203,6 +203,6 @@ def elsewhere(by: By) -> bool:
 
 def _original_and(name: str, source: Source, by: By, reads: bool = True) -> ViewPolicy:
     roles = CROP | SECOND_CROP | ({ATTENTION: GRID * GRID} if reads else {}) | ({PLACE: 2} if elsewhere(by) else {})
-    attends = ("untrained" if by == "untrained" else "teacher") if reads else None
+    attends: Attends | None = ("untrained" if by == "untrained" else "teacher") if reads else None
     fixed = (PLACE,) if by == "random" else ()
     return ViewPolicy(name, 2, (ORIGINAL, source), roles, attends=attends, fixed=fixed)

@@ -27,6 +27,7 @@ PICK = "pick"  # the role of the numbers by which images are chosen
 
 Draws = Mapping[str, Tensor]
 Picks = Literal["highest", "lowest", "random"]
+Attends = Literal["teacher", "untrained"]
 
 BY_ENERGY: tuple[Picks, ...] = ("highest", "lowest")
 
@@ -88,7 +89,7 @@ class ViewPolicy:
     picks: Picks | None = None
     #: of a policy that reads a map of each image: of which network, the teacher or one like it with random weights. The
     #: caller gives the maps as the draws of the role "attention", see `kdlib.views.attention`
-    attends: Literal["teacher", "untrained"] | None = None
+    attends: Attends | None = None
     #: the roles whose numbers an image keeps for a whole run; the caller gives them
     fixed: tuple[str, ...] = ()
 
