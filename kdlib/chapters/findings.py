@@ -8,7 +8,7 @@ from kdlib.chapters.ccd_versus_hsakd import LONGER
 from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
-from kdlib.chapters.related_findings import resolution, retrieval, rivals, thresholds, which_images
+from kdlib.chapters.related_findings import attention, resolution, retrieval, rivals, thresholds, which_images
 from kdlib.chapters.wording import Found, direction, points
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.store import Store
@@ -122,13 +122,13 @@ def proportion(found: Found) -> str:
 
 
 def few_shot(found: Found) -> str:
-    """The gain at the named fraction, and at equal epochs."""
+    """The gain at the named fraction, and at equal epochs; and views that are made where the teacher looks."""
     gain, share = found.contrast("d"), percent(found.study.setting.profile.few_shot_fraction)
     if not gain:
         return ""
     helps = direction(gain, "helps", "harms", "is not shown to help")
     text = f"**JDA {helps} where images are few**: {points(gain)} against two plain crops at {share} of the images."
-    return text + _equal_epochs(found)
+    return PARAGRAPH.join(filter(None, (text + _equal_epochs(found), attention(found))))
 
 
 def _equal_epochs(found: Found) -> str:

@@ -1,5 +1,6 @@
 """What the chapters on related systems found, in a few sentences that are computed from their runs."""
 
+from kdlib.chapters.few_shot import DROP, smallest
 from kdlib.chapters.resolution import label
 from kdlib.chapters.retrieval import INTERACTION
 from kdlib.chapters.thresholds import LOSS
@@ -27,6 +28,18 @@ def which_images(found: Found) -> str:
         return text
     gains = direction(rule, "helps", "harms", "is not shown to do anything")
     return f"{text} A temperature that rises with the energy {gains}: {points(rule)} against one for all.".strip()
+
+
+def attention(found: Found) -> str:
+    """Whether a view is better made where the teacher looks, and whether a place that is new each time does more."""
+    words = ("is better than", "is worse than", "is not told apart from")
+    text = found.decided("P1", "A hole where the teacher looks {} the same hole elsewhere", words)
+    group = smallest(found.study.setting)
+    anew = found(group + DROP, f"{group}random drop, anew")
+    if not text or not anew:
+        return text
+    stands = direction(anew, "is ahead", "is behind", "is not told apart")
+    return f"{text} Against a place that is new in each view it {stands}: {points(anew)}."
 
 
 def resolution(found: Found) -> str:

@@ -54,6 +54,14 @@ VIEWS: Mapping[str, str] = {
     "cutmix": "a crop and a mix of two images",
     "share": "two crops, a share of all under JDA",
     "he_da": "two crops, of chosen images one augmented",
+    "attention_crop": "a crop and one of where the teacher looks",
+    "attention_drop": "a crop and one with a hole where the teacher looks",
+}
+#: View policy -> what it says instead of its method, where the teacher has a hand in it.
+CHOSEN: Mapping[str, Mapping[str, str]] = {
+    "he_da": {"chosen_by": "energy"},
+    "attention_crop": {"chosen_by": "attention", "status": "inspired by"},
+    "attention_drop": {"chosen_by": "attention", "status": "inspired by"},
 }
 #: How a method spreads a view -> what it becomes.
 SPREADS: Mapping[str, str] = {
@@ -89,7 +97,7 @@ class Row:
     zero: str
     #: the difference, its interval, and what they say
     verdict: str
-    #: "verified" or "inspired by"
+    #: "verified" or "inspired by", of a chapter for each contrast, where they differ
     status: str
 
 
@@ -161,8 +169,11 @@ def _of_method(name: str, studies: Mapping[str, Study], verdicts: Mapping[str, M
 
 def _of_chapter(study: Study, verdicts: Mapping[str, str]) -> Row:
     contrasts = primary(study)
-    arms = [study.arms[label] for contrast in contrasts for label in _asked(contrast)]
+    asked = {contrast.name: [study.arms[label] for label in _asked(contrast)] for contrast in contrasts}
+    arms = [arm for some in asked.values() for arm in some]
     facts = [_facts(arm) for arm in arms]
+    each = {name: _shared([_facts(arm) for arm in some])["status"] for name, some in asked.items()}
+    status = _several(each.values() if len(set(each.values())) == 1 else (f"{n}: {word}" for n, word in each.items()))
     found = [f"{contrast.name}: {verdicts[contrast.name]}" for contrast in contrasts]
     unmeasured = {verdicts[contrast.name] for contrast in contrasts} == {str(Verdict.NOT_MEASURED)}
     shared = _shared(facts)
@@ -172,7 +183,7 @@ def _of_chapter(study: Study, verdicts: Mapping[str, str]) -> Row:
         sees=_several(_sees(arm) for arm in arms),
         zero=_several(f"{contrast.name}: {zero_point(contrast)}" for contrast in contrasts),
         verdict=str(Verdict.NOT_MEASURED) if unmeasured else _several(found),
-        **shared | ({"status": "inspired by"} if study.name in INFERRED else {}),
+        **shared | {"status": "inspired by" if study.name in INFERRED else status},
     )
 
 
@@ -193,10 +204,10 @@ def _shared(facts: Sequence[Taxonomy]) -> dict[str, str]:
 
 
 def _facts(arm: Arm) -> Taxonomy:
-    """What the method of an arm says, or a measured arm itself."""
+    """What the method of an arm says, or a measured arm itself, and what its views do."""
     if isinstance(arm, MeasuredArm) and arm.taxonomy:
         return arm.taxonomy
-    return taxonomy_of(arm.method)
+    return taxonomy_of(arm.method).model_copy(update=CHOSEN.get(arm.policy.name, {}))
 
 
 def _view(arm: Arm) -> str:

@@ -48,8 +48,8 @@ def run_extras(spec: RunSpec) -> Extras:
     """What the run's method, and its view bank, add to its networks."""
     options = json.dumps(spec.options, sort_keys=True)  # a dict cannot be a key of a cache
     extras = _cached_extras(spec.method, options, *_networks(spec), training_images(spec))
-    if spec.surveys:
-        extras = replace(extras, surveyed_views=training_images(spec))
+    if spec.passes:
+        extras = replace(extras, surveyed_views=spec.passes * training_images(spec))
     if spec.bank is None:
         return extras
     views, known = spec.view_policy().views, facts(spec.data)

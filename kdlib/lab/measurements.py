@@ -49,7 +49,7 @@ class ViewsSpec(MeasurementSpec):
             raise ValueError(f"policy {self.policy.name!r} makes {policy.views} views; this measurement needs 2")
         if policy.mixes:
             raise ValueError(f"policy {self.policy.name!r} mixes two images; this measurement needs views of one")
-        _check_unpicked(policy)
+        _check_runless(policy)
         return self
 
 
@@ -84,7 +84,7 @@ class SpreadSpec(MeasurementSpec):
             raise ValueError(
                 f"policy {policy.name!r} does not make a clean view and one other, which this measurement needs"
             )
-        _check_unpicked(policy)
+        _check_runless(policy)
         return self
 
 
@@ -174,7 +174,7 @@ class Hashing(Record):
     @model_validator(mode="after")
     def _two_views(self) -> "Hashing":
         policy = self.policy.create()
-        if policy.views != 2 or policy.mixes or policy.picks:
+        if policy.views != 2 or policy.mixes or policy.by_run:
             raise ValueError(
                 f"policy {policy.name!r} is not possible; allowed are those of two views of one image, alike"
             )
@@ -207,12 +207,10 @@ class HashingSpec(MeasurementSpec):
         return self
 
 
-def _check_unpicked(policy: ViewPolicy) -> None:
-    if policy.picks:
-        raise ValueError(
-            f"policy {policy.name!r} chooses among the images of a run; this measurement needs one that treats all "
-            "alike"
-        )
+def _check_runless(policy: ViewPolicy) -> None:
+    if policy.by_run:
+        does = "chooses among the images of a run" if policy.picks else "makes views of what a run says of its images"
+        raise ValueError(f"policy {policy.name!r} {does}; this measurement needs one that treats all alike")
 
 
 def threshold_ids(student: RunSpec, labels: Tensor) -> Tensor:

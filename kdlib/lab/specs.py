@@ -175,10 +175,10 @@ class RunSpec(Spec):
                 f"{'reads more of its teacher' if self.teacher else 'has no teacher'}; allowed are {able}"
             )
         policy = self.policy.create()
-        if policy.by_batch or policy.mixes or policy.picks:
+        if policy.by_batch or policy.mixes or policy.by_run:
             raise ValueError(
                 f"bank = {self.bank} needs views of one image each; those of policy {self.policy.name!r} depend on "
-                "other images too"
+                f"{'the teacher or the run' if policy.attends or policy.fixed else 'other images'} too"
             )
 
     def _check_stack(self) -> None:
@@ -221,6 +221,11 @@ class RunSpec(Spec):
         """Whether the teacher is asked about all training images before the first step, see kdlib.lab.survey."""
         needed = survey_of(self.method, method_options(self.method, self.options)) is not None
         return needed or self.view_policy().picks in BY_ENERGY
+
+    @property
+    def passes(self) -> int:
+        """How often a teacher is shown all training images before the first step: for its answers, and for its maps."""
+        return self.surveys + (self.view_policy().attends is not None)
 
     @property
     def resolutions(self) -> tuple[Resolution, Resolution]:

@@ -2,7 +2,8 @@
 
 import math
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from kdlib.models.hollow import hollow
 from kdlib.models.network import Network
 from kdlib.randomness import Tables, draws_of, seeded, stream_seed, uniforms
 from kdlib.views.policies import create_policy
-from kdlib.views.policy import PICK, ViewPolicy, partner_ids
+from kdlib.views.policy import ViewPolicy, partner_ids
 
 SMALL = 32  # pixels of a side, from which on every network reads an image, if it is not alone
 WEAK_VIEW_IMAGES = 5000  # at most: for accuracy on training images and for re-estimating BatchNorm
@@ -48,7 +49,7 @@ class Task:
     steps: int
     bank: Bank | None = None
     limits: tuple[float, ...] | None = None  # what the method made of the teacher's survey
-    places: Tensor | None = None  # of the images in the order of a policy that chooses some, float32, by id
+    known: Mapping[str, Tensor] = field(default_factory=dict)  # instead of uniforms, by role and image, see `surveyed`
     answers: Tensor | None = None  # the teacher's to the fresh views of every step, [steps, B, V, N], if kept
     tables: Tables = uniforms  # where its draws are looked up
 
@@ -86,8 +87,8 @@ class Task:
         )
         pixels, targets = resident(data.train.images, spec.machine.device), data.train.labels.to(spec.machine.device)
         bank = spec.bank and open_bank(spec, method.teacher, data.train, policy, banks or paths.bank_root())
-        known = surveyed(spec, method, policy, data.train, ids)
-        return cls(spec, data.train, ids, pixels, targets, images, labels, order, policy, method, steps, bank, *known)
+        told = surveyed(spec, method, policy, data.train, ids)
+        return cls(spec, data.train, ids, pixels, targets, images, labels, order, policy, method, steps, bank, *told)
 
     def draws(self, roles: dict, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
         """Uniforms of each role, float32 [B, n], for images `ids` in their epochs."""
@@ -120,9 +121,8 @@ class Task:
 
     def drawn(self, ids: Tensor, epochs: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
         """What decides the views of images that are made now: the policy's draws, and the ids of partners, if any."""
-        draws = self.draws(self.policy.roles, ids, epochs)
-        if self.places is not None:
-            draws[PICK] = self.places[ids][:, None]
+        roles = {role: count for role, count in self.policy.roles.items() if role not in self.known}
+        draws = self.draws(roles, ids, epochs) | {role: rows[ids].float() for role, rows in self.known.items()}
         return draws, partner_ids(draws, self.ids) if self.policy.mixes else None
 
     def made(self, ids: Tensor, draws: dict[str, Tensor], partners: Tensor | None) -> dict[str, Tensor | None]:

@@ -103,7 +103,13 @@ def check_method(name: str, has_teacher: bool, policy: ViewPolicy) -> ViewPolicy
             f"method {name!r} needs views of one image each; policy {policy.name!r} mixes two, which goes with "
             + ", ".join(n for n, d in METHODS.items() if d.mixes)
         )
-    if policy.picks in BY_ENERGY and not (definition.needs_teacher and definition.trains_student):
+    taught = definition.needs_teacher and definition.trains_student
+    if policy.attends and not taught:
+        raise ValueError(
+            f"policy {policy.name!r} needs maps of the teacher of a student; method {name!r} has none, allowed are "
+            + ", ".join(n for n, d in METHODS.items() if d.needs_teacher and d.trains_student)
+        )
+    if policy.picks in BY_ENERGY and not taught:
         raise ValueError(
             f"policy {policy.name!r} by {policy.picks!r} asks the teacher of a student which images are chosen; "
             f"method {name!r} has none, which goes with by 'random'"

@@ -1,7 +1,7 @@
 """The view policies by name, each with its options.
 
-Three policies are special: `share` depends on the batch and may augment its first view too, `cutmix` needs the images
-to mix with, and `he_da` an order of the images.
+Some policies are special: `share` depends on the batch and may augment its first view too, `cutmix` needs the images to
+mix with, `he_da` an order of the images, and `attention_crop` and `attention_drop` a map of each.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdlib.records import Record
 from kdlib.views import cutmix
+from kdlib.views.attention import AttentionCropOptions, AttentionDropOptions, attention_crop, attention_drop
 from kdlib.views.crops import quarter_turns
 from kdlib.views.jda import JDA, jda
 from kdlib.views.policy import CROP, ORIGINAL, PICK, SECOND, SECOND_CROP, Draws, Picks, Source, ViewPolicy
@@ -260,6 +261,8 @@ POLICIES: Mapping[str, PolicyDefinition] = {
     "cutmix": PolicyDefinition(_cutmix),
     "share": PolicyDefinition(_share, ShareOptions),
     "he_da": PolicyDefinition(_he_da, HEDAOptions),
+    "attention_crop": PolicyDefinition(attention_crop, AttentionCropOptions),
+    "attention_drop": PolicyDefinition(attention_drop, AttentionDropOptions),
 }
 
 

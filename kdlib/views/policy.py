@@ -27,6 +27,7 @@ PICK = "pick"  # the role of the numbers by which images are chosen
 
 Draws = Mapping[str, Tensor]
 Picks = Literal["highest", "lowest", "random"]
+Attends = Literal["teacher", "untrained"]
 
 BY_ENERGY: tuple[Picks, ...] = ("highest", "lowest")
 
@@ -86,6 +87,16 @@ class ViewPolicy:
     #: of a policy that chooses images: what puts them in order, the first first. The caller gives each image's place,
     #: in [0, 1), as the draw of the role "pick": by the teacher's energy, or in one random order for the whole run
     picks: Picks | None = None
+    #: of a policy that reads a map of each image: of which network, the teacher or one like it with random weights. The
+    #: caller gives the maps as the draws of the role "attention", see `kdlib.views.attention`
+    attends: Attends | None = None
+    #: the roles whose numbers an image keeps for a whole run; the caller gives them
+    fixed: tuple[str, ...] = ()
+
+    @property
+    def by_run(self) -> bool:
+        """Whether a run has to say something about its images first: their order, their maps, or what they keep."""
+        return bool(self.picks or self.attends or self.fixed)
 
     @property
     def distinct(self) -> int:

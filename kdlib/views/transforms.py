@@ -97,7 +97,7 @@ class TwoViews(nn.Module):
 class Views(nn.Module):
     """All views of a policy by name (see `kdlib.views.policies.POLICIES`), such as the four turns of "rot4".
 
-    Raises ValueError for an unknown name or option, and for a policy that mixes an image with others.
+    Raises ValueError for an unknown name or option, and for a policy that mixes an image with others or asks a teacher.
 
     >>> import torch
     >>> len(Views("rot4")(torch.zeros(3, 32, 32, dtype=torch.uint8)))
@@ -110,6 +110,8 @@ class Views(nn.Module):
         self.policy: ViewPolicy = create_policy(policy, **options)
         if self.policy.mixes:
             raise ValueError(f"policy = {policy!r} mixes an image with others of its set, and is no transform of one")
+        if self.policy.attends:
+            raise ValueError(f"policy = {policy!r} reads a map of a teacher, and is no transform of an image alone")
 
     def forward(self, image: Picture) -> tuple[Picture, ...]:
         """The V views, the original one first."""

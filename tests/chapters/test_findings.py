@@ -140,6 +140,11 @@ def test_other_chapters_follow_their_differences(told):
     assert "leave it brings nothing that can be told from zero at 5 % (" in text and text.endswith("]).")
     text = told("06_few_shot", few | {"10 %, equal epochs: weak2": 6, "10 %, equal epochs: JDA": 9})
     assert "told from zero at 5 % (" in text and "]) and still helps at 10 % (+3.00 points [" in text
+    holes = few | {"5 %: no teacher": 9, "5 %: attention drop": 12, "5 %: random drop": 10}
+    text = told("06_few_shot", holes)
+    assert "\n\n**A hole where the teacher looks is better than the same hole elsewhere**: +2.00 points [" in text
+    text = told("06_few_shot", holes | {"5 %: random drop, anew": 15})
+    assert "]. Against a place that is new in each view it is behind: -3." in text
 
 
 def test_rivals_are_told_from_what_their_weight_does_alone(told):

@@ -109,7 +109,10 @@ def test_rows_say_who_saw_what(found):
     assert found["09_ccd_versus_hsakd"].chosen_by == "cosine"
     assert found["07_compatibility"].knowledge.split("\n") == ["answer", "relation"]
     assert found["07_compatibility"].view.split("\n")[-1] == "a crop and a JDA crop, in four turns"
-    assert (found["05_proportion"].status, found["06_few_shot"].status) == ("inspired by", "verified")
+    assert (found["05_proportion"].status, found["03_blind_teacher"].status) == ("inspired by", "verified")
+    assert found["06_few_shot"].status.split("\n") == ["d: verified", "P1: inspired by"]
+    assert found["06_few_shot"].chosen_by.split("\n") == ["none", "attention"]
+    assert found["20_which_images"].chosen_by == "energy"
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ def test_a_student_finds_more_than_chance(setup, teacher, data):
         ({"policy": Policy(name="weak1")}, "policy 'weak1' is not possible; allowed are those of two views"),
         ({"policy": Policy(name="cutmix")}, "policy 'cutmix' is not possible"),
         ({"policy": Policy(name="he_da")}, "policy 'he_da' is not possible"),
+        ({"policy": Policy(name="attention_crop")}, "policy 'attention_crop' is not possible"),
         ({"images_per_step": 5000}, "images_per_step = 5000 is too large; there are 160 images"),
     ],
 )

@@ -283,6 +283,7 @@ ABLE = "allowed are kd, ccd, four_term, dkd, crld, tekap, ls, dist, energy_kd$"
         ({"policy": {"name": "share"}}, "bank = 4 .*views of one image each; .*'share' depend on other images"),
         ({"policy": {"name": "cutmix"}}, "bank = 4 .*views of one image each; .*'cutmix' depend on other images"),
         ({"policy": {"name": "he_da", "options": {"view": "jda"}}}, "bank = 4 .*; those of policy 'he_da' depend on"),
+        ({"policy": {"name": "attention_crop"}}, "bank = 4 .*'attention_crop' depend on the teacher or the run too"),
     ],
     ids=str,
 )
@@ -336,6 +337,7 @@ def test_missing_fields_are_named(field: str):
         ("policy", {"name": "rot4"}, "policy 'rot4' makes 4 views; this measurement needs 2"),
         ("policy", {"name": "cutmix"}, "policy 'cutmix' mixes two images; this measurement needs views of one"),
         ("policy", {"name": "he_da", "options": {"view": "jda"}}, "policy 'he_da' chooses among the images of a run"),
+        ("policy", {"name": "attention_drop"}, "policy 'attention_drop' makes views of what a run says of its images"),
         ("images", 0, "images = 0 .*greater than or equal to 1"),
         ("teacher", None, "teacher.* = None .*"),
         ("student", "resnet8", "student is not a field of ViewsSpec"),

@@ -22,7 +22,7 @@ from kdlib.lab.task import Task
 from kdlib.lab.train import Optimisation, train
 from kdlib.methods import METHODS
 from kdlib.methods.base import total
-from kdlib.views.policies import POLICIES
+from kdlib.views.policies import POLICIES, create_policy
 
 pytestmark = pytest.mark.usefixtures("isolated")
 SEEDS = (0, 2, 5)
@@ -108,8 +108,8 @@ def test_in_float32_they_agree_to_rounding(make_spec, teacher, tmp_path):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_each_seed_sees_the_views_of_its_run_alone(make_spec, teacher, policy: str):
-    """To the bit: draws, order, partners, chosen images and labels are a seed's own."""
-    runs = arm(make_spec, "kd" if policy in ("he_da", "jda") else "ce", policy=policy)
+    """To the bit: draws, order, partners, chosen images, maps and labels are a seed's own."""
+    runs = arm(make_spec, "kd" if policy == "jda" or create_policy(policy).by_run else "ce", policy=policy)
     teacher = teacher if runs[0].teacher else None
     tasks = tasks_of(runs, teacher)
     for number in (0, 1, 4):

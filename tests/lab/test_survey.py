@@ -17,6 +17,7 @@ from kdlib.methods.clusters import k_means
 from kdlib.methods.energy import energy
 from kdlib.randomness import uniforms
 from kdlib.views.crops import crop_flip
+from kdlib.views.policy import PICK
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -79,7 +80,7 @@ def test_exactly_the_images_of_highest_or_lowest_energy_are_chosen(student, teac
     task = Task.of(student(view="jda", by=by, share=share), teacher)
     order = energies_of(task).argsort(descending=by == "highest", stable=True)
     expected = set(task.ids[order[: round(40 * share)]].tolist())
-    assert set(task.ids[task.places[task.ids] < share].tolist()) == expected
+    assert set(task.ids[task.known[PICK][task.ids, 0] < share].tolist()) == expected
 
 
 def test_the_random_order_is_another_in_each_run_and_one_for_the_whole_run(student, teacher):
@@ -87,11 +88,11 @@ def test_the_random_order_is_another_in_each_run_and_one_for_the_whole_run(stude
     chosen = []
     for seed in (0, 0, 1):
         task = Task.of(student(view="jda", by="random", seed=seed), teacher)
-        chosen.append(set(task.ids[task.places[task.ids] < 0.5].tolist()))
+        chosen.append(set(task.ids[task.known[PICK][task.ids, 0] < 0.5].tolist()))
         assert len(chosen[-1]) == 20
     assert chosen[0] == chosen[1] != chosen[2]
     energetic = Task.of(student(view="jda", by="highest"), teacher)
-    assert chosen[0] != set(energetic.ids[energetic.places[energetic.ids] < 0.5].tolist())
+    assert chosen[0] != set(energetic.ids[energetic.known[PICK][energetic.ids, 0] < 0.5].tolist())
 
 
 @pytest.mark.parametrize("view", ["jda", "cutmix"])
@@ -101,7 +102,7 @@ def test_in_every_epoch_the_same_images_are_augmented(student, teacher, view):
     seen = []
     for step in range(some.steps):
         ids, _ = some.order.at(step)
-        here = some.places[ids] < 0.5
+        here = some.known[PICK][ids, 0] < 0.5
         views = some.batch(step).views
         assert torch.equal(views[here], every.batch(step).views[here])
         assert torch.equal(views[~here], plain.batch(step).views[~here])

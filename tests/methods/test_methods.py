@@ -369,6 +369,7 @@ def test_options_that_are_no_mapping_are_named(options):
         ("sskd", True, "rot2", "method 'sskd' turns every view itself: policy 'rot2' cannot be spread.*allowed are"),
         ("hsakd", True, "rot4", "method 'hsakd' turns every view itself: policy 'rot4' cannot be spread"),
         ("ce", False, "he_da", "policy 'he_da' by 'highest' asks the teacher of a student.*method 'ce' has none"),
+        ("ce", False, "attention_drop", "policy 'attention_drop' needs maps of the teacher.*'ce' has none"),
         ("kl", True, "weak1", "method = 'kl' is unknown"),
     ],
 )

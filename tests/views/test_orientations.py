@@ -16,7 +16,7 @@ from kdlib.views.randaugment import randaugment
 
 SPREADABLE: dict[str, dict[str, Any]] = {
     "weak1": {}, "weak2": {}, "twin": {}, "jda": {"p": 0.7}, "randaugment": {"magnitude": 9},
-    "share": {"p": 0.7, "share": 0.3},
+    "share": {"p": 0.7, "share": 0.3}, "attention_crop": {"by": "fresh"}, "attention_drop": {"by": "fresh"},
 }  # fmt: skip
 
 

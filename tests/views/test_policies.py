@@ -21,7 +21,7 @@ from kdlib.views.randaugment import randaugment
 RATE = 1e-6  # of false alarms, of each statistical test as a whole
 VIEWS = {
     "weak1": 1, "weak2": 2, "twin": 2, "jda": 2, "rot2": 2, "rot4": 4, "randaugment": 2, "cutout": 2, "crld": 2,
-    "cutmix": 2, "share": 2, "he_da": 2,
+    "cutmix": 2, "share": 2, "he_da": 2, "attention_crop": 2, "attention_drop": 2,
 }  # fmt: skip
 
 

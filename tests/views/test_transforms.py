@@ -142,5 +142,7 @@ def test_bad_settings_are_refused():
         JDA(p=1.5)
     with pytest.raises(ValueError, match="ops = 'svhn' is unknown"):
         JDA("svhn")
+    with pytest.raises(ValueError, match="^policy = 'attention_drop' reads a map of a teacher, and is no transform"):
+        Views("attention_drop")
     with pytest.raises(ValueError, match="policy = 'cutmix' mixes an image with others"):
         Views("cutmix")
