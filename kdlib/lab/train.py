@@ -121,7 +121,8 @@ def train(
     started, saved = time.monotonic() - state.seconds, time.monotonic()
     watch, first = Watch(), state.step + 1
     while state.step < task.steps:
-        for scalars in optimisation.step(module, task.batch(state.step), state.step / task.steps):
+        for own in optimisation.step(module, task.batch(state.step), state.step / task.steps):
+            scalars = distributed.averaged(own)  # so that all processes find the same fault at the same step
             add(state.sums, scalars, recipe.micro_batches)
             watch.see(state.step + 1, scalars)
         task.method.after_step()
