@@ -77,7 +77,7 @@ lab: $(STAMP)
 audit: $(STAMP)
 	@test -x _build/audit/bin/pip-audit || { $(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; }
 	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable | sed -n 's/+.*//; /==/p' > _build/audit/versions.txt
-	@_build/audit/bin/pip-audit --strict --no-deps --disable-pip -r _build/audit/versions.txt
+	@_build/audit/bin/python tests/audit.py _build/audit/bin/pip-audit _build/audit/versions.txt
 
 clean:
 	rm -rf _build '$(RUNS)/smoke' '$(RUNS)/quick'

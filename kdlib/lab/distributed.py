@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 def launched() -> bool:
@@ -47,6 +47,16 @@ def parallel(module: nn.Module) -> nn.Module:
 def gradients_kept(module: nn.Module, keep: bool):
     """Inside, backward adds up gradients without averaging them over processes, if `keep`."""
     return module.no_sync() if keep and world() > 1 else nullcontext()
+
+
+def averaged(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Scalars of a step that each process has by the same names, averaged over processes, without gradient: with one
+    message for all of them."""
+    if world() == 1:
+        return scalars
+    values = torch.stack([value.detach().double() for value in scalars.values()])
+    dist.all_reduce(values)
+    return dict(zip(scalars, (values / world()).unbind(), strict=True))
 
 
 def agreed(value: Any) -> Any:

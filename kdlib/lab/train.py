@@ -103,7 +103,8 @@ class Training:
 
     def advance(self) -> None:
         done, recipe = self.state.step, self.task.spec.recipe
-        for scalars in self.optimisation.step(self.module, self.task.batch(done), done / self.steps):
+        for own in self.optimisation.step(self.module, self.task.batch(done), done / self.steps):
+            scalars = distributed.averaged(own)  # so that all processes find the same fault at the same step
             add(self.state.sums, scalars, recipe.micro_batches)
             self.watch.see(done + 1, scalars)
         self.task.method.after_step()

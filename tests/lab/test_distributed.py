@@ -61,10 +61,14 @@ assert result.metrics["arm_seconds"] > 0
 """
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+def torchrun_command(*arguments: str) -> list[str]:
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     address = ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-    command = [sys.executable, *launch, *address, *arguments]
+    return [sys.executable, *launch, *address, *arguments]
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = torchrun_command(*arguments)
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=240, check=False)
 
 
