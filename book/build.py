@@ -31,6 +31,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from normalise import normalise
 from papermill.exceptions import PapermillExecutionError
 from taxonomy import taxonomy_page
+from trust import FIGURE, trust_page, write_figure
 
 from kdlib.study.profiles import PROFILES
 
@@ -139,9 +140,10 @@ def stage(site: Path, banner: str, banners: dict[str, str]) -> None:
             ignore=shutil.ignore_patterns("*.py", "__pycache__", ".ipynb_checkpoints"),
         )
     shutil.copy(ROOT / "_toc.yml", site)
-    pages = {"method_list.md": methods_page(), "taxonomy.md": taxonomy_page(), **api_pages()}
+    pages = {"method_list.md": methods_page(), "taxonomy.md": taxonomy_page(), "trust.md": trust_page(), **api_pages()}
     for name, page in pages.items():
         (site / "book" / name).write_text(page, encoding="utf-8")
+    write_figure(site / "book" / "_static" / FIGURE)
     (site / "book" / "_static" / "lab" / "lists.js").write_text(lists(), encoding="utf-8")
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("html", {})["announcement"] = banner

@@ -21,6 +21,7 @@ from kdlib.lab.results import RunResult
 from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.task import Task
 from kdlib.models.network import Network
+from tests.tried import COLLECTED, Tried
 
 MACHINE = Machine(device="cpu", precision="float32", threads=1)
 TRAIN_PER_CLASS, TEST_PER_CLASS = 16, 6
@@ -43,8 +44,9 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no process waits for another at the end."""
+    config.stash[COLLECTED] = {item.nodeid for item in items}
     items.sort(key=lambda item: item.get_closest_marker("book") is None)
 
 
@@ -182,6 +184,19 @@ def invented() -> Callable[..., RunResult]:
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture
+def tried(request: pytest.FixtureRequest) -> Iterator[Tried]:
+    """tried(kind, what, OUTCOME=count): what the test has tried, for the page that says why to trust the book.
+
+    It counts if the test passes, and fails if that is less than the page says.
+    """
+    failed, slow = request.session.testsfailed, request.node.get_closest_marker("slow") is not None
+    found = Tried(request.node.nodeid, slow)
+    yield found
+    if request.session.testsfailed == failed:
+        found.note()
 
 
 @pytest.fixture

@@ -137,9 +137,10 @@ def test_a_stack_of_no_seeds_is_refused(capsys):
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", "", "1/0"])
-def test_a_bad_shard_is_refused(capsys, part):
+def test_a_bad_shard_is_refused(capsys, tried, part):
     message = refused(capsys, "run", "00_tour", *ARGUMENTS, f"--shard={part}")
     assert message == f"kdlib run: shard = {part!r} must be i/n with i from 1 to n, such as 1/4\n"
+    tried("inputs", "words of the command line", refused=1)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +157,10 @@ def test_a_bad_shard_is_refused(capsys, part):
         ((), "command"),
     ],
 )
-def test_a_bad_word_is_named(capsys, arguments, named):
+def test_a_bad_word_is_named(capsys, tried, arguments, named):
     message = refused(capsys, *arguments)
     assert named in message.strip().split("\n")[-1]
+    tried("inputs", "words of the command line", refused=1)
 
 
 def test_data_that_is_not_here_are_said_to_be_missing(capsys, monkeypatch, tmp_path, immediate):
@@ -362,9 +364,10 @@ def test_there_must_be_something_to_pack_and_to_unpack(capsys, isolated):
 
 
 @pytest.mark.parametrize("limit", ["9", "m", "-1m", "0s", "nan s", "infh", "1d", ""])
-def test_a_bad_time_is_refused(capsys, limit):
+def test_a_bad_time_is_refused(capsys, tried, limit):
     assert command_line.main(["run", "00_tour", "--profile", "smoke", f"--for={limit}"]) == 2
     assert capsys.readouterr().err == f"kdlib run: for = {limit!r} must be a time such as 90s, 9m or 2h\n"
+    tried("inputs", "words of the command line", refused=1)
 
 
 def test_some_of_the_time_is_left_for_the_end():

@@ -65,11 +65,12 @@ def test_a_chapter_opens_with_its_parameters():
         ({"data": "nope"}, "data = 'nope' is unknown"),
     ],
 )
-def test_a_bad_parameter_is_refused_in_one_sentence(changes, sentence):
+def test_a_bad_parameter_is_refused_in_one_sentence(tried, changes, sentence):
     with pytest.raises(ValueError, match=".") as refusal:
         kdlib.start("03_blind_teacher", given(**changes))
     assert str(refusal.value).startswith(sentence)
     assert "\n" not in str(refusal.value)
+    tried("inputs", "parameters of a chapter", refused=1)
 
 
 def test_a_missing_profile_and_an_unknown_chapter_are_refused():

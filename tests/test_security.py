@@ -97,14 +97,15 @@ def test_the_marker_is_written_where_nothing_protects(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", [*KINDS, as_sealed_checkpoint])
-def test_a_run_does_not_go_on_from_it(make_spec, marker, kind):
+def test_a_run_does_not_go_on_from_it(make_spec, marker, tried, kind):
     kind(marker, Store("smoke").folder(make_spec()) / CHECKPOINT)
     with pytest.raises(ValueError, match="^checkpoint .* is (corrupt|of an older version)"):
         execute(make_spec(), "smoke")
+    tried("attacks", "files that hold a program", refused=1)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, as_sealed_checkpoint])
-def test_an_archive_does_not_bring_it(marker, kind, tmp_path):
+def test_an_archive_does_not_bring_it(marker, tried, kind, tmp_path):
     name = f"{'0' * 16}/{CHECKPOINT}"
     kind(marker, tmp_path / "source")
     content = (tmp_path / "source").read_bytes()
@@ -114,10 +115,11 @@ def test_an_archive_does_not_bring_it(marker, kind, tmp_path):
         archive.writestr(archives.MANIFEST, manifest.model_dump_json())
     with pytest.raises(ValueError, match="is corrupt|of an older version"):
         unpack(tmp_path / "runs.zip")
+    tried("attacks", "files that hold a program", refused=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_teaches_nobody(marker, kind, tmp_path, monkeypatch):
+def test_it_teaches_nobody(marker, tried, kind, tmp_path, monkeypatch):
     """As one's own checkpoint, as a public one that is known by its contents, and by the hash of its very file."""
     path = tmp_path / "teacher.pth"
     kind(marker, path)
@@ -129,21 +131,23 @@ def test_it_teaches_nobody(marker, kind, tmp_path, monkeypatch):
         monkeypatch.setitem(PUBLIC, "cifar100_resnet20", replace(checkpoint, file="teacher.pth"))
         with pytest.raises(ValueError, match="cannot be read as a dict of tensors"):
             load_checkpoint("cifar100_resnet20", tmp_path)
+    tried("attacks", "files that hold a program", refused=1)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "result.json"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_no_result_and_no_weights(make_spec, invented, marker, kind, name):
+def test_it_is_no_result_and_no_weights(make_spec, invented, marker, tried, kind, name):
     store, spec = Store("smoke"), make_spec()
     store.put(invented(spec, "smoke"))
     (store.folder(spec) / "weights.safetensors").touch()
     kind(marker, store.folder(spec) / name)
     with pytest.raises(ValueError, match="^(weights in|result file) .* (are damaged|is corrupt)"):
         store.network(spec, "float32")
+    tried("attacks", "files that hold a program", refused=1)
 
 
 @pytest.mark.parametrize("name", ["views.npy", "answers.npy"])
-def test_a_bank_does_not_hold_it(make_spec, teacher, marker, tmp_path, name):
+def test_a_bank_does_not_hold_it(make_spec, teacher, marker, tmp_path, tried, name):
     """Not even where the sums beside it are right."""
     spec = make_spec(method="kd", policy="weak1", teacher=make_spec(seed=7), bank=1)
     data = images.load_data(spec.data).train
@@ -153,9 +157,10 @@ def test_a_bank_does_not_hold_it(make_spec, teacher, marker, tmp_path, name):
     (folder / files.SUMS).write_text(json.dumps(files._sums(folder)))
     with pytest.raises(ValueError, match=rf"^file .*{name} is no array of numbers: delete its folder"):
         open_bank(spec, teacher.frozen(), data, spec.view_policy(), tmp_path)
+    tried("attacks", "files that hold a program", refused=1)
 
 
-def test_kept_answers_do_not_hold_it(make_spec, teacher, marker, tmp_path, monkeypatch):
+def test_kept_answers_do_not_hold_it(make_spec, teacher, marker, tmp_path, tried):
     from kdlib.lab.answers import answers_key, remembering
 
     task = Task.of(make_spec(method="kd", policy="weak1", teacher=make_spec(seed=7)), teacher)
@@ -165,10 +170,11 @@ def test_kept_answers_do_not_hold_it(make_spec, teacher, marker, tmp_path, monke
     (folder / files.SUMS).write_text(json.dumps(files._sums(folder)))
     with pytest.raises(ValueError, match="is no array of numbers"):
         remembering(task, tmp_path)
+    tried("attacks", "files that hold a program", refused=1)
 
 
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
-def test_a_data_set_does_not_hold_it(marker, tmp_path, monkeypatch, name):
+def test_a_data_set_does_not_hold_it(marker, tmp_path, monkeypatch, tried, name):
     """CIFAR comes as pickles: torchvision opens only those whose MD5 it knows."""
     monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
     folder = tmp_path / "cifar-100-python"
@@ -186,10 +192,11 @@ def test_a_data_set_does_not_hold_it(marker, tmp_path, monkeypatch, name):
         monkeypatch.setattr(datasets.CIFAR100, "train_list", [["train", digest]])
     with pytest.raises(ValueError, match="are incomplete or corrupt: delete them"):
         images._load_cifar("cifar100")
+    tried("attacks", "files that hold a program", refused=1)
 
 
 @pytest.mark.parametrize("array", ["train_images", "test_labels"])
-def test_the_bundled_files_do_not_hold_it(marker, tmp_path, monkeypatch, array):
+def test_the_bundled_files_do_not_hold_it(marker, tmp_path, monkeypatch, tried, array):
     with np.load(paths.BUNDLED) as file:
         arrays = {name: file[name] for name in file.files} | {array: objects(marker, 3)}
     np.savez(tmp_path / "bundled.npz", **arrays)
@@ -200,6 +207,7 @@ def test_the_bundled_files_do_not_hold_it(marker, tmp_path, monkeypatch, array):
     np.savez(tmp_path / "cifar100.npz", classes=objects(marker))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         thumbnails.kept("cifar100")
+    tried("attacks", "files that hold a program", refused=2)
 
 
 # --- downloads
@@ -215,13 +223,14 @@ def test_everything_is_downloaded_over_https_with_a_hash():
 
 
 @pytest.mark.parametrize("url", ["http://example.org/x", "file:///etc/passwd", "ftp://example.org/x", "HTTP://a/b"])
-def test_nothing_else_is_opened_nor_followed(url):
+def test_nothing_else_is_opened_nor_followed(tried, url):
     with pytest.raises(urllib.error.URLError, match="is not https"):
         https.open_secure(url, 1.0)
     first = urllib.request.Request("https://example.org/x")
     with pytest.raises(urllib.error.URLError, match="which is not https"):
         https._OnlySecure().redirect_request(first, None, 302, "Found", {}, url)
     assert https._OnlySecure().redirect_request(first, None, 302, "Found", {}, "https://example.org/y") is not None
+    tried("attacks", "addresses of downloads", refused=2)
 
 
 # --- what the source may not say

@@ -97,7 +97,7 @@ def reachable(folder: Path, seen: set[str]) -> set[str]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(tree=trees())
-def test_a_folder_is_loaded_rightly_or_refused_in_one_sentence(monkeypatch, kind: str, tree: list):
+def test_a_folder_is_loaded_rightly_or_refused_in_one_sentence(monkeypatch, tried, kind: str, tree: list):
     with tempfile.TemporaryDirectory() as place, monkeypatch.context() as patch:
         root = Path(place, "set")
         root.mkdir()
@@ -110,6 +110,7 @@ def test_a_folder_is_loaded_rightly_or_refused_in_one_sentence(monkeypatch, kind
         except (ValueError, FileNotFoundError) as error:
             assert str(error).isprintable() and str(root) in str(error)
             assert not list(Path(place).glob("cache/*.part*"))
+            tried("inputs", "folders of images", refused=1)
             return
         finally:
             load_data.cache_clear()
@@ -117,6 +118,7 @@ def test_a_folder_is_loaded_rightly_or_refused_in_one_sentence(monkeypatch, kind
         held_out = "test" if (root / "test").is_dir() else "val"
         for split, images in (("train", data.train), (held_out, data.test)):
             check(root / split, images, exact=kind == "folder")
+        tried("inputs", "folders of images", accepted_and_right=1)
 
 
 def check(folder: Path, images, exact: bool) -> None:

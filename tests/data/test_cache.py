@@ -76,7 +76,7 @@ def test_a_file_of_something_else_is_made_again(folder: Path, content: bytes):
     assert maker.calls == 1
 
 
-def test_a_flipped_bit_of_any_byte_is_noticed_or_changes_nothing(folder: Path):
+def test_a_flipped_bit_of_any_byte_is_noticed_or_changes_nothing(folder: Path, tried):
     maker = Maker()
     cached_tensors("set", maker)
     path = folder / "set.safetensors"
@@ -89,6 +89,7 @@ def test_a_flipped_bit_of_any_byte_is_noticed_or_changes_nothing(folder: Path):
             warnings.simplefilter("always")
             assert_whole(cached_tensors("set", maker))
         assert maker.calls - before == len(caught)
+        tried("damage", "cached images", made_again=len(caught), without_effect=not caught)
         if place > len(whole) - 2400:  # a pixel
             assert len(caught) == 1
 

@@ -233,12 +233,13 @@ def test_room_is_asked_for_before_the_work(folder: Path, monkeypatch: pytest.Mon
     assert stores() == []
 
 
-def test_a_killed_process_of_the_pool_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch, instead):
+def test_a_killed_process_of_the_pool_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch, instead, tried):
     monkeypatch.setattr(squares, "_workers", processes)
     monkeypatch.setattr(squares, "_fill", instead.killed)
     with pytest.raises(BrokenProcessPool, match="decoded photographs into .*cache.* was killed, perhaps"):
         load(folder)
     assert stores() == []
+    tried("kills", "decoding photographs", nothing_half_made=1)
 
 
 SLOW = """
@@ -252,7 +253,7 @@ photos.load_split("some", list_images(Path(sys.argv[1])), 32)
 """
 
 
-def test_what_is_killed_in_the_middle_is_not_believed(folder: Path, tmp_path: Path, monkeypatch, instead):
+def test_what_is_killed_in_the_middle_is_not_believed(folder: Path, tmp_path: Path, monkeypatch, instead, tried):
     """Neither it nor its processes go on, and the next start makes all of it."""
     (seen := tmp_path / "seen").mkdir()
     monkeypatch.setenv("SEEN", str(seen))
@@ -271,6 +272,7 @@ def test_what_is_killed_in_the_middle_is_not_believed(folder: Path, tmp_path: Pa
     for image, (path, _) in zip(images.numpy(), list_images(folder / "train").samples, strict=True):
         assert np.array_equal(image, reference(path, SIDE))
     assert len(stores()) == 1 and not stores()[0].startswith(".")
+    tried("kills", "decoding photographs", nothing_half_made=1)
 
 
 def wait_for(condition, seconds: float) -> None:

@@ -102,7 +102,7 @@ def _killed(call: str, moment: int, environment: dict[str, str], file: str) -> N
 
 
 @pytest.mark.parametrize("moment", [1, 12, 25, 27, 29, pytest.param(None, marks=pytest.mark.slow)])
-def test_unpacking_that_is_killed_places_whole_runs_and_goes_on(packed, elsewhere, moment):
+def test_unpacking_that_is_killed_places_whole_runs_and_goes_on(packed, elsewhere, tried, moment):
     """slow: before every single operation."""
     whole, codes = tree(Store("smoke").runs), []
     whole = {name: content for name, content in whole.items() if not name.endswith(".old.pt")}
@@ -117,10 +117,11 @@ def test_unpacking_that_is_killed_places_whole_runs_and_goes_on(packed, elsewher
             break
     assert codes[:-1] == [-signal.SIGKILL] * (len(codes) - 1) and codes[-1] in (0, -signal.SIGKILL)
     assert moment is None or codes == [-signal.SIGKILL], "it had ended before"
+    tried("kills", "unpacking an archive", whole_when_started_again=sum(code != 0 for code in codes))
 
 
 @pytest.mark.parametrize("moment", [1, 5, 9, 11, pytest.param(None, marks=pytest.mark.slow)])
-def test_packing_that_is_killed_leaves_the_archive_that_was_there(packed, isolated, moment):
+def test_packing_that_is_killed_leaves_the_archive_that_was_there(packed, isolated, tried, moment):
     before, store = packed.read_bytes(), tree(Store("smoke").runs)
     for at in range(200) if moment is None else [moment]:
         code = killed("pack", at, str(packed))
@@ -128,6 +129,7 @@ def test_packing_that_is_killed_leaves_the_archive_that_was_there(packed, isolat
         if code == 0:
             break
         assert packed.read_bytes() == before and tree(Store("smoke").runs) == store
+        tried("kills", "packing an archive", old_one_stayed=1)
     assert (code == 0) == (moment is None)
     pack(Store("smoke"), packed, unfinished=True)
     assert zipfile.ZipFile(packed).testzip() is None
@@ -150,16 +152,18 @@ def refused_or_whole(file: Path, content: bytes, folder: Path, whole: dict[str, 
 
 
 @pytest.mark.parametrize("places", [60, pytest.param(2000, marks=pytest.mark.slow)])
-def test_cuts_and_flipped_bits_at_many_places_place_nothing(packed, elsewhere, isolated, generator, places):
+def test_cuts_and_flipped_bits_at_many_places_place_nothing(packed, elsewhere, isolated, generator, tried, places):
     content, whole = packed.read_bytes(), tree(Store("smoke").runs)
     whole = {name: raw for name, raw in whole.items() if not name.endswith(".old.pt")}
     folder, bad = elsewhere("laptop"), isolated / "bad.zip"
     for cut in {0, 1, len(content) - 1, *generator.integers(len(content), size=places).tolist()}:
         assert refused_or_whole(bad, content[:cut], folder, whole), cut
+        tried("damage", "archives", refused=1)
     ends = [*range(40), *range(len(content) - 60, len(content), 3)]
     for place in [*ends, *generator.integers(len(content), size=places).tolist()]:
         flipped = content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
-        refused_or_whole(bad, flipped, folder, whole)
+        refused = refused_or_whole(bad, flipped, folder, whole)
+        tried("damage", "archives", refused=refused, without_effect=not refused)
 
 
 def test_a_damaged_run_of_the_store_stops_unpacking_before_anything_is_placed(packed, elsewhere, make_spec):
@@ -173,7 +177,7 @@ def test_a_damaged_run_of_the_store_stops_unpacking_before_anything_is_placed(pa
 
 
 @pytest.mark.parametrize("name", ["result.json", "weights.safetensors", "head.safetensors", CHECKPOINT])
-def test_what_is_damaged_is_not_packed(packed, name):
+def test_what_is_damaged_is_not_packed(packed, tried, name):
     for path in Store("smoke").runs.glob(f"*/{name}"):
         raw = path.read_bytes()
         path.write_bytes(raw[:-9] + bytes([raw[-9] ^ 1]) + raw[-8:])
@@ -182,6 +186,7 @@ def test_what_is_damaged_is_not_packed(packed, name):
     with pytest.raises(ValueError, match="corrupt|damaged"):
         pack(Store("smoke"), packed, unfinished=True)
     assert packed.read_bytes() == before
+    tried("damage", "files of runs that are packed", refused=1)
 
 
 def test_the_checkpoint_before_a_damaged_one_is_packed(packed, elsewhere, make_spec, monkeypatch):
@@ -216,7 +221,7 @@ KEY = "0" * 16
      f"{KEY}/result.json\n", f"{KEY}/.result.json", f".locks/{KEY}", f"{KEY}/checkpoint.old.pt",
      f"{KEY}//result.json", "result.json", f"{KEY}/sub/result.json"],
 )  # fmt: skip
-def test_no_name_leads_elsewhere(name, isolated, elsewhere):
+def test_no_name_leads_elsewhere(name, isolated, elsewhere, tried):
     file, folder = isolated / "lent" / "runs.zip", elsewhere("laptop")
     file.parent.mkdir()
     manifest = {"format": "kdlib runs 1", "profile": "smoke", "files": {name: hashlib.sha256(b"x").hexdigest()}}
@@ -228,6 +233,7 @@ def test_no_name_leads_elsewhere(name, isolated, elsewhere):
         unpack(file)
     assert "\n" not in str(refusal.value)
     assert sorted(isolated.rglob("*")) == before and not folder.exists()
+    tried("attacks", "names in archives that lead elsewhere", refused=1)
 
 
 def test_a_link_in_an_archive_is_no_link(isolated, elsewhere):

@@ -48,7 +48,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(make_spec, stopped, tmp_path, damage):
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(make_spec, stopped, tmp_path, tried, damage):
     newest, steps = stopped / "checkpoint.pt", []
     newest.write_bytes(DAMAGE[damage](newest.read_bytes()))
     said = f"^checkpoint {newest} is corrupt: the run goes on from the one before it, {stopped / 'checkpoint.old.pt'}$"
@@ -58,6 +58,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(make_spec, stopp
     whole = train(make_spec(), tmp_path / "whole", None)
     for name in ("bits", "metrics", "evaluations"):
         assert resumed[name] == whole[name]
+    tried("damage", "checkpoints with one before them", same_bits=1)
 
 
 def test_a_good_checkpoint_never_makes_room_for_a_damaged_one(make_spec, stopped, monkeypatch):
@@ -76,7 +77,7 @@ def test_a_good_checkpoint_never_makes_room_for_a_damaged_one(make_spec, stopped
 
 
 @pytest.mark.parametrize("older", [None, b"", b"half"])
-def test_without_a_good_one_the_damage_is_an_error_and_nothing_is_replaced(make_spec, stopped, older):
+def test_without_a_good_one_the_damage_is_an_error_and_nothing_is_replaced(make_spec, stopped, tried, older):
     newest, before = stopped / "checkpoint.pt", stopped / "checkpoint.old.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     before.unlink() if older is None else before.write_bytes(older)
@@ -84,9 +85,10 @@ def test_without_a_good_one_the_damage_is_an_error_and_nothing_is_replaced(make_
     with pytest.raises(ValueError, match=f"^checkpoint {newest} is corrupt: delete it to start anew$"):
         train(make_spec(), stopped, None)
     assert {path: path.read_bytes() for path in stopped.iterdir()} == files
+    tried("damage", "checkpoints", refused=1)
 
 
-def test_no_cut_and_no_flipped_bit_is_believed(stopped, generator):
+def test_no_cut_and_no_flipped_bit_is_believed(stopped, generator, tried):
     """At 300 places each, the small ones among them."""
     path = stopped / "checkpoint.pt"
     raw = path.read_bytes()
@@ -97,6 +99,7 @@ def test_no_cut_and_no_flipped_bit_is_believed(stopped, generator):
             with pytest.raises(ValueError, match=r"^checkpoint .* is (corrupt|of an older version)") as refusal:
                 read_checkpoint(path, "cpu")
             assert "\n" not in str(refusal.value)
+            tried("damage", "checkpoints", refused=1)
 
 
 def test_one_that_a_damaged_head_makes_look_like_another_file_is_not_opened(stopped, monkeypatch):

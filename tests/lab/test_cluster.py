@@ -168,7 +168,9 @@ def holder(lock: Path) -> int | None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_parsl_worker_that_is_killed_is_followed_by_another_with_the_same_bits(make_spec, isolated, environment):
+def test_a_parsl_worker_that_is_killed_is_followed_by_another_with_the_same_bits(
+    make_spec, isolated, environment, tried
+):
     pytest.importorskip("parsl")
     specs, store = [make_spec(seed=s, recipe={"views_per_image": 400}) for s in (0, 1)], Store("smoke")
     (isolated / "specs").write_text("".join(spec.model_dump_json() + "\n" for spec in specs))
@@ -183,6 +185,7 @@ def test_a_parsl_worker_that_is_killed_is_followed_by_another_with_the_same_bits
     assert killed, "it ran too shortly to be killed"
     assert process.returncode == 0, err
     assert [repeat(spec, "smoke") for spec in specs] == [store.get(spec).bits for spec in specs]
+    tried("kills", "a worker of Parsl", same_bits=1)
 
 
 # --- Slurm

@@ -39,7 +39,7 @@ def flipped(raw: bytes, place: int) -> bytes:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
-def test_no_cut_of_a_result_is_believed(make_spec, invented, share):
+def test_no_cut_of_a_result_is_believed(make_spec, invented, tried, share):
     spec, store = make_spec(), Store("smoke")
     store.put(invented(spec, "smoke"))
     path = store.folder(spec) / "result.json"
@@ -47,9 +47,10 @@ def test_no_cut_of_a_result_is_believed(make_spec, invented, share):
     path.write_bytes(raw[: int(share * (len(raw) - 2))])
     with pytest.raises(ValueError, match=f"^result file {path} is corrupt: delete it"):
         store.get(spec)
+    tried("damage", "results", refused=1)
 
 
-def test_a_flipped_bit_of_any_byte_of_a_result_is_noticed_or_changes_nothing(make_spec, invented):
+def test_a_flipped_bit_of_any_byte_of_a_result_is_noticed_or_changes_nothing(make_spec, invented, tried):
     """A digit of a score for another one, above all."""
     spec, store = make_spec(), Store("smoke")
     result = invented(spec, "smoke", top1=61.25)
@@ -64,10 +65,11 @@ def test_a_flipped_bit_of_any_byte_of_a_result_is_noticed_or_changes_nothing(mak
             refused += 1
             assert str(path) in str(error) and "\n" not in str(error)
     assert refused > 0.7 * len(raw)  # the rest is white space
+    tried("damage", "results", refused=refused, without_effect=len(raw) - refused)
 
 
 @pytest.mark.parametrize("field", ["fingerprint", "bits", "profile", "metrics", "provenance", "evaluations"])
-def test_what_disagrees_with_the_seal_is_refused(make_spec, invented, field):
+def test_what_disagrees_with_the_seal_is_refused(make_spec, invented, tried, field):
     spec, store = make_spec(), Store("smoke")
     store.put(invented(spec, "smoke"))
     path = store.folder(spec) / "result.json"
@@ -78,6 +80,7 @@ def test_what_disagrees_with_the_seal_is_refused(make_spec, invented, field):
         store.get(spec)
     with pytest.raises(ValueError, match="is corrupt"):
         store.publish()
+    tried("damage", "results", refused=1)
 
 
 def test_every_published_result_has_a_seal():
@@ -144,7 +147,7 @@ def trained(make_spec):
     return spec
 
 
-def test_damaged_weights_teach_nobody(trained, generator):
+def test_damaged_weights_teach_nobody(trained, generator, tried):
     folder = Store("smoke").folder(trained)
     for name in ("weights.safetensors", "head.safetensors"):
         path = folder / name
@@ -157,6 +160,7 @@ def test_damaged_weights_teach_nobody(trained, generator):
             ) as e:
                 Store("smoke").network(trained, "float32", head=True)
             assert "\n" not in str(e.value) and path.read_bytes() == bad
+            tried("damage", "weights", refused=1)
         path.write_bytes(raw)
     assert Store("smoke").network(trained, "float32", head=True).head is not None
 

@@ -31,7 +31,7 @@ def outcome(process) -> int:
     return process.exitcode
 
 
-def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(make_spec, whole):
+def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(make_spec, whole, tried):
     """At random moments of a few steps each, so that it goes on slowly."""
     spec, generator, kills = make_spec(recipe={"evaluations": 10}), random.Random(3), 0
     while kills < KILLS and Store("smoke").get(spec) is None:
@@ -40,11 +40,12 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bits(make_spec, wh
         kills += code != 0
     assert kills == KILLS, "it ended too early to be killed so often"
     assert execute(spec, "smoke").model_dump(exclude={"provenance"}) == whole(spec).model_dump(exclude={"provenance"})
+    tried("kills", "a run, inside a step or a write", same_bits=kills)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_half_written_is_believed(make_spec, whole, kind, share):
+def test_nothing_half_written_is_believed(make_spec, whole, tried, kind, share):
     """share 1: all bytes are there, and the file is not yet in its place."""
     spec = make_spec()
     assert outcome(start(spec, 0, share, (kind,))) == -signal.SIGKILL
@@ -53,10 +54,11 @@ def test_nothing_half_written_is_believed(make_spec, whole, kind, share):
     assert execute(spec, "smoke").bits == whole(spec).bits
     left = {path.name for path in folder.iterdir()}
     assert left == {"result.json", "weights.safetensors"}, "what the killed process left is still there"
+    tried("kills", "a run, inside a step or a write", same_bits=1)
 
 
 @pytest.mark.parametrize("moment", [0, 3])
-def test_a_run_that_is_killed_between_two_checkpoints_goes_on_from_the_one_before(make_spec, whole, moment):
+def test_a_run_that_is_killed_between_two_checkpoints_goes_on_from_the_one_before(make_spec, whole, tried, moment):
     """The last one has made room, and the new one is not yet in its place."""
     spec = make_spec()
     assert outcome(start(spec, moment, 1.0, ("place",))) == -signal.SIGKILL
@@ -66,16 +68,21 @@ def test_a_run_that_is_killed_between_two_checkpoints_goes_on_from_the_one_befor
     assert execute(spec, "smoke", lambda done, total: steps.append(done)).bits == whole(spec).bits
     assert steps[0] == moment + 1
     assert {path.name for path in Store("smoke").folder(spec).iterdir()} == {"result.json", "weights.safetensors"}
+    tried("kills", "a run, between two checkpoints", same_bits=1)
 
 
-def test_two_runs_side_by_side_in_one_store(make_spec, whole):
+def test_two_runs_side_by_side_in_one_store(make_spec, whole, tried):
     """Each killed in turn, and both at once."""
     specs, generator = [make_spec(seed=seed, recipe={"evaluations": 5}) for seed in (0, 1)], random.Random(1)
+    kills = 0
     for _ in range(6):
         both = [start(spec, generator.randrange(1, 5), generator.random()) for spec in specs]
-        assert {outcome(process) for process in both} <= {0, -signal.SIGKILL}
+        codes = [outcome(process) for process in both]
+        assert set(codes) <= {0, -signal.SIGKILL}
+        kills += sum(code != 0 for code in codes)
     for spec in specs:
         assert execute(spec, "smoke").bits == whole(spec).bits
+    tried("kills", "one of two runs in one store", same_bits=kills)
 
 
 def test_processes_that_ask_for_one_spec_make_one_result(make_spec, whole, isolated):

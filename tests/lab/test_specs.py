@@ -262,10 +262,11 @@ BAD = [
 
 
 @pytest.mark.parametrize(("path", "value", "words"), BAD, ids=[f"{path}={value!r:.30}" for path, value, _ in BAD])
-def test_bad_fields_are_named_in_one_sentence(path: str, value: Any, words: str):
+def test_bad_fields_are_named_in_one_sentence(tried, path: str, value: Any, words: str):
     with pytest.raises(ValueError, match=words) as caught:
         RunSpec(**changed(STUDENT, path, value))
     assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+    tried("inputs", "fields of a run", refused=1)
 
 
 BANKED = STUDENT | {"bank": 4}
@@ -287,10 +288,11 @@ ABLE = "allowed are kd, ccd, four_term, dkd, crld, tekap, ls, dist, energy_kd$"
     ],
     ids=str,
 )
-def test_what_goes_with_no_bank_is_named_in_one_sentence(fields: dict, words: str):
+def test_what_goes_with_no_bank_is_named_in_one_sentence(tried, fields: dict, words: str):
     with pytest.raises(ValueError, match=words) as caught:
         RunSpec(**(BANKED | fields))
     assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+    tried("inputs", "fields of a run", refused=1)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -317,18 +319,20 @@ def test_an_exact_run_is_in_float32(precision: str):
     ],
     ids=str,
 )
-def test_what_cannot_be_stacked_is_named_in_one_sentence(fields: dict, words: str):
+def test_what_cannot_be_stacked_is_named_in_one_sentence(tried, fields: dict, words: str):
     alone = STUDENT | fields
     RunSpec(**alone)
     with pytest.raises(ValueError, match=rf"^machine.stacked = \[0, 1\] is not possible: .*{words}") as caught:
         RunSpec(**alone | {"machine": alone["machine"] | {"stacked": (0, 1)}})
     assert "\n" not in str(caught.value)
+    tried("inputs", "fields of a run", refused=1)
 
 
 @pytest.mark.parametrize("field", ["data", "student", "method", "policy", "recipe", "seed", "machine"])
-def test_missing_fields_are_named(field: str):
+def test_missing_fields_are_named(tried, field: str):
     with pytest.raises(ValueError, match=f"^{field} is missing: RunSpec needs it$"):
         RunSpec(**{name: value for name, value in STUDENT.items() if name != field})
+    tried("inputs", "fields of a run", refused=1)
 
 
 @pytest.mark.parametrize(

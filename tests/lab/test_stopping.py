@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kdlib.data.processes import cores
 from kdlib.lab import stopping
 from kdlib.lab.stopping import InterruptedStudyError, OutOfTimeError, Stop, StoppedError, listening, request_in
 from kdlib.lab.store import Store
@@ -90,6 +91,11 @@ def alive(pid: int) -> bool:
         return False
 
 
+def crowding() -> float:
+    """How many times as long everything takes because more processes want to run than there are cores; 1 and up."""
+    return max(1.0, os.getloadavg()[0] / cores())
+
+
 def until(condition, seconds: float = 240.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -157,13 +163,13 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
-def test_a_signal_brings_runs_to_a_checkpoint_within_ten_seconds(study, number, group):
+def test_a_signal_brings_runs_to_a_checkpoint_within_ten_seconds(study, tried, number, group):
     """Ctrl-C in a terminal goes to all processes, SIGTERM usually to the first alone."""
     process = study()
     workers, began = children(process.pid), time.monotonic()
     (os.killpg if group else os.kill)(process.pid, number)
     out, err = process.communicate(timeout=30)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 10 * crowding()
     assert process.returncode == 128 + number, err
     last = out.strip().splitlines()[-1]
     assert "Interrupted: 0 of " in last and "2 are at a checkpoint. The same command goes on." in last
@@ -171,19 +177,21 @@ def test_a_signal_brings_runs_to_a_checkpoint_within_ten_seconds(study, number, 
     assert len(list(Store("quick").runs.glob("*/checkpoint.pt"))) == 2
     assert len(workers) >= 2 and until(lambda: not any(map(alive, workers)), 10)
     assert not list((Store("quick").runs / ".stop").iterdir())
+    tried("kills", "a study, by Ctrl-C or SIGTERM", all_at_a_checkpoint=1)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_workers_of_a_killed_study_write_their_checkpoints_and_end(study):
+def test_workers_of_a_killed_study_write_their_checkpoints_and_end(study, tried):
     process = study()
     workers = children(process.pid)
     process.kill()
     assert until(lambda: len(list(Store("quick").runs.glob("*/checkpoint.pt"))) == 2, 10)
     assert until(lambda: not any(map(alive, workers)), 15)
+    tried("kills", "the first process of a study", all_at_a_checkpoint=1)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_worker_that_is_killed_is_replaced_and_its_run_goes_on(study):
+def test_a_worker_that_is_killed_is_replaced_and_its_run_goes_on(study, tried):
     """As the system does it where memory is short."""
     process = study()
     workers = {pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
@@ -196,3 +204,4 @@ def test_a_worker_that_is_killed_is_replaced_and_its_run_goes_on(study):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGINT, err
     assert "failed" not in out + err
+    tried("kills", "a worker of a study", replaced=1)

@@ -175,7 +175,7 @@ def test_a_checkpoint_stays_until_its_result_is_written(student, invented, monke
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "binary", "list", "edited"])
 @pytest.mark.parametrize("published", [False, True])
-def test_a_damaged_file_is_named_in_one_sentence(student, invented, isolated, damage, published):
+def test_a_damaged_file_is_named_in_one_sentence(student, invented, isolated, tried, damage, published):
     store = Store("smoke")
     store.put(invented(student, "smoke"))
     if published:
@@ -192,6 +192,7 @@ def test_a_damaged_file_is_named_in_one_sentence(student, invented, isolated, da
         Store("smoke").get(student)
     assert str(path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    tried("damage", "results", refused=1)
 
 
 def paths_in(value, at=()):
