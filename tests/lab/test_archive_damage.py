@@ -16,7 +16,7 @@ import pytest
 
 from kdlib.lab import archives
 from kdlib.lab.archives import MANIFEST, pack, unpack
-from kdlib.lab.checkpoints import read_checkpoint
+from kdlib.lab.checkpoints import read_checkpoint, write
 from kdlib.lab.results import CHECKPOINT
 from kdlib.lab.runs import execute
 from kdlib.lab.store import Store
@@ -174,6 +174,25 @@ def test_a_damaged_run_of_the_store_stops_unpacking_before_anything_is_placed(pa
     with pytest.raises(ValueError, match="is corrupt: delete it"):
         unpack(packed)
     assert tree(folder) == before
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", CHECKPOINT])
+def test_a_sound_file_that_is_not_the_one_that_was_packed_is_refused(packed, elsewhere, make_spec, isolated, name):
+    """An archive that was made anew, whose own sums fit: only the manifest knows."""
+    spec = make_spec(seed=1) if name == CHECKPOINT else make_spec(recipe=SHORT)
+    execute(make_spec(seed=2), "smoke")
+    other = Store("smoke").folder(make_spec(seed=2)) / name
+    if name == CHECKPOINT:
+        content = read_checkpoint(Store("smoke").folder(spec) / name, "cpu")
+        write(content | {"state": content["state"] | {"step": 2}}, other)
+    with zipfile.ZipFile(packed) as before, zipfile.ZipFile(isolated / "again.zip", "w") as after:
+        for entry in before.namelist():
+            own = entry != f"{spec.key}/{name}"
+            after.writestr(entry, before.read(entry) if own else other.read_bytes())
+    folder = elsewhere("laptop")
+    with pytest.raises(ValueError, match=f"{spec.key}/{name} is not what was packed"):
+        unpack(isolated / "again.zip")
+    assert tree(folder) == {}
 
 
 @pytest.mark.parametrize("name", ["result.json", "weights.safetensors", "head.safetensors", CHECKPOINT])
