@@ -74,12 +74,13 @@ def translation(found: Found) -> str:
     teacher helps at all."""
     words = ("helps", "harms", "is not shown to help")
     text = found.decided("M1", "Another spelling of each sentence {} distillation", words)
-    more, taught = found.contrast(SPELLING), found(translated(PLAIN, KD), translated(PLAIN, LABELS))
+    plain, labels = translated(PLAIN, KD), translated(PLAIN, LABELS)
+    more, taught = found.contrast(SPELLING), found.contrast(f"{plain} - {labels}")
     if not more or not taught:
         return text
     apart = direction(more, "more", "less", "neither more nor less, as far as can be told,")
     gains = direction(taught, "helps", "harms", "is not shown to help")
     said = f"It does {apart} with the teacher than with labels alone: {points(more)} of BLEU."
-    much = found(translated(MUCH, KD), translated(PLAIN, KD))
+    much = found.contrast(f"{translated(MUCH, KD)} - {plain}")
     replaced = f" Replacing 30 % of the pieces changes it by {points(much)}." if much else ""
     return f"{text} {said} The teacher itself {gains}: {points(taught)} of BLEU.{replaced}".strip()

@@ -6,7 +6,7 @@ Inspired by dual distillation (Wan et al., 2024), kNN-KD (Yang et al., 2022) and
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from kdlib.elsewhere.translation.parallel import GRAMMAR, HELP, MANUALS
+from kdlib.elsewhere.translation.parallel import GRAMMAR, HELP, MANUALS, load_text
 from kdlib.elsewhere.translation.spec import Terms, TranslationSpec, View
 from kdlib.lab.recipe import Policy
 from kdlib.methods.taxonomy import Taxonomy
@@ -76,14 +76,14 @@ SIZES: Mapping[str, Size] = {
     "reference": Size(
         HELP,
         {"pieces": 4000, "evaluations": 2},
-        {"width": 192, "layers": 3, "heads": 6, "epochs": 8, "learning_rate": 1e-3},
+        {"pairs": 20_000, "width": 192, "layers": 3, "heads": 6, "epochs": 8, "learning_rate": 1e-3},
         {"pairs": 2500, "width": 96, "layers": 2, "heads": 4, "epochs": 16, "external": MANUALS},
     ),
     "paper": Size(
         HELP,
-        {"pieces": 8000, "evaluations": 10, "warm_up": 4000, "pairs_per_step": 64},
-        {"width": 512, "layers": 6, "heads": 8, "epochs": 40, "learning_rate": 7e-4},
-        {"width": 256, "layers": 3, "heads": 4, "epochs": 40, "learning_rate": 1e-3, "external": MANUALS},
+        {"pieces": 8000, "evaluations": 10, "warm_up": 4000, "pairs_per_step": 64, "pairs": 20_000, "epochs": 40},
+        {"width": 512, "layers": 6, "heads": 8, "learning_rate": 7e-4},
+        {"width": 256, "layers": 3, "heads": 4, "learning_rate": 1e-3, "external": MANUALS},
     ),
 }
 
@@ -130,11 +130,12 @@ def _arm(setting: Setting, view: str, taught: str) -> MeasuredArm:
 
 
 def _spec(setting: Setting, text: str, own: Mapping[str, Any], seed: int, **fields: Any) -> TranslationSpec:
-    """In float32: these networks are too small to gain by less. A text of the reader's own has no external one."""
+    """In float32: these networks are too small to gain by less. Another text than the profile's has no external one,
+    and may have fewer pairs."""
     size = SIZES[setting.profile.name]
     given = {**size.both, **own, **fields}
     if text != "auto":
-        given["external"] = None
+        given |= {"external": None, "pairs": min(given["pairs"], len(load_text(text).train))}
     machine = setting.machine.model_copy(update={"precision": "float32"})
     return TranslationSpec(data=size.text if text == "auto" else text, seed=seed, machine=machine, **given)
 

@@ -59,12 +59,13 @@ def grid(frame: pd.DataFrame, metric: str = "bleu") -> Figure:
     figure, axis = plt.subplots(figsize=(6.8, 3.0))
     cells = {(v, t): list(by_seed(frame, label(v, t), metric).values()) for v in VIEWS for t in TEACHING}
     views = [view for view in VIEWS if any(cells[view, taught] for taught in TEACHING)]
-    width = 0.8 / len(TEACHING)
-    for k, (taught, colour) in enumerate(zip(TEACHING, CYCLE, strict=False)):
+    colours = {t: colour for t, colour in zip(TEACHING, CYCLE, strict=False) if any(cells[v, t] for v in VIEWS)}
+    width = 0.8 / max(1, len(colours))
+    for k, (taught, colour) in enumerate(colours.items()):
         for x, view in enumerate(views):
             if not (values := cells[view, taught]):
                 continue
-            interval, at = mean_interval(values), x + (k - (len(TEACHING) - 1) / 2) * width
+            interval, at = mean_interval(values), x + (k - (len(colours) - 1) / 2) * width
             axis.bar(at, interval.mean, 0.9 * width, color=colour, alpha=0.55, label=taught)
             axis.plot([at] * len(values), values, ".", color="black", ms=4, zorder=3)
             if interval.shown:
@@ -74,5 +75,5 @@ def grid(frame: pd.DataFrame, metric: str = "bleu") -> Figure:
     if not views:
         empty(axis, "not measured")
     else:
-        legend_once(figure, [axis], loc="outside lower center", ncols=len(TEACHING))
+        legend_once(figure, [axis], loc="outside lower center", ncols=len(colours))
     return figure

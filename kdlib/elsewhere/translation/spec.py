@@ -15,9 +15,9 @@ View = Literal["plain", "bpe-dropout", "replacement"]
 PRESENTATIONS = 2  # of a pair in a step: the plain spelling, and the view
 BEAM = 4  # of a teacher that writes what its student learns
 #: Data set -> pieces of a source and of a target, about; other text is reckoned as `help-texts`.
-LENGTHS = {GRAMMAR: (18, 19), HELP: (21, 23)}
-# How much longer an operation takes than in the convolutions that forecasts are made for: one core does 8 GMAC/s.
-SLOWNESS = 16.0
+LENGTHS = {GRAMMAR: (11, 12), HELP: (21, 23)}
+# How much longer an operation takes than in the convolutions that forecasts are made for: one core did 10.7 GMAC/s.
+SLOWNESS = 12.0
 
 
 class Terms(Record):
@@ -59,8 +59,8 @@ class TranslationSpec(TaskSpec):
     data: str
     #: other parallel text whose test pairs are translated at the end too, or null
     external: str | None = None
-    #: how many training pairs are learnt from, the first in their fixed order, or null for all
-    pairs: Whole | None = Field(None, ge=1)
+    #: how many training pairs are learnt from, the first in their fixed order
+    pairs: Whole = Field(ge=1)
     #: how many test pairs are translated, or null for all
     tested: Whole | None = Field(None, ge=1)
     #: of the vocabulary, at most; 260 of them are marks and bytes
@@ -106,9 +106,8 @@ class TranslationSpec(TaskSpec):
         if self.terms.taught != (self.teacher is not None):
             raise ValueError("a teacher goes with terms.words, terms.neighbours or terms.sequences, and those with one")
         if self.teacher and (self.teacher.data, self.teacher.pieces) != (self.data, self.pieces):
-            raise ValueError(
-                f"teacher reads {self.teacher.data!r} in {self.teacher.pieces} pieces; allowed are the own"
-            )
+            reads = f"{self.teacher.data!r} in {self.teacher.pieces} pieces"
+            raise ValueError(f"teacher reads {reads}; allowed are {self.data!r} in {self.pieces}, as the student does")
         if self.machine.precision != "float32":
             raise ValueError(f"machine.precision = {self.machine.precision!r} is too coarse; allowed is 'float32'")
         return self
@@ -118,17 +117,13 @@ class TranslationSpec(TaskSpec):
         return Shape(pieces, self.width, self.layers, self.heads)
 
     @property
-    def nominal_pairs(self) -> int:
-        """How many pairs are learnt from, as far as the spec says it."""
-        return self.pairs if self.pairs is not None else {GRAMMAR: 3000}.get(self.data, 20_000)
-
-    def steps_of(self, pairs: int) -> int:
-        """Optimiser steps with so many training pairs; pairs that fill no step are left out of an epoch."""
-        return self.epochs * (pairs // self.pairs_per_step)
+    def steps(self) -> int:
+        """Of the optimiser; pairs that fill no step are left out of an epoch."""
+        return self.epochs * (self.pairs // self.pairs_per_step)
 
     @property
     def views(self) -> int:
-        return self.steps_of(self.nominal_pairs) * self.pairs_per_step * PRESENTATIONS
+        return self.steps * self.pairs_per_step * PRESENTATIONS
 
     @property
     def macs(self) -> int:
@@ -139,17 +134,16 @@ class TranslationSpec(TaskSpec):
             return own
         taught = pair_macs(self.teacher.shape(self.pieces), *lengths)
         found = own + (self.views * taught if self.terms.words else 0)
-        found += BEAM * self.nominal_pairs * taught if self.terms.sequences else 0
-        states = self.nominal_pairs * lengths[1]
-        return found + (self.nominal_pairs * taught + states**2 * self.teacher.width if self.terms.neighbours else 0)
+        found += BEAM * self.pairs * taught if self.terms.sequences else 0
+        states = self.pairs * lengths[1]
+        return found + (self.pairs * taught + states**2 * self.teacher.width if self.terms.neighbours else 0)
 
     def check(self) -> None:
         """Raises ValueError for too few pairs, or a library that is missing; FileNotFoundError for text that is."""
         sentencepiece(), sacrebleu()
         there = len(load_text(self.data).train)
-        count = there if self.pairs is None else self.pairs
-        if not self.pairs_per_step <= count <= there:
+        if not self.pairs_per_step <= self.pairs <= there:
             allowed = f"allowed are {self.pairs_per_step}, those of a step, to {there}, those of {self.data}"
-            raise ValueError(f"pairs = {count} are not possible; {allowed}")
+            raise ValueError(f"pairs = {self.pairs} are not possible; {allowed}")
         if self.external is not None:
             load_text(self.external)

@@ -45,7 +45,7 @@ class Translation(Learner):
             self.module = Translator(spec.shape(len(self.speller)), spec.dropout).to(spec.machine.device)
         self.optimiser = torch.optim.Adam(self.module.parameters(), lr=spec.learning_rate, betas=(0.9, 0.98))
         self.batches = Batches(spec, text.train[: spec.pairs], self.speller)
-        self.steps, self.evaluations = spec.steps_of(len(self.batches.texts)), spec.evaluations
+        self.steps, self.evaluations = spec.steps, spec.evaluations
         self.teacher = None if taught is None else self._teacher(taught)
         self.starts = torch.cat([torch.zeros(1, dtype=torch.int64), (self.batches.lengths + 1).cumsum(0)])
         self.near = self._neighbours() if spec.terms.neighbours else None
@@ -85,7 +85,7 @@ class Translation(Learner):
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        return {"loss": loss, **terms, "gmacs": torch.tensor(self._macs(batch) / 1e9)}
+        return {"loss": loss, **terms, "gmacs": loss.new_tensor(self._macs(batch) / 1e9)}
 
     def _terms(self, batch: Batch, scores: Tensor) -> dict[str, Tensor]:
         """The parts of the loss, each with its weight."""

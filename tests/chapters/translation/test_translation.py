@@ -5,6 +5,7 @@ import pytest
 
 from kdlib.chapters.registry import create_study
 from kdlib.chapters.translation import FIRST, INTERACTION, LABELS, MORE, TEACHING, VIEWS, arms_table, drawing, label
+from kdlib.elsewhere.translation.parallel import FILES
 from kdlib.elsewhere.translation.spec import TranslationSpec
 from kdlib.lab.store import Store
 from kdlib.notebook import Session
@@ -87,7 +88,7 @@ def test_reference_is_what_was_planned():
     assert (spec.data, spec.external, spec.pairs, spec.epochs) == ("help-texts", "manuals", 2500, 16)
     assert (spec.pieces, spec.width, spec.layers, spec.learning_rate, spec.warm_up) == (4000, 96, 2, 2e-3, 400)
     teacher = spec.teacher
-    assert (teacher.width, teacher.layers, teacher.learning_rate, teacher.pairs) == (192, 3, 1e-3, None)
+    assert (teacher.width, teacher.layers, teacher.learning_rate, teacher.pairs) == (192, 3, 1e-3, 20_000)
     assert data_of(study) == "help-texts" and data_of(study_at("quick")) == "grammar"
     assert len(study.all_specs) == 4 * 5 + 7 * 3 and study.specs_to(2) == []
     assert not_run(study, runs_frame(study, Store("reference"))).endswith(" h of one core).")
@@ -96,9 +97,12 @@ def test_reference_is_what_was_planned():
 
 
 def test_a_text_of_ones_own_takes_the_place_of_the_profiles(tmp_path):
+    for file in FILES:
+        (tmp_path / file).write_text("the dog\n" * 70)
     study = study_at("reference", text=f"pairs:{tmp_path}")
     specs = list(study.measurements.values())
     assert {spec.data for spec in [*specs, *(s.teacher for s in specs if s.teacher)]} == {f"pairs:{tmp_path}"}
+    assert {spec.pairs for spec in specs} == {70}
     assert {spec.external for spec in specs} == {None} and "external_bleu" not in {c.metric for c in study.contrasts}
     with pytest.raises(ValueError, match="data = 'cifar100' is unknown; allowed are grammar"):
         study_at("quick", text="cifar100")
@@ -130,7 +134,7 @@ def test_bars_stand_at_the_means(told):
     study, store = told({PLAIN: 12, "replacement 0.3, labels": 9})
     figure = drawn(drawing.grid(runs_frame(study, store)))
     bars = sorted((round(b.get_x() + b.get_width() / 2, 2), round(b.get_height(), 2)) for b in figure.axes[0].patches)
-    assert bars == [(-0.1, 12.0), (0.7, 9.0)]
+    assert bars == [(0.2, 12.0), (0.8, 9.0)]
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["plain", "replacement 0.3"]
     nothing = study_at("paper")
     assert texts(drawing.grid(runs_frame(nothing, Store("paper")))).count("not measured") == 1

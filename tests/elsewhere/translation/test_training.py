@@ -165,7 +165,5 @@ def test_impossible_specs_are_refused(fields, said) -> None:
 
 def test_too_few_pairs_are_refused_before_any_work() -> None:
     for pairs in (5, 10_000):
-        with pytest.raises(
-            ValueError, match=f"pairs = {pairs} are not possible; allowed are 6, .* to 2998"
-        ):
+        with pytest.raises(ValueError, match=f"pairs = {pairs} are not possible; allowed are 6, .* to 2998"):
             spec(pairs=pairs).check()
