@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kdlib.chapters import taxonomy
 from kdlib.chapters.registry import create_study
 from kdlib.chapters.translation import FIRST, INTERACTION, LABELS, MORE, TEACHING, VIEWS, arms_table, drawing, label
 from kdlib.elsewhere.translation.parallel import FILES
@@ -94,6 +95,12 @@ def test_reference_is_what_was_planned():
     assert not_run(study, runs_frame(study, Store("reference"))).endswith(" h of one core).")
     said = Session(study, "gap", "COMMAND").gap("This").data
     assert said == "*This: needs the data set `help-texts` and the runs of this chapter.* `COMMAND`"
+
+
+def test_the_taxonomy_says_what_becomes_of_a_sentence():
+    arms = study_at("reference").arms
+    assert taxonomy._view(arms[SPELT]) == "a sentence and another spelling of it"
+    assert taxonomy._view(arms[PLAIN]) == "a sentence, twice" and arms[SPELT].taxonomy.task == "translation"
 
 
 def test_a_text_of_ones_own_takes_the_place_of_the_profiles(tmp_path):
