@@ -25,7 +25,7 @@ COMMANDS = {
     "repeat": "Trains finished runs once more, and compares the bits. On CPUs of one kind they are equal; "
     "GPUs may differ.",
     "bench": "Measures ratios of speed on this machine, prints them and writes JSON and a figure.",
-    "fetch": "Downloads data sets and public checkpoints by name.",
+    "fetch": "Downloads data sets, texts and public checkpoints by name.",
 }
 
 

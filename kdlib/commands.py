@@ -9,8 +9,9 @@ from contextlib import nullcontext
 
 from kdlib.chapters import registry
 from kdlib.chapters.registry import create_study
-from kdlib.choices import fetchable, parse_duration, parse_option, parse_shard
+from kdlib.choices import TEXTS, fetchable, parse_duration, parse_option, parse_shard
 from kdlib.data import images, paths
+from kdlib.elsewhere.translation import packages
 from kdlib.lab import archives, forecasts
 from kdlib.lab.executors import open_executor
 from kdlib.lab.machine import resolve_device
@@ -208,11 +209,13 @@ def status(arguments: argparse.Namespace) -> None:
 
 
 def fetch(arguments: argparse.Namespace) -> None:
-    """Downloads data sets and public checkpoints by name."""
+    """Downloads data sets, texts and public checkpoints by name."""
     for name in arguments.names:
         if checkpoint := fetchable()[name]:
             download_checkpoint(checkpoint, paths.checkpoint_root())
             print(f"{name}: in {paths.checkpoint_root()}")
+        elif name in TEXTS:
+            print(packages.fetch(name))
         else:
             try:
                 images.torchvision_cifar(name, train=True, download=True)

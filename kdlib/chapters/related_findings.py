@@ -4,6 +4,9 @@ from kdlib.chapters.few_shot import DROP, smallest
 from kdlib.chapters.resolution import label
 from kdlib.chapters.retrieval import INTERACTION
 from kdlib.chapters.thresholds import LOSS
+from kdlib.chapters.translation import INTERACTION as SPELLING
+from kdlib.chapters.translation import KD, LABELS, MUCH, PLAIN
+from kdlib.chapters.translation import label as translated
 from kdlib.chapters.which_images import RULES
 from kdlib.chapters.wording import Found, direction, points
 
@@ -77,3 +80,20 @@ def thresholds(found: Found) -> str:
     seen = direction(area, "rises", "falls", "is not shown to change")
     more = direction(ccd, "loses more than", "loses less than", "is not told apart from")
     return f"{text} AUC on the same images {seen}: {points(area)}. CCD {more} KD + JDA: {points(ccd)} of F1."
+
+
+def translation(found: Found) -> str:
+    """Whether another spelling helps a student that is taught, whether more so than one of labels alone, and whether a
+    teacher helps at all."""
+    words = ("helps", "harms", "is not shown to help")
+    text = found.decided("M1", "Another spelling of each sentence {} distillation", words)
+    plain, labels = translated(PLAIN, KD), translated(PLAIN, LABELS)
+    more, taught = found.contrast(SPELLING), found.contrast(f"{plain} - {labels}")
+    if not more or not taught:
+        return text
+    apart = direction(more, "more", "less", "neither more nor less, as far as can be told,")
+    gains = direction(taught, "helps", "harms", "is not shown to help")
+    said = f"It does {apart} with the teacher than with labels alone: {points(more)} of BLEU."
+    much = found.contrast(f"{translated(MUCH, KD)} - {plain}")
+    replaced = f" Replacing 30 % of the pieces changes it by {points(much)}." if much else ""
+    return f"{text} {said} The teacher itself {gains}: {points(taught)} of BLEU.{replaced}".strip()

@@ -211,7 +211,9 @@ def _facts(arm: Arm) -> Taxonomy:
 
 
 def _view(arm: Arm) -> str:
-    """What an image becomes; only methods of classification spread a view."""
+    """What an image, or another input, becomes; only methods of classification spread a view."""
+    if isinstance(arm, MeasuredArm) and arm.view:
+        return arm.view
     view = VIEWS[arm.policy.name]
     return view if isinstance(arm, MeasuredArm) else _spread(view, find_method(arm.method).spread)
 

@@ -129,7 +129,7 @@ def work(spec: Spec) -> float:
     if isinstance(spec, TimingSpec):
         return spec.steps * sum(run_cost(run).step_macs for run in spec.runs.values())
     if isinstance(spec, TaskSpec):
-        return spec.macs + BESIDE * spec.views
+        return spec.slowness * spec.macs + BESIDE * spec.views
     known = facts(spec.data)
     networks = (teacher_model(spec.teacher), *((spec.setup.student,) if isinstance(spec, HashingSpec) else ()))
     macs = [model_size(network, len(known.class_sizes), known.size)[1] for network in networks]

@@ -17,13 +17,15 @@ from kdlib.records import Whole
 
 #: Kind of spec -> the module of kdlib.elsewhere that has it. That room lies above this one: it is found by name when it
 #: is asked for, as chapters are.
-TASKS: Mapping[str, str] = {}
+TASKS: Mapping[str, str] = {"translation": "translation"}
 
 
 class TaskSpec(Spec):
     """A run of another task: all that decides its bits."""
 
     trains: ClassVar[bool] = True
+    #: how much longer an operation takes than in what forecasts are made for: convolutions of small networks
+    slowness: ClassVar[float] = 1.0
 
     #: tells it from specs of other kinds; a subclass says which, as a Literal with a default
     kind: str

@@ -72,6 +72,8 @@ class MeasuredArm(Arm):
     method: str = ""
     #: what a method says about itself
     taxonomy: Taxonomy | None = None
+    #: what becomes of an input, in words, where that is no image and the policy means nothing
+    view: str = ""
 
     def measurement(self, seed: int) -> str:
         """What the study calls the measurement of a seed."""

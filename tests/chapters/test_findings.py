@@ -227,6 +227,24 @@ def test_thresholds_are_told_from_auc(invented, jda, words, difference):
     assert "CCD loses more than KD + JDA: +1.00 points [" in text and text.endswith("of F1.")
 
 
+@pytest.mark.parametrize(
+    ("spelt", "words", "difference"),
+    [(14, "helps", "+2"), (10, "harms", "-2"), (12, "is not shown to help", "+0")],
+)
+def test_translation_says_whether_another_spelling_helps_and_whom(invented, spelt, words, difference):
+    study, store = create_study("25_translation", Setting.of("reference", device="cpu")), Store("reference")
+    values = {"plain, labels": 9, "BPE-dropout 0.1, labels": 9, "plain, KD": 12, "BPE-dropout 0.1, KD": spelt}
+    for k, (arm, value) in enumerate((values | {"replacement 0.3, KD": 8}).items()):
+        specs = study.measured(arm)
+        for spec, noise in zip(specs.values(), np.roll(np.linspace(-0.2, 0.2, len(specs)), k), strict=True):
+            store.put(invented(spec, "reference", bleu=value + float(noise)))
+    text = findings.finding(study, tables.runs_frame(study, Store("reference")))
+    assert text.startswith(f"**Another spelling of each sentence {words} distillation**: {difference}.00 points [")
+    assert f"with the teacher than with labels alone: {difference}.00 points [" in text
+    assert "The teacher itself helps: +3.00 points [" in text
+    assert "Replacing 30 % of the pieces changes it by -4" in text
+
+
 def test_nothing_is_said_without_runs_and_nothing_is_claimed_at_demonstrations(told):
     for chapter in findings.FINDINGS:
         assert told(chapter, {}) == "The question of this chapter is not measured at this profile."

@@ -15,6 +15,7 @@ from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, Views
 from kdlib.lab.recipe import Public
 from kdlib.lab.runs import needed
 from kdlib.lab.specs import RunSpec
+from kdlib.lab.tasks import TaskSpec
 from kdlib.lab.train import rate
 from kdlib.methods import METHODS
 from kdlib.methods.ccd import CCD_WEIGHTS
@@ -200,7 +201,10 @@ def test_reference_learns_from_the_public_resnet56():
     for name in set(CHAPTERS) - {"04_augmented_teacher", "10_imagenet", "12_verdicts", "18_budget"}:
         study, specs = built("reference", name)
         measured = [
-            t for s in study.measurements.values() if not isinstance(s, ScoresSpec | ThresholdsSpec) for t in s.taught
+            t
+            for s in study.measurements.values()
+            if not isinstance(s, ScoresSpec | ThresholdsSpec | TaskSpec)
+            for t in s.taught
         ]
         others = [label for label, arm in study.arms.items() if arm.teacher or arm.head]  # controls for the teacher
         arms = [spec for label, arm in specs.items() if label not in others for spec in arm]
@@ -270,7 +274,7 @@ def test_measurements_use_the_teacher_of_the_students():
     for scale, name in ALL:
         study, specs = built(scale, name)
         for measured, spec in study.measurements.items():
-            assert spec.data == study.setting.data
+            assert spec.data == study.setting.data or isinstance(spec, TaskSpec)
             if name == "04_augmented_teacher" and measured in study.arms:  # teachers that are arms themselves
                 assert spec.teacher == specs[measured][0]
             elif isinstance(spec, ViewsSpec | SpreadSpec):
@@ -375,7 +379,7 @@ def test_the_first_tier_decides_every_claim():
     for study in studies:
         for contrast in study.contrasts:
             if contrast.primary:
-                assert contrast.tier == (3 if contrast.name in ("S1", "H1", "P1") else 1)
+                assert contrast.tier == (3 if contrast.name in ("S1", "H1", "P1", "M1") else 1)
                 specs = [s for arm in contrast.weights for s in study.specs(arm) or study.measured(arm).values()]
                 assert {spec.key for spec in specs} <= up_to[contrast.tier] and specs
                 assert study.planned(contrast) >= 5

@@ -1,0 +1,165 @@
+"""Machine translation: is another spelling of a sentence an augmentation that helps distillation?
+
+Inspired by dual distillation (Wan et al., 2024), kNN-KD (Yang et al., 2022) and BPE-dropout (Provilkov et al., 2020).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from kdlib.elsewhere.translation.parallel import GRAMMAR, HELP, MANUALS, load_text
+from kdlib.elsewhere.translation.spec import Terms, TranslationSpec, View
+from kdlib.lab.recipe import Policy
+from kdlib.methods.taxonomy import Taxonomy
+from kdlib.study.arms import Arm, Contrast, MeasuredArm, by_label
+from kdlib.study.setting import Setting, Study
+
+LABELS, KD, NEIGHBOURS, SEQUENCES = "labels", "KD", "kNN-KD", "sequence KD"
+#: What a student learns from -> what is added to its labels.
+TEACHING: Mapping[str, Terms] = {
+    LABELS: Terms(),
+    KD: Terms(words=1.0),
+    NEIGHBOURS: Terms(neighbours=1.0),
+    SEQUENCES: Terms(sequences=True),
+}
+PLAIN, SPELT, LITTLE, MUCH = "plain", "BPE-dropout 0.1", "replacement 0.1", "replacement 0.3"
+#: What the second presentation of a pair reads: a view, and its strength.
+VIEWS: Mapping[str, tuple[View, float]] = {
+    PLAIN: ("plain", 0.0), SPELT: ("bpe-dropout", 0.1), LITTLE: ("replacement", 0.1), MUCH: ("replacement", 0.3),
+}  # fmt: skip
+#: View -> what a pair becomes, for the taxonomy.
+BECOMES: Mapping[str, str] = {
+    PLAIN: "a sentence, twice",
+    SPELT: "a sentence and another spelling of it",
+    LITTLE: "a sentence and one with other pieces",
+    MUCH: "a sentence and one with other pieces",
+}
+FIRST = tuple((view, taught) for taught in (LABELS, KD) for view in (PLAIN, SPELT))  # those of demonstrations
+MORE = (
+    *((view, taught) for taught in (LABELS, KD) for view in (LITTLE, MUCH)),
+    (PLAIN, NEIGHBOURS), (SPELT, NEIGHBOURS), (PLAIN, SEQUENCES),
+)  # fmt: skip
+#: Metric of a run -> what it is called.
+METRICS: Mapping[str, str] = {
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "token_accuracy": "right pieces, %",
+    "external_bleu": "BLEU on the manuals",
+}
+MARGIN = 0.5  # of BLEU
+PRIMARY = 1  # contrasts of this chapter that share an error rate
+LATER = 3  # the tier of all arms
+INTERACTION = "spelling x teacher"
+
+
+class Size(NamedTuple):
+    """How much is trained: the text, and the fields of `TranslationSpec` that both networks have, and their own."""
+
+    text: str
+    both: Mapping[str, Any]
+    teacher: Mapping[str, Any]
+    student: Mapping[str, Any]
+
+
+SIZES: Mapping[str, Size] = {
+    "smoke": Size(
+        GRAMMAR,
+        {"pieces": 400, "tested": 4, "layers": 1, "heads": 2, "pairs_per_step": 8, "warm_up": 2},
+        {"pairs": 16, "width": 16, "epochs": 1},
+        {"pairs": 16, "width": 8, "epochs": 1},
+    ),
+    "quick": Size(
+        GRAMMAR,
+        {"pieces": 700, "tested": 60, "layers": 1, "pairs_per_step": 16, "warm_up": 50, "learning_rate": 8e-3},
+        {"pairs": 2000, "width": 48, "heads": 4, "epochs": 2},
+        {"pairs": 640, "width": 32, "heads": 2, "epochs": 4},
+    ),
+    "reference": Size(
+        HELP,
+        {"pieces": 4000, "evaluations": 2},
+        {"pairs": 20_000, "width": 192, "layers": 3, "heads": 6, "epochs": 8, "learning_rate": 1e-3},
+        {"pairs": 2500, "width": 96, "layers": 2, "heads": 4, "epochs": 16, "external": MANUALS},
+    ),
+    "paper": Size(
+        HELP,
+        {"pieces": 8000, "evaluations": 10, "warm_up": 4000, "pairs_per_step": 64, "pairs": 20_000, "epochs": 40},
+        {"width": 512, "layers": 6, "heads": 8, "learning_rate": 7e-4},
+        {"width": 256, "layers": 3, "heads": 4, "learning_rate": 1e-3, "external": MANUALS},
+    ),
+}
+
+
+def create(setting: Setting, text: str = "auto") -> Study:
+    """The study of chapter 25_translation: what the second presentation of a pair reads, by what is taught.
+
+    text: parallel text, see `kdlib.elsewhere.translation.parallel`; auto is the profile's. One contrast is primary, and
+    decides none of the book's claims: another spelling minus the plain one, both with KD, in BLEU. Demonstrations have
+    the four arms of its interaction with the teacher, at one seed.
+    """
+    asked = FIRST if setting.profile.trains else (*FIRST, *MORE)
+    arms = by_label(*(_arm(setting, *one) for one in asked))
+    size = SIZES[setting.profile.name]
+    external = text == "auto" and "external" in size.student
+    study = Study("25_translation", setting, arms, tuple(_contrasts(arms, external)))
+    teacher = _spec(setting, text, size.teacher, seed=0)
+    measured: dict[str, TranslationSpec] = {}
+    for arm, (view, taught) in zip(arms.values(), asked, strict=True):
+        kind, p = VIEWS[view]
+        fields = {"view": kind, "p": p, "terms": TEACHING[taught], "teacher": None if taught == LABELS else teacher}
+        for seed in setting.seeds_of(arm):
+            measured[arm.measurement(seed)] = _spec(setting, text, size.student, seed, **fields)
+    return Study(study.name, setting, arms, study.contrasts, measured, later=dict.fromkeys(measured, LATER))
+
+
+def label(view: str, taught: str) -> str:
+    """What an arm is called, of names of VIEWS and TEACHING."""
+    return f"{view}, {taught}"
+
+
+def _arm(setting: Setting, view: str, taught: str) -> MeasuredArm:
+    """Policies are of images: here none means anything."""
+    seeds = "one" if setting.profile.trains else "usual" if (view, taught) in FIRST else "few"
+    facts = Taxonomy(
+        knowledge=() if taught == LABELS else ("answer",),
+        sees="student alone" if taught == LABELS else "both the same",
+        chosen_by="none", labels="the same", status="inspired by", task="translation",
+    )  # fmt: skip
+    return MeasuredArm(
+        label(view, taught), Policy(name="weak2"), "translation", taxonomy=facts, seeds=seeds, tier=LATER,
+        view=BECOMES[view],
+    )  # fmt: skip
+
+
+def _spec(setting: Setting, text: str, own: Mapping[str, Any], seed: int, **fields: Any) -> TranslationSpec:
+    """In float32: these networks are too small to gain by less. Another text than the profile's has no external one,
+    and may have fewer pairs."""
+    size = SIZES[setting.profile.name]
+    given = {**size.both, **own, **fields}
+    if text != "auto":
+        given |= {"external": None, "pairs": min(given["pairs"], len(load_text(text).train))}
+    machine = setting.machine.model_copy(update={"precision": "float32"})
+    return TranslationSpec(data=size.text if text == "auto" else text, seed=seed, machine=machine, **given)
+
+
+def _contrasts(arms: Mapping[str, Arm], external: bool) -> Iterable[Contrast]:
+    """Those whose arms are there: the primary one first, then its interaction with the teacher."""
+    own = {"metric": "bleu", "margin": MARGIN}
+    pairs = {taught: (label(SPELT, taught), label(PLAIN, taught)) for taught in TEACHING}
+    yield Contrast.of("M1", *pairs[KD], primary=True, among=PRIMARY, tier=LATER, **own)
+    yield Contrast.interaction(
+        INTERACTION, pairs[KD], pairs[LABELS], "another spelling - plain, with KD - with labels alone", **own
+    )
+    for arm, than in (
+        pairs[LABELS],
+        (label(PLAIN, KD), label(PLAIN, LABELS)),
+        (label(LITTLE, KD), label(PLAIN, KD)),
+        (label(MUCH, KD), label(PLAIN, KD)),
+        (label(MUCH, LABELS), label(PLAIN, LABELS)),
+        pairs[NEIGHBOURS],
+        (label(PLAIN, NEIGHBOURS), label(PLAIN, KD)),
+        (label(PLAIN, SEQUENCES), label(PLAIN, KD)),
+    ):
+        if {arm, than} <= set(arms):
+            yield Contrast.of(f"{arm} - {than}", arm, than, **own)
+    arm, than = pairs[KD]
+    for metric, words in list(METRICS.items())[1 : None if external else -1]:
+        yield Contrast(f"M1, {words}", {arm: 1, than: -1}, f"{words}: {arm} - {than}", metric=metric, margin=MARGIN)

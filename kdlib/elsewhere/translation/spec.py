@@ -1,0 +1,149 @@
+"""A run of translation: a network learns to translate, from labels alone or from a teacher too."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from kdlib.elsewhere.translation.network import Shape, pair_macs
+from kdlib.elsewhere.translation.parallel import GRAMMAR, HELP, check_name, load_text
+from kdlib.elsewhere.translation.scores import sacrebleu
+from kdlib.elsewhere.translation.spelling import sentencepiece
+from kdlib.lab.tasks import TaskSpec
+from kdlib.records import Number, Record, Whole
+
+View = Literal["plain", "bpe-dropout", "replacement"]
+PRESENTATIONS = 2  # of a pair in a step: the plain spelling, and the view
+BEAM = 4  # of a teacher that writes what its student learns
+#: Data set -> pieces of a source and of a target, about; other text is reckoned as `help-texts`.
+LENGTHS = {GRAMMAR: (11, 12), HELP: (21, 23)}
+# How much longer an operation takes than in the convolutions that forecasts are made for: one core did 10.7 GMAC/s.
+SLOWNESS = 12.0
+
+
+class Terms(Record):
+    """What is added to the labels, each with its weight; at 0 it is left out, and nothing else changes."""
+
+    #: divergence from the teacher's answer at each piece (word-level distillation)
+    words: Number = Field(0.0, ge=0)
+    #: divergence from what followed the nearest states of the teacher (kNN-KD)
+    neighbours: Number = Field(0.0, ge=0)
+    #: divergence of the two presentations of a pair from each other, half of it each way
+    consistency: Number = Field(0.0, ge=0)
+    #: whether the teacher's translations stand in place of the targets (sequence-level distillation)
+    sequences: bool = False
+    #: how many states kNN-KD looks up
+    k: Whole = Field(64, ge=1)
+    #: the temperature of their squared distances
+    tau: Number = Field(100.0, gt=0)
+
+    @model_validator(mode="after")
+    def _of_one_text(self) -> "Terms":
+        if self.sequences and self.neighbours:
+            raise ValueError("terms.sequences = true replace the targets that terms.neighbours is of; allowed is one")
+        return self
+
+    @property
+    def taught(self) -> bool:
+        """Whether they need a teacher."""
+        return bool(self.words or self.neighbours or self.sequences)
+
+
+class TranslationSpec(TaskSpec):
+    """All that decides the bits of a run of translation."""
+
+    slowness: ClassVar[float] = SLOWNESS
+
+    #: tells it from specs of other kinds
+    kind: Literal["translation"] = "translation"
+    #: parallel text, see `kdlib.elsewhere.translation.parallel`
+    data: str
+    #: other parallel text whose test pairs are translated at the end too, or null
+    external: str | None = None
+    #: how many training pairs are learnt from, the first in their fixed order
+    pairs: Whole = Field(ge=1)
+    #: how many test pairs are translated, or null for all
+    tested: Whole | None = Field(None, ge=1)
+    #: of the vocabulary, at most; 260 of them are marks and bytes
+    pieces: Whole = Field(4000, ge=300)
+    #: of the network, see `kdlib.elsewhere.translation.network.Shape`
+    width: Whole = Field(96, ge=2)
+    #: of the network
+    layers: Whole = Field(2, ge=1)
+    #: of the network
+    heads: Whole = Field(4, ge=1)
+    #: null, or the run that it learns from, on the same vocabulary
+    teacher: "TranslationSpec | None" = None
+    #: what the second presentation of each pair reads: the same spelling, another, or one with other pieces in it
+    view: View = "plain"
+    #: how strong the view is: how often a merge is left out, or a piece replaced
+    p: Number = Field(0.0, ge=0, le=1)
+    #: beside the labels
+    terms: Terms = Terms()
+    #: of labels: how much is spread evenly over the vocabulary
+    smoothing: Number = Field(0.1, ge=0, lt=1)
+    #: of the network, in training
+    dropout: Number = Field(0.1, ge=0, lt=1)
+    #: how often each pair is learnt from, each time in two presentations
+    epochs: Whole = Field(ge=1)
+    #: of an optimiser step
+    pairs_per_step: Whole = Field(32, ge=1)
+    #: the highest, after the warm-up; then it falls with the root of the step
+    learning_rate: Number = Field(2e-3, gt=0)
+    #: steps
+    warm_up: Whole = Field(400, ge=1)
+    #: how often it is evaluated
+    evaluations: Whole = Field(1, ge=1, le=10)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "TranslationSpec":
+        check_name(self.data)
+        if self.external is not None:
+            check_name(self.external)
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(f"width = {self.width} must be a multiple of 2 and of heads = {self.heads}")
+        if self.view == "plain" and self.p:
+            raise ValueError(f"p = {self.p} goes with no plain view; allowed is 0, or another view")
+        if self.terms.taught != (self.teacher is not None):
+            raise ValueError("a teacher goes with terms.words, terms.neighbours or terms.sequences, and those with one")
+        if self.teacher and (self.teacher.data, self.teacher.pieces) != (self.data, self.pieces):
+            reads = f"{self.teacher.data!r} in {self.teacher.pieces} pieces"
+            raise ValueError(f"teacher reads {reads}; allowed are {self.data!r} in {self.pieces}, as the student does")
+        if self.machine.precision != "float32":
+            raise ValueError(f"machine.precision = {self.machine.precision!r} is too coarse; allowed is 'float32'")
+        return self
+
+    def shape(self, pieces: int) -> Shape:
+        """Of the network, for a vocabulary that has so many pieces."""
+        return Shape(pieces, self.width, self.layers, self.heads)
+
+    @property
+    def steps(self) -> int:
+        """Of the optimiser; pairs that fill no step are left out of an epoch."""
+        return self.epochs * (self.pairs // self.pairs_per_step)
+
+    @property
+    def views(self) -> int:
+        return self.steps * self.pairs_per_step * PRESENTATIONS
+
+    @property
+    def macs(self) -> int:
+        """With usual lengths; what a run came to is counted, see its metric `mean_gmacs`."""
+        lengths = LENGTHS.get(self.data, LENGTHS[HELP])
+        own = 3 * self.views * pair_macs(self.shape(self.pieces), *lengths)
+        if self.teacher is None:
+            return own
+        taught = pair_macs(self.teacher.shape(self.pieces), *lengths)
+        found = own + (self.views * taught if self.terms.words else 0)
+        found += BEAM * self.pairs * taught if self.terms.sequences else 0
+        states = self.pairs * lengths[1]
+        return found + (self.pairs * taught + states**2 * self.teacher.width if self.terms.neighbours else 0)
+
+    def check(self) -> None:
+        """Raises ValueError for too few pairs, or a library that is missing; FileNotFoundError for text that is."""
+        sentencepiece(), sacrebleu()
+        there = len(load_text(self.data).train)
+        if not self.pairs_per_step <= self.pairs <= there:
+            allowed = f"allowed are {self.pairs_per_step}, those of a step, to {there}, those of {self.data}"
+            raise ValueError(f"pairs = {self.pairs} are not possible; {allowed}")
+        if self.external is not None:
+            load_text(self.external)

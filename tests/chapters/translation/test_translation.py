@@ -1,0 +1,156 @@
+"""Chapter 25: students that differ in view and terms alone, with contrasts fixed before any run."""
+
+import numpy as np
+import pytest
+
+from kdlib.chapters import taxonomy
+from kdlib.chapters.registry import create_study
+from kdlib.chapters.translation import FIRST, INTERACTION, LABELS, MORE, TEACHING, VIEWS, arms_table, drawing, label
+from kdlib.elsewhere.translation.parallel import FILES
+from kdlib.elsewhere.translation.spec import TranslationSpec
+from kdlib.lab.store import Store
+from kdlib.notebook import Session
+from kdlib.study.judging import judge
+from kdlib.study.setting import Setting
+from kdlib.study.sources import data_of
+from kdlib.study.tables import contrast_interval, not_run, runs_frame
+
+from ...conftest import drawn, texts
+
+pytestmark = pytest.mark.usefixtures("isolated")
+SCALES = ["smoke", "quick", "reference", "paper"]
+SPELT, PLAIN = "BPE-dropout 0.1, KD", "plain, KD"
+EXAMPLES = [{"source": "a", "reference": "b", "translation": "c"}]
+
+
+def study_at(scale: str, **options):
+    return create_study("25_translation", Setting.of(scale, device="cpu"), **options)
+
+
+@pytest.fixture
+def told(invented):
+    """told({arm: BLEU}): a study and a store with invented results, which differ a little by seed and by arm."""
+
+    def tell(values: dict[str, float], spread: float = 0.2):
+        study, store = study_at("reference"), Store("reference")
+        for k, (arm, value) in enumerate(values.items()):
+            specs = study.measured(arm)
+            for spec, noise in zip(specs.values(), np.roll(np.linspace(-1, 1, len(specs)), k), strict=True):
+                bleu = value + spread * float(noise)
+                metrics = {"bleu": bleu, "chrf": 2 * bleu, "token_accuracy": 50.0, "external_bleu": bleu / 2}
+                metrics |= {"examples": EXAMPLES, "pairs": 2500, "mean_gmacs": 2.0, "views": 80_000, "steps": 1248}
+                store.put(invented(spec, "reference", **metrics))
+        return study, Store("reference")
+
+    return tell
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_primary_contrast_is_fixed(scale):
+    study = study_at(scale)
+    (primary,) = (contrast for contrast in study.contrasts if contrast.primary)
+    assert study.contrasts[0] is primary and (primary.name, primary.says) == ("M1", "better")
+    assert primary.weights == {SPELT: 1, PLAIN: -1}
+    assert (primary.metric, primary.margin, primary.level) == ("bleu", 0.5, 0.95)
+    assert study.planned(primary) == (5 if study.setting.profile.verdicts else 1)
+    second = study.contrast(INTERACTION)
+    assert second.weights == {SPELT: 1, PLAIN: -1, "BPE-dropout 0.1, labels": -1, "plain, labels": 1}
+    metrics = {c.metric for c in study.contrasts if c.weights == primary.weights}
+    external = {"external_bleu"} if study.setting.profile.verdicts else set()
+    assert metrics == {"bleu", "chrf", "token_accuracy"} | external
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_students_differ_in_view_and_terms_alone(scale):
+    study = study_at(scale)
+    asked = FIRST if study.setting.profile.trains else (*FIRST, *MORE)
+    assert list(study.arms) == [label(*one) for one in asked]
+    by_seed: dict[int, list[TranslationSpec]] = {}
+    for arm, (view, taught) in zip(study.arms, asked, strict=True):
+        assert study.specs(arm) == [] and study.tier(arm) == 3
+        for seed, spec in study.measured(arm).items():
+            assert spec.seed == seed and (spec.view, spec.p) == VIEWS[view] and spec.terms == TEACHING[taught]
+            assert (spec.teacher is None) == (taught == LABELS)
+            by_seed.setdefault(seed, []).append(spec)
+    assert len(by_seed) == (1 if study.setting.profile.trains else 5)
+    for specs in by_seed.values():
+        alike = {repr(spec.model_dump(exclude={"view", "p", "terms", "teacher"})) for spec in specs}
+        assert len(alike) == 1 and len({spec.key for spec in specs}) == len(specs)
+        assert len({spec.views for spec in specs}) == 1
+    teachers = {spec.teacher.key: spec.teacher for specs in by_seed.values() for spec in specs if spec.teacher}
+    (teacher,), one = teachers.values(), specs[0]
+    assert teacher.view == "plain" and teacher.teacher is None and teacher.width > one.width
+    assert (teacher.data, teacher.pieces) == (one.data, one.pieces)
+
+
+def test_reference_is_what_was_planned():
+    study = study_at("reference")
+    spec = study.measurements[f"{SPELT}, seed 3"]
+    assert (spec.data, spec.external, spec.pairs, spec.epochs) == ("help-texts", "manuals", 2500, 16)
+    assert (spec.pieces, spec.width, spec.layers, spec.learning_rate, spec.warm_up) == (4000, 96, 2, 2e-3, 400)
+    teacher = spec.teacher
+    assert (teacher.width, teacher.layers, teacher.learning_rate, teacher.pairs) == (192, 3, 1e-3, 20_000)
+    assert data_of(study) == "help-texts" and data_of(study_at("quick")) == "grammar"
+    assert len(study.all_specs) == 4 * 5 + 7 * 3 and study.specs_to(2) == []
+    assert not_run(study, runs_frame(study, Store("reference"))).endswith(" h of one core).")
+    said = Session(study, "gap", "COMMAND").gap("This").data
+    assert said == "*This: needs the data set `help-texts` and the runs of this chapter.* `COMMAND`"
+
+
+def test_the_taxonomy_says_what_becomes_of_a_sentence():
+    arms = study_at("reference").arms
+    assert taxonomy._view(arms[SPELT]) == "a sentence and another spelling of it"
+    assert taxonomy._view(arms[PLAIN]) == "a sentence, twice" and arms[SPELT].taxonomy.task == "translation"
+
+
+def test_a_text_of_ones_own_takes_the_place_of_the_profiles(tmp_path):
+    for file in FILES:
+        (tmp_path / file).write_text("the dog\n" * 70)
+    study = study_at("reference", text=f"pairs:{tmp_path}")
+    specs = list(study.measurements.values())
+    assert {spec.data for spec in [*specs, *(s.teacher for s in specs if s.teacher)]} == {f"pairs:{tmp_path}"}
+    assert {spec.pairs for spec in specs} == {70}
+    assert {spec.external for spec in specs} == {None} and "external_bleu" not in {c.metric for c in study.contrasts}
+    with pytest.raises(ValueError, match="data = 'cifar100' is unknown; allowed are grammar"):
+        study_at("quick", text="cifar100")
+
+
+def test_contrasts_are_judged_with_their_margin(told):
+    study, store = told({PLAIN: 12, SPELT: 12.4, "plain, labels": 10, "BPE-dropout 0.1, labels": 11}, spread=0.1)
+    frame, primary = runs_frame(study, store), study.contrasts[0]
+    assert contrast_interval(primary, frame).mean == pytest.approx(0.4)
+    assert judge(study, primary, frame).word == "supported"
+    assert contrast_interval(study.contrast(INTERACTION), frame).mean == pytest.approx(-0.6)
+    assert contrast_interval(study.contrast("M1, BLEU on the manuals"), frame).mean == pytest.approx(0.2)
+
+
+def test_tables_hold_means_and_cost(told):
+    study, store = told({PLAIN: 12, SPELT: 13})
+    table = arms_table.table(study, store)
+    assert list(table.index) == [PLAIN, SPELT]
+    assert list(table.loc[SPELT, ["BLEU", "chrF", "BLEU on the manuals", "views", "TMACs", "n"]]) == [
+        "13.00", "26.00", "6.50", "80,000", "2.5", "5",
+    ]  # fmt: skip
+    assert arms_table.examples(study, store).to_dict("records") == EXAMPLES
+    empty, nothing = study_at("paper"), Store("paper")
+    assert arms_table.table(empty, nothing).empty and arms_table.examples(empty, nothing).empty
+
+
+@pytest.mark.usefixtures("strict_figures")
+def test_bars_stand_at_the_means(told):
+    study, store = told({PLAIN: 12, "replacement 0.3, labels": 9})
+    figure = drawn(drawing.grid(runs_frame(study, store)))
+    bars = sorted((round(b.get_x() + b.get_width() / 2, 2), round(b.get_height(), 2)) for b in figure.axes[0].patches)
+    assert bars == [(0.2, 12.0), (0.8, 9.0)]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["plain", "replacement 0.3"]
+    nothing = study_at("paper")
+    assert texts(drawing.grid(runs_frame(nothing, Store("paper")))).count("not measured") == 1
+
+
+@pytest.mark.usefixtures("strict_figures")
+def test_a_sentence_is_shown_in_three_spellings():
+    rows = drawing.spellings()
+    said = {"".join(pieces) for pieces in rows.values()}
+    assert len(said) == 1 and len({tuple(pieces) for pieces in rows.values()}) == 3
+    shown = texts(drawing.spelt(rows))
+    assert shown == [piece.strip() for pieces in rows.values() for piece in pieces]
