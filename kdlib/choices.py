@@ -15,13 +15,15 @@ PUBLIC = (
     "cifar100_resnet20", "cifar100_resnet32", "cifar100_resnet44", "cifar100_resnet56", "imagenet_resnet34",
     "imagenet_resnet18",
 )  # fmt: skip
+#: Pictures with boxes that can be downloaded: `kdlib.elsewhere.boxes.trees.NAME`.
+TREES = "trees"
 DEVICES = ("auto", "cpu", "cuda")
 
 
 def fetchable() -> dict[str, str | None]:
     """What can be downloaded: names of data sets, and of public checkpoints -> the full name of the checkpoint."""
     short = {name.removeprefix("cifar100_"): name for name in PUBLIC}
-    return dict.fromkeys(CIFAR) | short | {name: name for name in PUBLIC}
+    return dict.fromkeys((*CIFAR, TREES)) | short | {name: name for name in PUBLIC}
 
 
 def check_fetchable(names: list[str]) -> None:

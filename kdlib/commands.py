@@ -9,8 +9,9 @@ from contextlib import nullcontext
 
 from kdlib.chapters import registry
 from kdlib.chapters.registry import create_study
-from kdlib.choices import fetchable, parse_duration, parse_option, parse_shard
+from kdlib.choices import TREES, fetchable, parse_duration, parse_option, parse_shard
 from kdlib.data import images, paths
+from kdlib.elsewhere.boxes import trees
 from kdlib.lab import archives, forecasts
 from kdlib.lab.executors import open_executor
 from kdlib.lab.machine import resolve_device
@@ -213,6 +214,8 @@ def fetch(arguments: argparse.Namespace) -> None:
         if checkpoint := fetchable()[name]:
             download_checkpoint(checkpoint, paths.checkpoint_root())
             print(f"{name}: in {paths.checkpoint_root()}")
+        elif name == TREES:
+            print(f"{name}: in {trees.fetch()}")
         else:
             try:
                 images.torchvision_cifar(name, train=True, download=True)
