@@ -202,7 +202,7 @@ class Session:
     def gap(self, what: str) -> Markdown:
         """A line in place of something that needs data or runs which are not here."""
         return Markdown(
-            f"*{what}: needs the data set `{self.setting.data}` and the runs of this chapter.* `{self.command}`"
+            f"*{what}: needs the data set `{self.study.data}` and the runs of this chapter.* `{self.command}`"
         )
 
     def shown(self, thing: Any) -> Any:

@@ -8,6 +8,7 @@ import pytest
 
 from kdlib import choices
 from kdlib.data.images import CIFAR
+from kdlib.elsewhere.boxes import trees
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.profiles import PROFILES
 

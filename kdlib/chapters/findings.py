@@ -8,7 +8,7 @@ from kdlib.chapters.ccd_versus_hsakd import LONGER
 from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
-from kdlib.chapters.related_findings import resolution, retrieval, rivals, thresholds, which_images
+from kdlib.chapters.related_findings import detection, resolution, retrieval, rivals, thresholds, which_images
 from kdlib.chapters.wording import Found, direction, points
 from kdlib.lab.forecasts import run_cost
 from kdlib.lab.store import Store
@@ -234,6 +234,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "21_resolution": resolution,
     "22_retrieval": retrieval,
     "23_thresholds": thresholds,
+    "24_detection": detection,
 }
 #: The chapters whose findings a reader should take home.
 TAKEN_HOME = ("03_blind_teacher", "08_cosine_confidence", "09_ccd_versus_hsakd")

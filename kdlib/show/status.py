@@ -8,6 +8,7 @@ from IPython.display import HTML
 from kdlib.lab.recipe import Public
 from kdlib.lab.specs import RunSpec, Spec, backbone_source
 from kdlib.lab.store import Store
+from kdlib.lab.tasks import TaskSpec
 from kdlib.methods import find_method
 from kdlib.study.setting import Study
 
@@ -26,7 +27,7 @@ def status_box(study: Study, specs: Sequence[Spec], store: Store) -> HTML:
     seeds = {spec.seed for arm in study.arms for spec in study.specs(arm)} or study.setting.seeds
     rows = {
         "profile": study.setting.profile.summary,
-        "data": study.setting.data,
+        "data": study.data,
         "teacher → student": ", ".join(_pairs(study, specs)),
         "seeds": ", ".join(map(str, sorted(seeds))),
         "runs": f"{len(found)} of {len(specs)} there",
@@ -43,6 +44,7 @@ def _pairs(study: Study, specs: Sequence[Spec]) -> list[str]:
     """The networks that teach and learn in a study; those of its setting where nothing is distilled."""
     runs = [spec for spec in specs if isinstance(spec, RunSpec) and spec.teacher]
     pairs = [(_named(run.teacher), run.student) for run in runs if find_method(run.method).trains_student]
+    pairs += [(spec.teacher.network, spec.network) for spec in specs if isinstance(spec, TaskSpec) and spec.teacher]
     return [" → ".join(pair) for pair in dict.fromkeys(pairs or [study.setting.networks])]
 
 

@@ -34,6 +34,7 @@ TESTED = {
     r"\text{T.stddev} =": "tests/lab/measures/test_t_stddev.py::test_every_number_equals_a_slow_reference",
     r"x_b = \log_2 b": "tests/chapters/budget/test_budget.py::test_the_slope_is_that_of_least_squares",
     r"\alpha_i \cos(z_s(x_i)": "tests/elsewhere/test_hashing.py::test_brcd_is_the_slow_sum",
+    r"(w c + h s)": "tests/elsewhere/boxes/test_views.py::test_turned_boxes_are_as_loose_as_the_closed_form_says",
     r"\mathrm{KL}_T(s\,\|\,t)": "tests/methods/test_kd.py::test_direction_is_from_the_teacher_to_the_student",
 }
 # The formulas of the page of methods are those of the definitions: method -> its test.
