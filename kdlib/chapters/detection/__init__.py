@@ -54,7 +54,7 @@ class Size(NamedTuple):
 
 SIZES: Mapping[str, Size] = {
     "smoke": Size("scenes", (12, 4), (4, 6), 2, 4, 1),
-    "quick": Size("scenes", (200, 60), (8, 16), 24, 8, 1),
+    "quick": Size("scenes", (200, 48), (8, 16), 60, 4, 1),
     "reference": Size("trees", (2000, 500), (16, 32), 940, 16, 4),
     "paper": Size("trees", (2000, 500), (32, 48), 3000, 16, 4),
 }
