@@ -68,7 +68,8 @@ def read_coco(path: Path) -> dict[str, list[tuple[Path, list[Named]]]]:
         classes = {one["id"]: str(one["name"]) for one in content["categories"]}
         pictures = {one["id"]: str(one["file_name"]) for one in content["images"]}
         notes = [(one["image_id"], one["category_id"], one["bbox"]) for one in _without_crowds(content)]
-        notes = [(image, kind, (x, y, x + w, y + h)) for image, kind, (x, y, w, h) in notes]
+        measured = [(image, kind, map(float, box)) for image, kind, box in notes]
+        notes = [(image, kind, (x, y, x + w, y + h)) for image, kind, (x, y, w, h) in measured]
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing; allowed is a JSON file of COCO") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -82,12 +83,17 @@ def read_coco(path: Path) -> dict[str, list[tuple[Path, list[Named]]]]:
                 )
         boxes[image].append((classes[kind], corners))
     splits: dict[str, list[tuple[Path, list[Named]]]] = {"train": [], "test": []}
-    tested = held_out(list(pictures.values()))
+    tested = held_out([_called(name) for name in pictures.values()])
     for image, name in sorted(pictures.items(), key=lambda item: item[1]):
         if not (path.parent / name).is_file():
             raise FileNotFoundError(f"the picture {name} of {path} is missing: looked for {path.parent / name}")
-        splits["test" if name in tested else "train"].append((path.parent / name, boxes[image]))
+        splits["test" if _called(name) in tested else "train"].append((path.parent / name, boxes[image]))
     return splits
+
+
+def _called(name: str) -> str:
+    """A picture's name without its ending, as Pascal VOC has it."""
+    return str(Path(name).with_suffix(""))
 
 
 def _without_crowds(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -56,6 +56,7 @@ def count_classes(name: str) -> int:
     return known[name] if name in known else len(classes_of(*_own_splits(name)))
 
 
+@lru_cache(maxsize=2)  # of what was read and is sound; an error is looked for anew
 def _own_splits(name: str) -> tuple[dict[str, list[tuple[Path, list[Named]]]], Path]:
     kind, _, path = name.partition(":")
     where = paths.expanded(path, kind)

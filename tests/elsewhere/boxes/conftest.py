@@ -22,7 +22,7 @@ def draw_picture():
 
     def make(path: Path, width: int, height: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        random = np.random.default_rng(len(path.stem))
+        random = np.random.default_rng(list(path.stem.encode()))
         Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
 
     return make
