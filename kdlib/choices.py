@@ -17,6 +17,8 @@ PUBLIC = (
 )  # fmt: skip
 #: Parallel texts that can be fetched: `kdlib.elsewhere.translation.parallel.FETCHED`.
 TEXTS = ("help-texts", "manuals")
+#: Pictures with boxes that can be downloaded: `kdlib.elsewhere.boxes.trees.NAME`.
+TREES = "trees"
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -24,7 +26,7 @@ def fetchable() -> dict[str, str | None]:
     """What can be downloaded: names of data sets and texts, and of public checkpoints -> the full name of the
     checkpoint."""
     short = {name.removeprefix("cifar100_"): name for name in PUBLIC}
-    return dict.fromkeys((*CIFAR, *TEXTS)) | short | {name: name for name in PUBLIC}
+    return dict.fromkeys((*CIFAR, TREES, *TEXTS)) | short | {name: name for name in PUBLIC}
 
 
 def check_fetchable(names: list[str]) -> None:

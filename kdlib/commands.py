@@ -9,8 +9,9 @@ from contextlib import nullcontext
 
 from kdlib.chapters import registry
 from kdlib.chapters.registry import create_study
-from kdlib.choices import TEXTS, fetchable, parse_duration, parse_option, parse_shard
+from kdlib.choices import TEXTS, TREES, fetchable, parse_duration, parse_option, parse_shard
 from kdlib.data import images, paths
+from kdlib.elsewhere.boxes import trees
 from kdlib.elsewhere.translation import packages
 from kdlib.lab import archives, forecasts
 from kdlib.lab.executors import open_executor
@@ -82,6 +83,20 @@ def all_studies(setting: Setting) -> list[Study]:
     return [study for study in studies if study not in absent]
 
 
+def with_their_data(studies: list[Study]) -> list[Study]:
+    """The studies but those of another task whose data are not on this machine, which a line names."""
+    kept = []
+    for study in studies:
+        try:
+            for spec in study.measurements.values():
+                if isinstance(spec, TaskSpec):
+                    spec.check()
+            kept.append(study)
+        except FileNotFoundError as error:
+            print(f"{study.name} is left out: {error}")
+    return kept
+
+
 def shard(specs: list[Spec], part: str) -> list[Spec]:
     """Every n-th spec from the i-th on, for "i/n" with i from 1; a stack counts as one. Raises ValueError for anything
     else."""
@@ -146,6 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs what the store lacks; finished runs stay stored whatever happens after."""
     started, until = time.monotonic(), arguments.limit and end_of(arguments.limit)
     studies = named_studies(arguments)
+    studies = with_their_data(studies) if arguments.study == "all" else studies
     scale, planned = by_tier(studies, arguments)
     specs = shard([spec for group in planned.values() for spec in group], arguments.shard)
     todo = missing(specs, Store(scale.name))
@@ -216,6 +232,8 @@ def fetch(arguments: argparse.Namespace) -> None:
             print(f"{name}: in {paths.checkpoint_root()}")
         elif name in TEXTS:
             print(packages.fetch(name))
+        elif name == TREES:
+            print(f"{name}: in {trees.fetch()}")
         else:
             try:
                 images.torchvision_cifar(name, train=True, download=True)

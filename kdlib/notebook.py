@@ -28,7 +28,6 @@ from kdlib.study import cost_tables, judging, tables
 from kdlib.study.arms import Contrast
 from kdlib.study.series import Suitable, gains, points, suitable
 from kdlib.study.setting import Setting, Study
-from kdlib.study.sources import data_of
 from kdlib.study.stats import Interval, mean_interval
 from kdlib.study.tiers import names_of
 
@@ -203,7 +202,7 @@ class Session:
     def gap(self, what: str) -> Markdown:
         """A line in place of something that needs data or runs which are not here."""
         return Markdown(
-            f"*{what}: needs the data set `{data_of(self.study)}` and the runs of this chapter.* `{self.command}`"
+            f"*{what}: needs the data set `{self.study.data}` and the runs of this chapter.* `{self.command}`"
         )
 
     def shown(self, thing: Any) -> Any:

@@ -224,6 +224,16 @@ def test_what_a_command_is_said_to_do_is_what_its_function_says():
         assert getattr(commands, name).__doc__ == about
 
 
+def test_all_studies_but_those_without_their_pictures_are_run(capsys, monkeypatch, isolated):
+    """One that is asked for by name is refused instead, by the same sentence."""
+    monkeypatch.setenv("KDLIB_DATA", str(isolated))
+    some = [create_study(name, Setting.of("reference", device="cpu")) for name in ("00_tour", "24_detection")]
+    assert commands.with_their_data(some) == some[:1]
+    said = capsys.readouterr().out
+    assert said.startswith("24_detection is left out: data = 'trees' is missing") and said.count("\n") == 1
+    assert "run `python -m kdlib fetch trees`" in refused(capsys, "run", "24_detection", "--device", "cpu")
+
+
 def test_fetch_downloads_by_name(capsys, monkeypatch, isolated):
     monkeypatch.setenv("KDLIB_DATA", str(isolated / "data"))
     monkeypatch.setenv("KDLIB_CHECKPOINTS", str(isolated / "checkpoints"))
@@ -236,6 +246,10 @@ def test_fetch_downloads_by_name(capsys, monkeypatch, isolated):
         (isolated / "data", True),
     ]  # fmt: skip
     assert capsys.readouterr().out.count("\n") == 3
+    got.clear()
+    monkeypatch.setattr(commands.trees, "fetch", lambda: got.append("trees") or isolated / "data" / "trees")
+    assert main(["fetch", "trees"]) == 0 and got == ["trees"]
+    assert capsys.readouterr().out == f"trees: in {isolated / 'data' / 'trees'}\n"
     got.clear()
     message = refused(capsys, "fetch", "resnet56", "nope")
     assert message.startswith("kdlib fetch: 'nope' cannot be fetched; allowed are cifar10, cifar100, ")

@@ -8,6 +8,7 @@ import pytest
 
 from kdlib import choices
 from kdlib.data.images import CIFAR
+from kdlib.elsewhere.boxes import trees
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.profiles import PROFILES
 
@@ -62,7 +63,7 @@ def test_a_command_line_is_read_and_checked_without_torch(words):
 
 def test_the_names_of_the_command_line_are_those_of_the_registries():
     assert tuple(PROFILES) == choices.PROFILES
-    assert tuple(CIFAR) == choices.CIFAR
+    assert (tuple(CIFAR), trees.NAME) == (choices.CIFAR, choices.TREES)
     assert tuple(PUBLIC) == choices.PUBLIC
 
 

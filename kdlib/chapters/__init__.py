@@ -11,5 +11,6 @@ CHAPTERS = (
     "05_proportion", "06_few_shot", "07_compatibility", "08_cosine_confidence", "09_ccd_versus_hsakd", "10_imagenet",
     "11_good_views", "12_verdicts", "13_your_own", "14_view_bank", "15_benchmark", "16_sizing", "17_another_student",
     "18_budget", "19_rivals", "20_which_images", "21_resolution", "22_retrieval", "23_thresholds",
+    "24_detection",
     "25_translation",
 )  # fmt: skip

@@ -10,6 +10,7 @@ from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
 from kdlib.chapters.registry import create_study
 from kdlib.chapters.related_findings import (
     attention,
+    detection,
     resolution,
     retrieval,
     rivals,
@@ -242,6 +243,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "21_resolution": resolution,
     "22_retrieval": retrieval,
     "23_thresholds": thresholds,
+    "24_detection": detection,
     "25_translation": translation,
 }
 #: The chapters whose findings a reader should take home.

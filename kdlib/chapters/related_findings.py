@@ -1,5 +1,6 @@
 """What the chapters on related systems found, in a few sentences that are computed from their runs."""
 
+from kdlib.chapters.detection import REPAIR
 from kdlib.chapters.few_shot import DROP, smallest
 from kdlib.chapters.resolution import label
 from kdlib.chapters.retrieval import INTERACTION
@@ -80,6 +81,19 @@ def thresholds(found: Found) -> str:
     seen = direction(area, "rises", "falls", "is not shown to change")
     more = direction(ccd, "loses more than", "loses less than", "is not told apart from")
     return f"{text} AUC on the same images {seen}: {points(area)}. CCD {more} KD + JDA: {points(ccd)} of F1."
+
+
+def detection(found: Found) -> str:
+    """Whether JDA helps a taught detector, and whether its teacher repairs what geometric views do to boxes."""
+    better = ("is better than", "is worse than", "is not told apart from")
+    text = [
+        found.decided("D1", "Under KD a detector of JDA {} one of two plain crops", better),
+        found.decided("D2", "On geometric views a detector of labels and KD {} one of labels alone", better),
+    ]
+    if more := found.contrast(REPAIR):
+        adds = direction(more, "more", "less", "neither more nor less, as far as can be told,")
+        text.append(f"The teacher adds {adds} there than on plain views: {points(more)} of AP75.")
+    return " ".join(filter(None, text))
 
 
 def translation(found: Found) -> str:

@@ -17,7 +17,7 @@ from kdlib.records import Whole
 
 #: Kind of spec -> the module of kdlib.elsewhere that has it. That room lies above this one: it is found by name when it
 #: is asked for, as chapters are.
-TASKS: Mapping[str, str] = {"translation": "translation"}
+TASKS: Mapping[str, str] = {"detection": "detection", "translation": "translation"}
 
 
 class TaskSpec(Spec):
@@ -47,6 +47,11 @@ class TaskSpec(Spec):
     def views(self) -> int:
         """Inputs that the student is trained on, each as often as it is."""
         raise NotImplementedError(f"{type(self).__name__} does not say its views")
+
+    @property
+    def network(self) -> str:
+        """What is trained, in a few words."""
+        return self.kind
 
     def check(self) -> None:
         """Raises ValueError, or FileNotFoundError, if the run cannot be made of its data: before any work."""

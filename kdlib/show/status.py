@@ -11,7 +11,6 @@ from kdlib.lab.store import Store
 from kdlib.lab.tasks import TaskSpec
 from kdlib.methods import find_method
 from kdlib.study.setting import Study
-from kdlib.study.sources import data_of
 
 
 def status_box(study: Study, specs: Sequence[Spec], store: Store) -> HTML:
@@ -28,7 +27,7 @@ def status_box(study: Study, specs: Sequence[Spec], store: Store) -> HTML:
     seeds = {spec.seed for arm in study.arms for spec in study.specs(arm)} or study.setting.seeds
     rows = {
         "profile": study.setting.profile.summary,
-        "data": data_of(study),
+        "data": study.data,
         "teacher → student": ", ".join(_pairs(study, specs)),
         "seeds": ", ".join(map(str, sorted(seeds))),
         "runs": f"{len(found)} of {len(specs)} there",

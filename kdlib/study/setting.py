@@ -12,6 +12,7 @@ from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, Timin
 from kdlib.lab.recipe import Machine, Policy, Public, Recipe
 from kdlib.lab.specs import RunSpec, Spec, stages_of, teacher_model
 from kdlib.lab.stacks import in_stacks
+from kdlib.lab.tasks import TaskSpec
 from kdlib.methods import find_method
 from kdlib.models import MODELS
 from kdlib.models.checkpoints import PUBLIC
@@ -270,6 +271,12 @@ class Study:
             for arm in (*contrast.weights, *floors):
                 found[arm] = min(contrast.tier, found.get(arm, contrast.tier))
         return found
+
+    @cached_property
+    def data(self) -> str:
+        """The name of what it learns from: the setting's data set, or that of its other task."""
+        named = {spec.data for spec in self.measurements.values() if isinstance(spec, TaskSpec)}
+        return ", ".join(sorted(named)) or self.setting.data
 
     def contrast(self, name: str) -> Contrast | None:
         """The contrast of a name, or None: a study of chosen or fewer arms lacks some."""

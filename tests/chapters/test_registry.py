@@ -198,7 +198,7 @@ def test_student_seed_s_learns_from_teacher_seed_s_at_paper():
 def test_reference_learns_from_the_public_resnet56():
     setting = Setting.of("reference", device="cpu")
     assert setting.data == "cifar100"
-    for name in set(CHAPTERS) - {"04_augmented_teacher", "10_imagenet", "12_verdicts", "18_budget"}:
+    for name in set(CHAPTERS) - {"04_augmented_teacher", "10_imagenet", "12_verdicts", "18_budget", "24_detection"}:
         study, specs = built("reference", name)
         measured = [
             t
@@ -379,7 +379,7 @@ def test_the_first_tier_decides_every_claim():
     for study in studies:
         for contrast in study.contrasts:
             if contrast.primary:
-                assert contrast.tier == (3 if contrast.name in ("S1", "H1", "P1", "M1") else 1)
+                assert contrast.tier == (3 if contrast.name in ("S1", "H1", "P1", "D1", "D2", "M1") else 1)
                 specs = [s for arm in contrast.weights for s in study.specs(arm) or study.measured(arm).values()]
                 assert {spec.key for spec in specs} <= up_to[contrast.tier] and specs
                 assert study.planned(contrast) >= 5

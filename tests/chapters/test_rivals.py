@@ -1,18 +1,14 @@
 """The rivals of CCD: each beside the weight that it brings, at equal views."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from kdlib.chapters import rivals
 from kdlib.chapters.registry import create_study
+from kdlib.lab.store import only_published
 from kdlib.methods import METHODS
 from kdlib.methods.tekap import TeKAPOptions
 from kdlib.study.setting import Setting
 from kdlib.study.shared_arms import CRLD_WEIGHTS
-
-RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 def study_at(scale: str):
@@ -21,9 +17,9 @@ def study_at(scale: str):
 
 def test_ccd_hands_on_as_much_of_the_teacher_as_crld():
     """From the mean w of its published runs, and the gates that stand beside the number."""
-    runs = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    keys = {spec.key for spec in study_at("reference").specs(rivals.CCD)}
-    w = [run["metrics"]["mean_w"] for run in runs if run["key"] in keys]
+    with only_published("reference") as store:  # whatever machine made them
+        found = [store.get(spec) for spec in study_at("reference").specs(rivals.CCD)]
+    w = [result.metrics["mean_w"] for result in found if result]
     assert len(w) == 10
     ours = rivals.CCD_WEIGHT * (1 + sum(w) / len(w)) / 2
     theirs = 2 * (CRLD_WEIGHTS["kd_weight"] * 0.951 + CRLD_WEIGHTS["cross_weight"] * 0.983)

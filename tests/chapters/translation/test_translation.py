@@ -12,7 +12,6 @@ from kdlib.lab.store import Store
 from kdlib.notebook import Session
 from kdlib.study.judging import judge
 from kdlib.study.setting import Setting
-from kdlib.study.sources import data_of
 from kdlib.study.tables import contrast_interval, not_run, runs_frame
 
 from ...conftest import drawn, texts
@@ -90,7 +89,7 @@ def test_reference_is_what_was_planned():
     assert (spec.pieces, spec.width, spec.layers, spec.learning_rate, spec.warm_up) == (4000, 96, 2, 2e-3, 400)
     teacher = spec.teacher
     assert (teacher.width, teacher.layers, teacher.learning_rate, teacher.pairs) == (192, 3, 1e-3, 20_000)
-    assert data_of(study) == "help-texts" and data_of(study_at("quick")) == "grammar"
+    assert study.data == "help-texts" and study_at("quick").data == "grammar"
     assert len(study.all_specs) == 4 * 5 + 7 * 3 and study.specs_to(2) == []
     assert not_run(study, runs_frame(study, Store("reference"))).endswith(" h of one core).")
     said = Session(study, "gap", "COMMAND").gap("This").data

@@ -1,0 +1,145 @@
+"""Detection: does distillation repair the loose boxes of geometric augmentation?
+
+Shears and turns make of a box the upright box around it, which is too large for most objects. A teacher that looks at
+the turned picture does not have that fault. So boxes and the teacher's answer are switched on and off on the second
+view, for views that move boxes and for views that leave them as they are.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from kdlib.elsewhere.boxes.views import Second
+from kdlib.elsewhere.detection import DetectionSpec
+from kdlib.lab.recipe import Policy
+from kdlib.methods.taxonomy import Taxonomy
+from kdlib.study.arms import Arm, Contrast, MeasuredArm, by_label
+from kdlib.study.setting import Setting, Study
+
+#: What is done to the second view -> what arms call it.
+VIEWS: Mapping[Second, str] = {
+    "weak2": "weak2", "photometric": "photometric", "geometric": "geometric", "jda": "JDA",
+}  # fmt: skip
+BOTH, LABELS, KD = "labels + KD", "labels", "KD"
+#: What the second view learns from -> whether from its boxes, whether from the teacher.
+TERMS: Mapping[str, tuple[bool, bool]] = {BOTH: (True, True), LABELS: (True, False), KD: (False, True)}
+ALONE = "no teacher"
+#: Metric of `kdlib.elsewhere.boxes.precision` -> what it is called.
+METRICS: Mapping[str, str] = {"ap50": "AP50", "ap75": "AP75", "ap": "AP50-95"}
+MARGIN = 1.0  # points of average precision
+PRIMARY = 2  # contrasts of this chapter that share an error rate
+LATER = 3  # the tier of all arms
+REPAIR = "KD x geometric views"
+TAXONOMY = Taxonomy(
+    knowledge=("answer", "position"), sees="both the same", chosen_by="none", labels="switched on or off",
+    status="inspired by", task="detection",
+)  # fmt: skip
+
+
+class Size(NamedTuple):
+    """How much is trained, see `DetectionSpec`. The teacher has twice the steps, of plain views."""
+
+    #: the data set, if no other one is asked for
+    data: str
+    #: of training and test, where the data are scenes
+    scenes: tuple[int, int]
+    #: of the student, and of the teacher
+    widths: tuple[int, int]
+    #: of the student
+    steps: int
+    #: each in two views
+    images_per_step: int
+    #: of every run
+    evaluations: int
+
+
+SIZES: Mapping[str, Size] = {
+    "smoke": Size("scenes", (12, 4), (4, 6), 2, 4, 1),
+    "quick": Size("scenes", (200, 48), (8, 16), 60, 4, 1),
+    "reference": Size("trees", (2000, 500), (16, 32), 940, 16, 4),
+    "paper": Size("trees", (2000, 500), (32, 48), 3000, 16, 4),
+}
+
+
+def create(setting: Setting, boxes: str = "auto") -> Study:
+    """The study of chapter 24_detection: what is done to the second view by what it learns from.
+
+    boxes: the pictures, see `kdlib.elsewhere.boxes.load`; auto takes the profile's. Two contrasts are primary, and
+    decide none of the book's claims. Demonstrations have their four arms alone, at one seed.
+    """
+    data = SIZES[setting.profile.name].data if boxes == "auto" else boxes
+    asked = _asked(setting)
+    arms = by_label(*_arms(setting, asked))
+    study = Study("24_detection", setting, arms, tuple(_contrasts(arms)))
+    measured, later = {}, {}
+    for arm, (second, terms) in zip(arms.values(), asked, strict=True):
+        for seed in setting.seeds_of(arm):
+            measured[arm.measurement(seed)] = _spec(setting, data, second, terms, seed)
+            later[arm.measurement(seed)] = study.tier(arm.label)
+    return Study(study.name, setting, arms, study.contrasts, measured, later=later)
+
+
+def label(second: Second, terms: str) -> str:
+    """What an arm is called, of names of VIEWS and TERMS."""
+    return f"{VIEWS[second]}, {terms}"
+
+
+def _asked(setting: Setting) -> list[tuple[Second, str]]:
+    if setting.profile.trains:
+        return [("weak2", BOTH), ("jda", BOTH), ("geometric", BOTH), ("geometric", LABELS)]
+    return [*((second, terms) for second in VIEWS for terms in TERMS), ("weak2", ALONE)]
+
+
+def _arms(setting: Setting, asked: Iterable[tuple[Second, str]]) -> Iterable[MeasuredArm]:
+    seeds = "one" if setting.profile.trains else "usual"
+    for second, terms in asked:
+        policy = Policy(name="weak2" if second == "weak2" else "jda")
+        yield MeasuredArm(label(second, terms), policy, "detection", taxonomy=TAXONOMY, seeds=seeds, tier=LATER)
+
+
+def _spec(setting: Setting, data: str, second: Second, terms: str, seed: int) -> DetectionSpec:
+    """The student of an arm. Its teacher has the same seed, but at demonstrations, where one serves all."""
+    size, machine = SIZES[setting.profile.name], setting.machine
+    if machine.precision == "float16":  # too coarse
+        machine = machine.model_copy(update={"precision": "float32"})
+    shared = {
+        "data": data, "scenes": size.scenes, "images_per_step": size.images_per_step, "evaluations": size.evaluations,
+        "machine": machine,
+    }  # fmt: skip
+    teacher = DetectionSpec(width=size.widths[1], steps=2 * size.steps, seed=setting.shared_seed(seed), **shared)
+    labels, kd = TERMS.get(terms, (True, True))
+    return DetectionSpec(
+        width=size.widths[0], steps=size.steps, seed=seed, second=second, labels=labels, kd=kd,
+        teacher=None if terms == ALONE else teacher, **shared,
+    )  # fmt: skip
+
+
+def _contrasts(arms: Mapping[str, Arm]) -> Iterable[Contrast]:
+    """Those whose arms are there, the primary ones first."""
+    jda, plain = label("jda", BOTH), label("weak2", BOTH)
+    repaired = (label("geometric", BOTH), label("geometric", LABELS))
+    yield Contrast.of("D1", jda, plain, primary=True, among=PRIMARY, tier=LATER, metric="ap50", margin=MARGIN)
+    yield Contrast.of("D2", *repaired, primary=True, among=PRIMARY, tier=LATER, metric="ap75", margin=MARGIN)
+    gain = {second: (label(second, BOTH), label(second, LABELS)) for second in VIEWS}
+    if set(gain["weak2"]) <= set(arms):
+        for name, second in ((REPAIR, "geometric"), ("KD x photometric views", "photometric")):
+            text = f"what KD adds on {second} views - on plain ones"
+            yield Contrast.interaction(name, gain[second], gain["weak2"], text, metric="ap75", margin=MARGIN)
+    for metric, arm, than in (
+        ("ap75", label("geometric", BOTH), plain),
+        ("ap75", label("photometric", BOTH), plain),
+        ("ap75", label("geometric", KD), label("geometric", LABELS)),
+        ("ap75", label("geometric", LABELS), label("photometric", LABELS)),
+        ("ap75", *gain["jda"]),
+        ("ap50", plain, label("weak2", ALONE)),
+    ):
+        if {arm, than} <= set(arms):
+            yield _of(metric, arm, than)
+    for metric in ("ap75", "ap"):
+        yield _of(metric, jda, plain)
+    for metric in ("ap50", "ap"):
+        yield _of(metric, *repaired)
+
+
+def _of(metric: str, arm: str, than: str) -> Contrast:
+    text = f"{METRICS[metric]}: {arm} - {than}"
+    return Contrast(text, {arm: 1.0, than: -1.0}, text, metric=metric, margin=MARGIN)

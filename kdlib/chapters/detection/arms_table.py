@@ -1,0 +1,61 @@
+"""Tables of chapter 24: how well the students of each arm find what they should, and what that cost."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdlib.chapters.detection import METRICS
+from kdlib.study.setting import Study
+from kdlib.study.stats import mean_interval
+from kdlib.study.tables import digits, span
+
+#: Measurement by name -> its metrics, or None where it is missing, as a session has them.
+Measured = Mapping[str, dict[str, Any] | None]
+
+
+def found(study: Study, measured: Measured) -> dict[str, list[dict[str, Any]]]:
+    """Arm -> the metrics of its runs that are there, seed by seed; arms without any are left out."""
+    names = {arm: [study.arms[arm].measurement(seed) for seed in study.measured(arm)] for arm in study.arms}
+    there = {arm: [metrics for name in some if (metrics := measured[name])] for arm, some in names.items()}
+    return {arm: metrics for arm, metrics in there.items() if metrics}
+
+
+def table(study: Study, measured: Measured) -> pd.DataFrame:
+    """One row per arm that has runs: average precision in percent, a mean over seeds, with the interval of AP50; views,
+    steps and operations of a run. Empty where there is none."""
+    rows = {arm: _row(metrics) for arm, metrics in found(study, measured).items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _row(metrics: list[dict[str, Any]]) -> dict[str, str]:
+    scores = {words: f"{_mean(metrics, name):.2f}" for name, words in METRICS.items()}
+    interval = span(mean_interval([some["ap50"] for some in metrics]))
+    cost = {
+        "views": f"{metrics[0]['views']:,}",
+        "steps": f"{metrics[0]['steps']:,}",
+        "TMACs": digits(metrics[0]["macs"] / 1e12),
+    }
+    return {"AP50": scores.pop("AP50"), "95 % interval": interval} | scores | {"n": str(len(metrics))} | cost
+
+
+def places_table(study: Study, measured: Measured) -> pd.DataFrame:
+    """One row per arm that was tested elsewhere too: AP50 there, a mean over seeds. Empty where there is none."""
+    rows = {
+        arm: {place: f"{_mean(metrics, f'{place}: ap50'):.2f}" for place in list(metrics[0]["boxes"])[1:]}
+        for arm, metrics in found(study, measured).items()
+    }
+    return pd.DataFrame.from_dict({arm: row for arm, row in rows.items() if row}, orient="index")
+
+
+def boxes_text(study: Study, measured: Measured) -> str:
+    """How many boxes are to be found in each test, in words."""
+    known = [metrics for some in found(study, measured).values() for metrics in some]
+    if not known:
+        return "not measured"
+    return ", ".join(f"{count} boxes in {place}" for place, count in known[0]["boxes"].items())
+
+
+def _mean(metrics: list[dict[str, Any]], name: str) -> float:
+    return float(np.mean([some[name] for some in metrics]))

@@ -1,0 +1,111 @@
+"""Figures of chapter 24: boxes before and after an operation, how loose they get, and the grid of arms."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from torch import Tensor
+
+from kdlib.chapters.detection import METRICS, TERMS, VIEWS, label
+from kdlib.elsewhere.boxes.pictures import FRAME
+from kdlib.elsewhere.boxes.scenes import SEED, scene
+from kdlib.elsewhere.boxes.tensors import area
+from kdlib.elsewhere.boxes.views import GEOMETRIC, looseness, moved_corners
+from kdlib.show.explorer import Explorer
+from kdlib.show.figures import BLUE, CYCLE, empty, legend_once, styled
+from kdlib.study.stats import mean_interval
+from kdlib.study.tables import by_seed
+from kdlib.views.ops import apply_op
+
+#: Title -> operation and magnitude.
+SHOWN: Mapping[str, tuple[str, int] | None] = {
+    "as it is": None,
+    "sheared": ("shearX", 9),
+    "turned by 30°": ("rotate", 9),
+    "moved up": ("translateY", 3),
+    "solarised": ("solarize", 5),
+}
+ANGLES = np.linspace(0, 30, 61)
+MAGNITUDES = range(10)  # of JDA's turn: 0 to 30 degrees
+
+
+@styled
+def before_and_after(index: int = 2) -> Figure:
+    """A scene and its boxes, as it is and after single operations: the label in blue, and dashed where the box itself
+    went."""
+    image, corners, _ = scene(SEED, "train", index, FRAME)
+    figure, axes = plt.subplots(1, len(SHOWN), figsize=(2.0 * len(SHOWN), 2.3))
+    for axis, (title, operation) in zip(axes, SHOWN.items(), strict=True):
+        pixels = image if operation is None else apply_op(operation[0], image[None], operation[1])[0]
+        labels, outlines = corners, outline(corners)
+        if operation and operation[0] in GEOMETRIC:
+            labels = moved_corners(corners, *operation)
+            outlines = moved_corners(outlines.repeat(1, 1, 2), *operation)[..., :2]
+        axis.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axis.set(title=title, xticks=[], yticks=[], xlim=(0, FRAME), ylim=(FRAME, 0))
+        axis.grid(False)
+        for box, points in zip(labels, outlines, strict=True):
+            axis.add_patch(Polygon(outline(box).numpy(), fill=False, edgecolor=BLUE, lw=1.5))
+            axis.add_patch(Polygon(points.numpy(), fill=False, edgecolor="white", lw=1, ls="--"))
+    return figure
+
+
+def outline(corners: Tensor) -> Tensor:
+    """float [..., 4, 2]: the four corners of boxes [..., 4], one after the other."""
+    x1, y1, x2, y2 = corners.unbind(-1)
+    points = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
+    return torch.stack([torch.stack(point, -1) for point in points], -2)
+
+
+@styled
+def loose_boxes() -> Figure:
+    """How many times larger a box gets when its image is turned: the closed form as lines, and torchvision's boxes at
+    the magnitudes of JDA's turn as dots."""
+    figure, axis = plt.subplots(figsize=(6.0, 3.0))
+    for ratio, colour in zip((1, 2, 4), CYCLE, strict=False):
+        axis.plot(ANGLES, [looseness(ratio, 1, a) for a in ANGLES], color=colour, label=f"sides {ratio} : 1")
+        box = torch.tensor([[60.0, 60.0, 60 + 10 * ratio, 70.0]])
+        moved = [float(area(moved_corners(box, "rotate", m)) / area(box)) for m in MAGNITUDES]
+        axis.plot([30 * m / 9 for m in MAGNITUDES], moved, "o", ms=4, color=colour)
+    axis.axhline(1 / 0.75, color="black", lw=0.8, ls="--")
+    axis.set(xlabel="turned by, degrees", ylabel="area, new box / old box")
+    legend_once(figure, [axis], loc="outside lower center", ncols=3)
+    return figure
+
+
+@styled
+def grid(frame: pd.DataFrame, metric: str = "ap75") -> Figure:
+    """Bars by what is done to the second view, side by side for what it learns from; with 95 % intervals from three
+    seeds on, and seeds as dots."""
+    figure, axis = plt.subplots(figsize=(6.8, 3.0))
+    cells = {(v, t): list(by_seed(frame, label(v, t), metric).values()) for v in VIEWS for t in TERMS}
+    views = [v for v in VIEWS if any(cells[v, t] for t in TERMS)]
+    width = 0.8 / len(TERMS)
+    for k, (terms, colour) in enumerate(zip(TERMS, CYCLE, strict=False)):
+        for x, second in enumerate(views):
+            values, at = cells[second, terms], x + (k - (len(TERMS) - 1) / 2) * width
+            if not values:
+                continue
+            interval = mean_interval(values)
+            axis.bar(at, interval.mean, 0.9 * width, color=colour, alpha=0.55, label=terms)
+            axis.plot([at] * len(values), values, ".", color="black", ms=4, zorder=3)
+            if interval.shown:
+                axis.vlines(at, interval.low, interval.high, color="black", lw=1.5)
+    axis.set_xticks(range(len(views)), [VIEWS[v] for v in views])
+    axis.set(ylabel=f"{METRICS[metric]}, %", xlim=(-0.6, max(1, len(views)) - 0.4))
+    if not views:
+        empty(axis, "not measured")
+    else:
+        legend_once(figure, [axis], loc="outside lower center", ncols=len(TERMS))
+    return figure
+
+
+def by_metric(frame: pd.DataFrame) -> Explorer:
+    """The same by another metric."""
+    words = {text: metric for metric, text in METRICS.items()}
+    about = "Means over seeds, with 95 % intervals from three seeds on; dots are seeds."
+    return Explorer({"measure": list(words)}, lambda text: grid(frame, words[text]), about)

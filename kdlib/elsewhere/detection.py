@@ -1,0 +1,209 @@
+"""Detection: a small detector learns to find boxes from labels and from a wider one.
+
+Each step has two views of every image. The first is plain, and always learns from the labels and, where there is one,
+from the teacher. Of the second it is said what is done to it, whether its boxes are labels, and whether the teacher's
+answer counts: so it can be asked whether an answer repairs what a moved label has lost.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from kdlib.data.sampling import Order
+from kdlib.elsewhere.boxes.detector import Detector, Said, find
+from kdlib.elsewhere.boxes.load import WHOLE, check_boxes_name, check_boxes_there, count_classes, load_boxes
+from kdlib.elsewhere.boxes.losses import LD, Form, label_losses, targets, teacher_losses
+from kdlib.elsewhere.boxes.pictures import SIDE, BoxData, Fixed
+from kdlib.elsewhere.boxes.precision import average_precisions
+from kdlib.elsewhere.boxes.trees import WINDOW
+from kdlib.elsewhere.boxes.views import Second, roles, two_views
+from kdlib.lab.cost import macs
+from kdlib.lab.evaluate import eval_mode
+from kdlib.lab.learning import Learner
+from kdlib.lab.tasks import TaskSpec
+from kdlib.randomness import draws_of, seeded
+from kdlib.records import Number, Whole
+
+TOGETHER = 64  # images that are tested at once
+WARM_UP = 0.05  # of the steps, in which the learning rate rises
+CLIP = 10.0  # the largest norm of a gradient
+VIEWS = 2
+
+
+class DetectionSpec(TaskSpec):
+    """The training of a detector."""
+
+    #: tells it from specs of other kinds
+    kind: Literal["detection"] = "detection"
+    #: scenes, trees, voc:FOLDER or coco:FILE, see `kdlib.elsewhere.boxes.load`
+    data: str
+    #: how many there are for training and for the test, of scenes; else as it is
+    scenes: tuple[Whole, Whole] = WHOLE
+    #: pixels of a picture that a view shows, of your own pictures; else as it is
+    window: Whole = Field(WINDOW, ge=32)
+    #: channels of the first layer
+    width: Whole = Field(ge=4)
+    #: null, or the run that it learns from
+    teacher: "DetectionSpec | None" = None
+    #: what is done to the second view
+    second: Second = "weak2"
+    #: whether the second view learns from its boxes
+    labels: bool = True
+    #: whether it learns from the teacher
+    kd: bool = True
+    #: of the divergence of classes, beside the labels' terms
+    kd_weight: Number = Field(1.0, ge=0)
+    #: of the divergence of sides, as published
+    ld_weight: Number = Field(LD, ge=0)
+    #: how classes are compared, see `kdlib.elsewhere.boxes.losses.class_divergence`
+    form: Form = "bernoulli"
+    #: optimiser steps
+    steps: Whole = Field(ge=1)
+    #: each in two views
+    images_per_step: Whole = Field(16, ge=1)
+    #: the highest; of AdamW, whose learning rate falls as a cosine to zero
+    learning_rate: Number = Field(2e-3, gt=0)
+    #: of AdamW
+    weight_decay: Number = Field(1e-4, ge=0)
+    #: how often it is tested, evenly over the run
+    evaluations: Whole = Field(4, ge=1, le=10)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DetectionSpec":
+        check_boxes_name(self.data)
+        if self.machine.precision == "float16":
+            raise ValueError("machine.precision = 'float16' is too coarse; allowed are 'float32' and 'bfloat16'")
+        if min(self.scenes) < 1:
+            raise ValueError(f"scenes = {list(self.scenes)} must be two whole numbers from 1 up")
+        if self.teacher is not None and self.teacher.data != self.data:
+            raise ValueError(f"teacher.data = {self.teacher.data!r} must be that of the student, {self.data!r}")
+        if self.evaluations > self.steps:
+            raise ValueError(f"evaluations = {self.evaluations} must be at most steps = {self.steps}")
+        return self
+
+    @property
+    def views(self) -> int:
+        return VIEWS * self.images_per_step * self.steps
+
+    @property
+    def macs(self) -> int:
+        classes = count_classes(self.data)
+        teacher = 0 if self.teacher is None else view_macs(self.teacher.width, classes)
+        return self.views * (3 * view_macs(self.width, classes) + teacher)
+
+    @property
+    def network(self) -> str:
+        return f"detector of width {self.width}"
+
+    def check(self) -> None:
+        check_boxes_there(self.data)
+
+
+@cache
+def view_macs(width: int, classes: int) -> int:
+    """Multiply-accumulates of one view through a detector."""
+    return macs(Detector(width, classes), (1, 3, SIDE, SIDE))
+
+
+class Detection(Learner):
+    """The training of a detector, see `DetectionSpec`. taught: the weights of the teacher."""
+
+    def __init__(self, spec: DetectionSpec, taught: Mapping[str, Tensor] | None):
+        self.spec, self.steps, self.evaluations = spec, spec.steps, spec.evaluations
+        self.data: BoxData = load_boxes(spec.data, spec.window, spec.scenes)
+        self.fingerprint = self.data.fingerprint
+        classes, device = len(self.data.classes), spec.machine.device
+        with seeded(spec.seed, "student init"):
+            self.module: Detector = Detector(spec.width, classes).to(device)
+        self.teacher = None
+        if spec.teacher is not None:
+            self.teacher = Detector(spec.teacher.width, classes).to(device).requires_grad_(False).eval()
+            self.teacher.load_state_dict(dict(taught))
+        self.optimiser = torch.optim.AdamW(
+            self.module.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
+        )
+        count = self.data.frames.count
+        self.order = Order(tuple(range(count)), count, spec.images_per_step, spec.seed)
+
+    def step(self, number: int) -> dict[str, Tensor]:
+        terms = self.losses(number)
+        loss = torch.stack(list(terms.values())).sum()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.spec.learning_rate * rate(number, self.steps)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), CLIP)
+        self.optimiser.step()
+        return {"loss": loss, **terms}
+
+    def losses(self, number: int) -> dict[str, Tensor]:
+        """The terms of a step, each the mean over both views; what is switched off counts as zero."""
+        views, terms = self.views_of(number), {}
+        pixels = torch.cat([pixels for pixels, _ in views])
+        student = self.said(self.module, pixels)
+        with torch.no_grad():
+            teacher = None if self.teacher is None else self.said(self.teacher, pixels)
+        for k, (_, boxes) in enumerate(views):
+            asked = targets(boxes.to(pixels.device), SIDE)
+            part = slice(k * len(boxes), (k + 1) * len(boxes))
+            own = Said(*(x[part] for x in student))
+            found = label_losses(own, asked, SIDE) if k == 0 or self.spec.labels else {}
+            if teacher is not None and (k == 0 or self.spec.kd):
+                weights = (self.spec.kd_weight, self.spec.ld_weight)
+                found |= teacher_losses(own, Said(*(x[part] for x in teacher)), asked, weights, self.spec.form)
+            for name, value in found.items():
+                terms[name] = terms.get(name, 0) + value / VIEWS
+        return terms
+
+    def views_of(self, number: int) -> list[tuple[Tensor, Any]]:
+        """Both views of a step: (pixels, on the device, and boxes)."""
+        ids, epochs = self.order.at(number)
+        frames = self.data.frames
+        draws = draws_of(self.spec.seed, {**roles(), **frames.roles}, epochs, ids, frames.count)
+        views = two_views(*frames(ids, draws), self.spec.second, draws)
+        return [(pixels.to(self.spec.machine.device), boxes) for pixels, boxes in views]
+
+    def said(self, network: Detector, pixels: Tensor) -> Said:
+        """What a network says, computed in the run's precision."""
+        machine = self.spec.machine
+        low = machine.precision != "float32"
+        with torch.autocast(machine.device, getattr(torch, machine.precision) if low else None, enabled=low):
+            return network(pixels)
+
+    def evaluate(self) -> dict[str, float]:
+        """ap50, ap75 and ap on the first test, see `average_precisions`."""
+        return self.scores(next(iter(self.data.tests.values())))
+
+    def measure(self) -> dict[str, Any]:
+        """The same of the other tests, each behind its name; what places they are, and how many boxes each has."""
+        first, *others = self.data.tests
+        scores = {f"{name}: {score}": v for name in others for score, v in self.scores(self.data.tests[name]).items()}
+        return scores | {"boxes": {name: int(test.boxes.kept.sum()) for name, test in self.data.tests.items()}}
+
+    def scores(self, test: Fixed) -> dict[str, float]:
+        """Of the network as it is now on some test images."""
+        found = []
+        with torch.no_grad(), eval_mode(self.module):
+            for pixels in test.images.split(TOGETHER):
+                found += find(self.said(self.module, pixels.to(self.spec.machine.device)), SIDE)
+        return average_precisions(found, test.boxes)
+
+
+def rate(number: int, steps: int) -> float:
+    """The learning rate of step 0, 1, ... as a part of the highest: it rises over 5 % of them, then falls to zero.
+
+    >>> rate(0, 100), rate(4, 100), round(rate(52, 100), 2)
+    (0.2, 1.0, 0.51)
+    """
+    first = max(1, round(WARM_UP * steps))
+    if number < first:
+        return (number + 1) / first
+    return (1 + math.cos(math.pi * (number - first) / max(1, steps - first))) / 2
+
+
+SPEC, learner = DetectionSpec, Detection

@@ -1,0 +1,197 @@
+"""Chapter 24: a grid of detectors that differ in the second view alone, with contrasts fixed before any run."""
+
+import numpy as np
+import pytest
+import torch
+
+from kdlib.chapters import findings
+from kdlib.chapters.detection import ALONE, BOTH, KD, LABELS, REPAIR, TERMS, VIEWS, arms_table, drawing, label
+from kdlib.chapters.registry import command_line, create_study
+from kdlib.elsewhere.detection import DetectionSpec
+from kdlib.lab.store import Store
+from kdlib.show import figures
+from kdlib.show.status import status_box
+from kdlib.study.judging import judge
+from kdlib.study.setting import Setting
+from kdlib.study.tables import contrast_interval, not_run, runs_frame
+
+from ...conftest import drawn, texts
+
+pytestmark = pytest.mark.usefixtures("isolated")
+SCALES = ["smoke", "quick", "reference", "paper"]
+SCORES = {"views": 30_080, "steps": 940, "macs": 5e12, "boxes": {"Yellowstone": 234, "Florida": 61, "California": 36}}
+
+
+def study_at(scale: str, **choices):
+    return create_study("24_detection", Setting.of(scale, device="cpu"), **choices)
+
+
+@pytest.fixture
+def told(invented):
+    """told({arm: (AP50, AP75)}): a study and a store with invented results, which differ a little by seed and arm."""
+
+    def tell(values: dict[str, tuple[float, float]], scale: str = "reference", spread: float = 0.2):
+        study, store = study_at(scale), Store(scale)
+        for k, (arm, (ap50, ap75)) in enumerate(values.items()):
+            specs = study.measured(arm)
+            for seed, noise in zip(specs, np.roll(np.linspace(-1, 1, len(specs)), k), strict=True):
+                noise = spread * float(noise)
+                scores = {"ap50": ap50 + noise, "ap75": ap75 + noise, "ap": ap50 / 2 + noise}
+                elsewhere = {f"{place}: ap50": ap50 / 2 for place in ("Florida", "California")}
+                store.put(invented(study.measurements[f"{arm}, seed {seed}"], scale, **SCORES, **scores, **elsewhere))
+        return study, Store(scale)
+
+    return tell
+
+
+def measured(study, store) -> dict:
+    return {name: r.metrics if (r := store.get(spec)) else None for name, spec in study.measurements.items()}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_primary_contrasts_are_fixed(scale):
+    study = study_at(scale)
+    first, second, *others = study.contrasts
+    assert (first.name, first.metric, first.weights) == (
+        "D1",
+        "ap50",
+        {"JDA, labels + KD": 1, "weak2, labels + KD": -1},
+    )
+    assert (second.name, second.metric) == ("D2", "ap75")
+    assert second.weights == {"geometric, labels + KD": 1, "geometric, labels": -1}
+    for contrast in (first, second):
+        assert (contrast.primary, contrast.says, contrast.margin, contrast.level) == (True, "better", 1.0, 0.975)
+        assert study.planned(contrast) == (5 if study.setting.profile.verdicts else 1)
+    assert not any(contrast.primary for contrast in others) and all(c.margin == 1.0 for c in others)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_detectors_differ_in_the_second_view_alone(scale):
+    study = study_at(scale)
+    by_seed: dict[int, list[DetectionSpec]] = {}
+    for arm in study.arms:
+        assert study.specs(arm) == []
+        for seed, spec in study.measured(arm).items():
+            assert isinstance(spec, DetectionSpec) and spec.seed == seed
+            terms = next((t for t, on in TERMS.items() if on == (spec.labels, spec.kd) and spec.teacher), ALONE)
+            assert label(spec.second, terms) == arm
+            by_seed.setdefault(seed, []).append(spec)
+    assert len(by_seed) == (1 if study.setting.profile.trains else 5)
+    for seed, specs in by_seed.items():
+        changed = {"second", "labels", "kd", "teacher"}
+        assert len({repr(spec.model_dump(exclude=changed)) for spec in specs}) == 1
+        assert len({spec.key for spec in specs}) == len(study.arms)
+        (teacher,) = {spec.teacher.key: spec.teacher for spec in specs if spec.teacher}.values()
+        assert (teacher.second, teacher.teacher, teacher.seed) == ("weak2", None, seed)
+        assert (teacher.views, teacher.width > specs[0].width) == (2 * specs[0].views, True)
+
+
+def test_demonstrations_have_the_arms_of_both_contrasts_and_others_the_whole_grid():
+    assert list(study_at("quick").arms) == [
+        "weak2, labels + KD", "JDA, labels + KD", "geometric, labels + KD", "geometric, labels",
+    ]  # fmt: skip
+    whole = [label(view, terms) for view in VIEWS for terms in TERMS] + [label("weak2", ALONE)]
+    assert list(study_at("reference").arms) == whole
+
+
+def test_reference_is_what_was_planned():
+    study = study_at("reference")
+    spec = study.measurements["JDA, labels + KD, seed 3"]
+    assert (spec.data, spec.width, spec.teacher.width, spec.views) == ("trees", 16, 32, 30_080)
+    assert (spec.kd_weight, spec.ld_weight, spec.form) == (1.0, 0.25, "bernoulli")
+    assert len(study.all_specs) == 65 and study.specs_to(2) == [] and study.data == "trees"
+    assert not_run(study, runs_frame(study, Store("reference"))).endswith("(about 115 min of one core).")
+
+
+def test_other_pictures_are_asked_for_by_name():
+    assert study_at("reference", boxes="scenes").data == study_at("quick").data == "scenes"
+    line = command_line("24_detection", {"profile": "reference", "boxes": "scenes"})
+    assert line.endswith("""--option 'boxes="scenes"'""")
+    with pytest.raises(ValueError, match="boxes = 'cifar10' is unknown; allowed are scenes, trees"):
+        study_at("quick", boxes="cifar10")
+
+
+def test_the_status_box_names_detectors_and_pictures():
+    study = study_at("reference")
+    said = status_box(study, study.all_specs, Store("reference")).data
+    assert "Profile reference on trees: 0 of 65 runs" in said
+    assert "<dd>detector of width 32 → detector of width 16</dd>" in said
+
+
+def test_contrasts_are_those_of_the_measured_precision(told):
+    values = {
+        label("weak2", BOTH): (60, 30), label("jda", BOTH): (63, 31), label("geometric", BOTH): (61, 30),
+        label("geometric", LABELS): (61, 25), label("weak2", LABELS): (59, 29),
+    }  # fmt: skip
+    study, store = told(values)
+    frame = runs_frame(study, store)
+    found = {c.name: contrast_interval(c, frame) for c in study.contrasts}
+    assert found["D1"].mean == pytest.approx(3) and found["D2"].mean == pytest.approx(5)
+    assert found[REPAIR].mean == pytest.approx(4) and found["D1"].n == 5
+    assert [judge(study, c, frame).word for c in study.contrasts[:2]] == ["supported", "supported"]
+    text = findings.finding(study, frame)
+    assert text.startswith("**Under KD a detector of JDA is better than one of two plain crops**: +3.00 points [")
+    assert "**On geometric views a detector of labels and KD is better than one of labels alone**: +5.00 points" in text
+    assert "The teacher adds more there than on plain views: +4.00 points [" in text
+
+
+@pytest.mark.parametrize(("ap75", "words"), [(20, "is worse than"), (25, "is not told apart from")])
+def test_the_finding_says_what_is_not_repaired(told, ap75, words):
+    study, store = told({label("geometric", BOTH): (60, ap75), label("geometric", LABELS): (60, 25)})
+    text = findings.finding(study, runs_frame(study, store))
+    assert text.startswith(f"**On geometric views a detector of labels and KD {words} one of labels alone**")
+    assert "The teacher adds" not in text
+
+
+def test_tables_hold_means_over_seeds_and_other_places(told):
+    study, store = told({label("jda", BOTH): (60, 30), label("weak2", KD): (50, 20)})
+    metrics = measured(study, store)
+    table = arms_table.table(study, metrics)
+    assert list(table.index) == ["weak2, KD", "JDA, labels + KD"]
+    row = table.loc["JDA, labels + KD"]
+    assert list(row[["AP50", "AP75", "AP50-95", "n", "views", "TMACs"]]) == [
+        "60.00",
+        "30.00",
+        "30.00",
+        "5",
+        "30,080",
+        "5",
+    ]
+    places = arms_table.places_table(study, metrics)
+    assert list(places.columns) == ["Florida", "California"] and places.loc["weak2, KD", "Florida"] == "25.00"
+    assert (
+        arms_table.boxes_text(study, metrics) == "234 boxes in Yellowstone, 61 boxes in Florida, 36 boxes in California"
+    )
+
+
+@pytest.mark.usefixtures("strict_figures")
+def test_bars_stand_at_the_means(told):
+    study, store = told({label("jda", BOTH): (60, 30), label("weak2", LABELS): (50, 20)})
+    figure = drawn(drawing.grid(runs_frame(study, store)))
+    bars = sorted((round(b.get_x() + b.get_width() / 2, 2), b.get_height()) for b in figure.axes[0].patches)
+    assert bars == [(0.0, pytest.approx(20)), (0.73, pytest.approx(30))]
+    explorer = drawing.by_metric(runs_frame(study, store))
+    assert len({explorer.picture(words) for words in explorer.controls["measure"]}) == 3
+    drawn(figures.forest({c.title: contrast_interval(c, runs_frame(study, store)) for c in study.contrasts}, 1.0))
+
+
+def test_nothing_measured_is_said(told):
+    study, store = told({})
+    metrics = measured(study, store)
+    assert arms_table.table(study, metrics).empty and arms_table.places_table(study, metrics).empty
+    assert arms_table.boxes_text(study, metrics) == "not measured"
+    assert texts(drawing.grid(runs_frame(study, store))).count("not measured") == 1
+
+
+@pytest.mark.usefixtures("strict_figures")
+def test_labels_that_are_drawn_hold_what_is_dashed_and_touch_it():
+    figure = drawn(drawing.before_and_after())
+    for axis in figure.axes:
+        pairs = np.array(axis.patches, dtype=object).reshape(-1, 2)
+        assert len(pairs)
+        for outer, inner in pairs:
+            points = [torch.tensor(patch.get_xy()) for patch in (outer, inner)]
+            for side in ("amin", "amax"):
+                values = [getattr(p, side)(0) for p in points]
+                assert torch.allclose(*values, atol=1e-3)
+    drawn(drawing.loose_boxes())
