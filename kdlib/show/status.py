@@ -44,7 +44,7 @@ def _pairs(study: Study, specs: Sequence[Spec]) -> list[str]:
     """The networks that teach and learn in a study; those of its setting where nothing is distilled."""
     runs = [spec for spec in specs if isinstance(spec, RunSpec) and spec.teacher]
     pairs = [(_named(run.teacher), run.student) for run in runs if find_method(run.method).trains_student]
-    pairs += [(f"{s.teacher.kind} (teacher)", s.kind) for s in specs if isinstance(s, TaskSpec) and s.teacher]
+    pairs += [(spec.teacher.network, spec.network) for spec in specs if isinstance(spec, TaskSpec) and spec.teacher]
     return [" → ".join(pair) for pair in dict.fromkeys(pairs or [study.setting.networks])]
 
 

@@ -112,6 +112,10 @@ class TranslationSpec(TaskSpec):
             raise ValueError(f"machine.precision = {self.machine.precision!r} is too coarse; allowed is 'float32'")
         return self
 
+    @property
+    def network(self) -> str:
+        return f"Transformer of width {self.width}"
+
     def shape(self, pieces: int) -> Shape:
         """Of the network, for a vocabulary that has so many pieces."""
         return Shape(pieces, self.width, self.layers, self.heads)
