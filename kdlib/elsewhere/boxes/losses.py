@@ -54,7 +54,7 @@ def targets(boxes: Boxes, side: int) -> Targets:
 
 
 def quality_focal(logits: Tensor, quality: Tensor) -> Tensor:
-    """|y - sigma|^2 times the cross-entropy of y, for each of logits float [...]; quality: y in [0, 1]. 0 at y."""
+    """`|y - sigma|^2` times the cross-entropy of y, for each of logits float [...]; quality: y in [0, 1]. 0 at y."""
     return (quality - logits.sigmoid()).square() * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
 
 
