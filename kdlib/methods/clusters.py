@@ -33,7 +33,9 @@ def k_means(points: Tensor, count: int) -> Tensor:
 
 
 def nearest(points: Tensor, centres: Tensor) -> Tensor:
-    """The place of the nearest centre of each point, the first of several: int64 [n] of floating [n, d] and [k, d].
+    """The place of the nearest centre of each point: int64 [n] of floating [n, d] and [k, d].
+
+    Of several that are equally near it is one, by rounding.
 
     >>> import torch
     >>> nearest(torch.tensor([[0.0], [7.0]]), torch.tensor([[1.0], [11.0]])).tolist()

@@ -9,7 +9,6 @@ from torch import nn
 
 from kdlib.data.images import BUNDLED, load_data
 from kdlib.lab import forecasts
-from kdlib.lab import train as training
 from kdlib.lab.recipe import Policy
 from kdlib.lab.store import Store
 from kdlib.lab.survey import maps
@@ -125,7 +124,7 @@ def test_without_a_hole_it_is_weak2_with_its_bits(student, make_spec, teacher, t
 def test_a_resumed_run_has_the_same_bits_and_with_kept_answers_too(student, teacher, tmp_path, monkeypatch, view, by):
     spec = student(view, by=by)
     whole = train(spec, tmp_path / "whole", teacher)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
 
     def stop(done: int, steps: int) -> None:
         if done == 4:

@@ -75,7 +75,8 @@ def test_nearest_is_that_of_all_distances(size: float):
     expected = cdist(points.double().numpy() / size, centres.numpy() / size).argmin(1)
     assert nearest(points, centres).tolist() == expected.tolist()
     twice = torch.cat([centres, centres])
-    assert (nearest(points, twice) < 7).all()  # of equal ones the first
+    # Of equal ones either: a product of matrices may round the last columns in another way than the first.
+    assert (nearest(points, twice) % 7).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
