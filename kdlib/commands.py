@@ -11,8 +11,6 @@ from kdlib.chapters import registry
 from kdlib.chapters.registry import create_study
 from kdlib.choices import TEXTS, TREES, fetchable, parse_duration, parse_option, parse_shard
 from kdlib.data import images, paths
-from kdlib.elsewhere.boxes import trees
-from kdlib.elsewhere.translation import packages
 from kdlib.lab import archives, forecasts
 from kdlib.lab.executors import open_executor
 from kdlib.lab.machine import resolve_device
@@ -226,6 +224,9 @@ def status(arguments: argparse.Namespace) -> None:
 
 def fetch(arguments: argparse.Namespace) -> None:
     """Downloads data sets, texts and public checkpoints by name."""
+    from kdlib.elsewhere.boxes import trees  # which no other command needs
+    from kdlib.elsewhere.translation import packages
+
     for name in arguments.names:
         if checkpoint := fetchable()[name]:
             download_checkpoint(checkpoint, paths.checkpoint_root())

@@ -15,6 +15,7 @@ from kdlib.__main__ import main
 from kdlib.chapters import power_plan
 from kdlib.chapters.registry import create_study
 from kdlib.commands import shard
+from kdlib.elsewhere.boxes import trees
 from kdlib.lab import forecasts, runs, schedule
 from kdlib.lab.runs import needed
 from kdlib.lab.specs import RunSpec
@@ -247,7 +248,7 @@ def test_fetch_downloads_by_name(capsys, monkeypatch, isolated):
     ]  # fmt: skip
     assert capsys.readouterr().out.count("\n") == 3
     got.clear()
-    monkeypatch.setattr(commands.trees, "fetch", lambda: got.append("trees") or isolated / "data" / "trees")
+    monkeypatch.setattr(trees, "fetch", lambda: got.append("trees") or isolated / "data" / "trees")
     assert main(["fetch", "trees"]) == 0 and got == ["trees"]
     assert capsys.readouterr().out == f"trees: in {isolated / 'data' / 'trees'}\n"
     got.clear()

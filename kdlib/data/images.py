@@ -140,12 +140,12 @@ def load_data(name: str) -> Data:
 def check_name(name: str) -> None:
     """Raises ValueError for a name that no data set can have."""
     known = (BUNDLED, *CIFAR, *PHOTOS)
-    kind, colon, path = name.partition(":")
+    kind, colon, _ = name.partition(":")
     own = colon and kind in ("folder", "photos")
     if not own and name not in known:
         raise ValueError(f"data = {name!r} is unknown; allowed are {', '.join(known)}, folder:PATH and photos:PATH")
-    if own and not paths.expanded(path, kind).is_absolute():
-        raise ValueError(f"data = {name!r} must name its folder from the root or from ~: it is part of what a run is")
+    if own:
+        paths.check_from_root("data", name)
 
 
 def available(name: str) -> bool:

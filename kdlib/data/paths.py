@@ -32,6 +32,15 @@ def expanded(path: str | Path, what: str) -> Path:
         ) from error
 
 
+def check_from_root(field: str, name: str, what: str = "folder") -> None:
+    """Raises ValueError if the place in a name KIND:PATH depends on where somebody stands."""
+    kind, _, path = name.partition(":")
+    if not expanded(path, kind).is_absolute():
+        raise ValueError(
+            f"{field} = {name!r} must name its {what} from the root or from ~: it is part of what a run is"
+        )
+
+
 def data_root() -> Path:
     """Data sets: $KDLIB_DATA, else data/ of the project."""
     return _folder("KDLIB_DATA", ROOT / "data")

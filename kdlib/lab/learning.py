@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.lab.checkpoints import save_checkpoint, whole, write_tensors
-from kdlib.lab.loop import State, add, checkpoint_of, go_through, stops_of
+from kdlib.lab.loop import State, checkpoint_of, go_through, stops_of
 from kdlib.lab.progress import Progress
 from kdlib.lab.results import WEIGHTS, bits
 from kdlib.lab.soundness import Watch, check_learner
@@ -68,13 +68,8 @@ class Fitting:
         self.stops, self.watch = stops_of(self.steps, self.learner.evaluations), Watch()
         self.belongs = {"key": self.key, "fingerprint": self.learner.fingerprint}
 
-    def advance(self) -> None:
-        scalars = self.learner.step(self.state.step)
-        add(self.state.sums, scalars)
-        self.watch.see(self.state.step + 1, scalars)
-
-    def is_watched(self) -> bool:
-        return self.watch.full
+    def advance(self) -> list[dict[str, Tensor]]:
+        return [self.learner.step(self.state.step)]
 
     def check(self) -> None:
         check_learner(self.watch, self.key, self.learner.module)

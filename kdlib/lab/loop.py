@@ -14,6 +14,7 @@ from torch import Tensor
 from kdlib.lab import distributed
 from kdlib.lab.checkpoints import newest_checkpoint
 from kdlib.lab.progress import Progress
+from kdlib.lab.soundness import Watch
 from kdlib.lab.stopping import Stop
 
 CHECKPOINT_SECONDS = 60.0
@@ -40,12 +41,11 @@ class Trained(Protocol):
     stops: Collection[int]
     #: how far it is
     state: State
+    #: what its last steps were like
+    watch: Watch
 
-    def advance(self) -> None:
-        """Makes the next step; `state.step` counts those before it."""
-
-    def is_watched(self) -> bool:
-        """Whether it is time to `check`, however few steps were made since."""
+    def advance(self) -> list[dict[str, Tensor]]:
+        """Makes the next step; `state.step` counts those before it. The loss and other scalars of its equal parts."""
 
     def check(self) -> None:
         """Raises ValueError or FloatingPointError if a loss since the last look was not finite."""
@@ -64,10 +64,13 @@ def go_through(run: Trained, progress: Progress | None, stop: Stop) -> None:
     started, saved = time.monotonic() - state.seconds, time.monotonic()
     first = state.step + 1
     while state.step < run.steps:
-        run.advance()
+        parts = run.advance()
         state.step += 1
+        for scalars in parts:
+            add(state.sums, scalars, len(parts))
+            run.watch.see(state.step, scalars)
         due = state.step in run.stops or time.monotonic() - saved > CHECKPOINT_SECONDS
-        if state.step == first or due or run.is_watched():
+        if state.step == first or due or run.watch.full:
             run.check()
         if state.step in run.stops and first_process:
             run.evaluate()
@@ -93,7 +96,7 @@ def stops_of(steps: int, evaluations: int) -> set[int]:
     return {steps * (i + 1) // evaluations for i in range(evaluations)}
 
 
-def add(sums: dict[str, Tensor], scalars: dict[str, Tensor], parts: int = 1) -> None:
+def add(sums: dict[str, Tensor], scalars: dict[str, Tensor], parts: int) -> None:
     """Adds one of the equal parts of a step, on the device, in float64: nothing waits for the GPU."""
     for name, value in scalars.items():
         value = (value.detach() / parts).double()

@@ -19,7 +19,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from kdlib.lab import distributed, soundness
 from kdlib.lab import train as training
-from kdlib.lab.loop import State, add, go_through, stops_of
+from kdlib.lab.loop import State, go_through, stops_of
 from kdlib.lab.progress import Progress
 from kdlib.lab.soundness import Watch
 from kdlib.lab.specs import RunSpec
@@ -200,14 +200,8 @@ class StackTraining:
         self.key, self.steps = self.spec.key, self.stack.tasks[0].steps
         self.stops, self.watch = stops_of(self.steps, self.spec.recipe.evaluations), Watch()
 
-    def advance(self) -> None:
-        done = self.state.step
-        scalars = self.stack.step(done, done / self.steps)
-        add(self.state.sums, scalars)
-        self.watch.see(done + 1, scalars)
-
-    def is_watched(self) -> bool:
-        return self.watch.full
+    def advance(self) -> list[dict[str, Tensor]]:
+        return [self.stack.step(self.state.step, self.state.step / self.steps)]
 
     def check(self) -> None:
         check(self.watch, self.stack.tasks)

@@ -16,7 +16,7 @@ from kdlib.lab import distributed
 from kdlib.lab.answers import evaluated_answers, remembering
 from kdlib.lab.checkpoints import save_checkpoint, whole, write_tensors
 from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
-from kdlib.lab.loop import State, add, checkpoint_of, go_through, stops_of
+from kdlib.lab.loop import State, checkpoint_of, go_through, stops_of
 from kdlib.lab.progress import Progress
 from kdlib.lab.recipe import Recipe
 from kdlib.lab.results import HEAD, WEIGHTS, bits
@@ -101,16 +101,11 @@ class Training:
         self.stops = stops_of(self.steps, self.task.spec.recipe.evaluations)
         self.module, self.watch = distributed.parallel(self.task.method).train(), Watch()
 
-    def advance(self) -> None:
-        done, recipe = self.state.step, self.task.spec.recipe
-        for own in self.optimisation.step(self.module, self.task.batch(done), done / self.steps):
-            scalars = distributed.averaged(own)  # so that all processes find the same fault at the same step
-            add(self.state.sums, scalars, recipe.micro_batches)
-            self.watch.see(done + 1, scalars)
+    def advance(self) -> list[dict[str, Tensor]]:
+        done = self.state.step
+        parts = self.optimisation.step(self.module, self.task.batch(done), done / self.steps)
         self.task.method.after_step()
-
-    def is_watched(self) -> bool:
-        return self.watch.full
+        return [distributed.averaged(own) for own in parts]  # so that all processes find a fault at the same step
 
     def check(self) -> None:
         check(self.watch, self.task)

@@ -1,6 +1,6 @@
 """The explorers of the chapters, each a few lines on top of `kdlib.show.explorer`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -25,6 +25,13 @@ def metrics(frame: pd.DataFrame, order: Sequence[str]) -> Explorer:
     shown = {label: name for label, name in METRICS.items() if not frame[name].isna().all()} or {"top-1, %": "top1"}
     about = "The same runs by another measure. Dots are seeds, the bar is their mean."
     return Explorer({"measure": list(shown)}, lambda label: figures.arms(frame, order, shown[label], label), about)
+
+
+def measures(names: Mapping[str, str], draw: Callable[[str], figures.Figure]) -> Explorer:
+    """A figure of bars by another measure; names: measure -> what it is called; draw: of a measure."""
+    words = {text: measure for measure, text in names.items()}
+    about = "Means over seeds, with 95 % intervals from three seeds on; dots are seeds."
+    return Explorer({"measure": list(words)}, lambda text: draw(words[text]), about)
 
 
 class Examples:

@@ -48,6 +48,37 @@ def legend_once(figure: Figure, axes: Iterable[Axes], **look) -> None:
 
 
 @styled
+def grouped_bars(
+    cells: Mapping[tuple[str, str], Sequence[float]], groups: Mapping[str, str], colours: Mapping[str, str], axis: str
+) -> Figure:
+    """Bars of the mean of each (group, name), side by side for the names of a group; with 95 % intervals from three
+    seeds on, and seeds as dots. Groups without a value are left out.
+
+    cells: the values of seeds; groups: group -> its label, in order; colours: of each name, in order; axis: label of y.
+    """
+    figure, plot = plt.subplots(figsize=(6.8, 3.0))
+    shown = [group for group in groups if any(cells[group, name] for name in colours)]
+    width = 0.8 / max(1, len(colours))
+    for k, (name, colour) in enumerate(colours.items()):
+        for x, group in enumerate(shown):
+            values = cells[group, name]
+            if not values:
+                continue
+            interval, at = mean_interval(values), x + (k - (len(colours) - 1) / 2) * width
+            plot.bar(at, interval.mean, 0.9 * width, color=colour, alpha=0.55, label=name)
+            plot.plot([at] * len(values), values, ".", color="black", ms=4, zorder=3)
+            if interval.shown:
+                plot.vlines(at, interval.low, interval.high, color="black", lw=1.5)
+    plot.set_xticks(range(len(shown)), [groups[group] for group in shown])
+    plot.set(ylabel=axis, xlim=(-0.6, max(1, len(shown)) - 0.4))
+    if not shown:
+        empty(plot, "not measured")
+    else:
+        legend_once(figure, [plot], loc="outside lower center", ncols=len(colours))
+    return figure
+
+
+@styled
 def tiles(
     rows: Sequence[Tensor], names: Sequence[str], titles: Sequence[str] | None = None, scale: float = 0.85
 ) -> Figure:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from kdlib.data.images import BUNDLED
 from kdlib.lab.recipe import Recipe
+from kdlib.models import MODELS
+from kdlib.models.checkpoints import PUBLIC
 
 
 @dataclass(frozen=True)
@@ -233,3 +235,15 @@ def profile(name: str) -> Profile:
     if name not in PROFILES:
         raise ValueError(f"profile = {name!r} is unknown; allowed are {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def check_pair(pair: str, scale: Profile) -> None:
+    """Raises ValueError for what is neither a pair of the profile nor TEACHER-STUDENT of known names."""
+    names = pair.split("-") if isinstance(pair, str) else []
+    known = len(names) == 2 and names[1] in MODELS and (names[0] in MODELS or names[0] in PUBLIC)
+    if pair not in scale.pairs and not known:
+        raise ValueError(
+            f"pair = {pair!r} is unknown at profile {scale.name!r}; allowed are auto, {', '.join(scale.pairs)}, or "
+            "TEACHER-STUDENT of any two names of kdlib.models.MODELS (the teacher: also of a public checkpoint), "
+            "which hold no hyphen"
+        )

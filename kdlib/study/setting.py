@@ -14,10 +14,9 @@ from kdlib.lab.specs import RunSpec, Spec, stages_of, teacher_model
 from kdlib.lab.stacks import in_stacks
 from kdlib.lab.tasks import TaskSpec
 from kdlib.methods import find_method
-from kdlib.models import MODELS
 from kdlib.models.checkpoints import PUBLIC
 from kdlib.study.arms import Arm, Contrast, MeasuredArm, OwnTeacher
-from kdlib.study.profiles import Profile, profile
+from kdlib.study.profiles import Profile, check_pair, profile
 
 
 @dataclass(frozen=True)
@@ -292,15 +291,3 @@ class Study:
 
     def _in_common(self, arms: Iterable[str]) -> int:
         return len(set.intersection(*(set(self.setting.seeds_of(self.arms[arm])) for arm in arms)))
-
-
-def check_pair(pair: str, scale: Profile) -> None:
-    """Raises ValueError for what is neither a pair of the profile nor TEACHER-STUDENT of known names."""
-    names = pair.split("-") if isinstance(pair, str) else []
-    known = len(names) == 2 and names[1] in MODELS and (names[0] in MODELS or names[0] in PUBLIC)
-    if pair not in scale.pairs and not known:
-        raise ValueError(
-            f"pair = {pair!r} is unknown at profile {scale.name!r}; allowed are auto, {', '.join(scale.pairs)}, or "
-            "TEACHER-STUDENT of any two names of kdlib.models.MODELS (the teacher: also of a public checkpoint), "
-            "which hold no hyphen"
-        )

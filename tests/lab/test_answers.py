@@ -23,6 +23,7 @@ from kdlib.lab.specs import RECIPE_VERSION, RunSpec
 from kdlib.lab.task import Task
 from kdlib.lab.train import train
 from kdlib.methods import METHODS, Definition, KDOptions, Step, Term
+from tests.lab.halting import train_to
 
 LOGITS_ONLY = [name for name, d in METHODS.items() if d.logits_only]
 STEPS, VIEWS = 10, 16  # of a run, and of one of its steps
@@ -101,13 +102,7 @@ def test_a_run_may_begin_with_them_and_end_without(student, teacher, tmp_path, r
     whole = train(spec, tmp_path / "whole", teacher)
     monkeypatch.setenv("KDLIB_ANSWERS", str(root))
     monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
-
-    def stop(done: int, steps: int) -> None:
-        if done == 6:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(spec, tmp_path / "parts", teacher, stop)
+    train_to(6, spec, tmp_path / "parts", teacher)
     monkeypatch.delenv("KDLIB_ANSWERS")
     assert same(whole, train(spec, tmp_path / "parts", teacher))
 

@@ -16,6 +16,7 @@ from kdlib.lab.task import Task
 from kdlib.lab.train import train
 from kdlib.study.setting import Setting
 from kdlib.views.attention import ATTENTION, PLACE, PLACES, response
+from tests.lab.halting import train_to
 
 pytestmark = pytest.mark.usefixtures("isolated")
 POLICY = {"crop": "attention_crop", "drop": "attention_drop"}
@@ -125,13 +126,7 @@ def test_a_resumed_run_has_the_same_bits_and_with_kept_answers_too(student, teac
     spec = student(view, by=by)
     whole = train(spec, tmp_path / "whole", teacher)
     monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
-
-    def stop(done: int, steps: int) -> None:
-        if done == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(spec, tmp_path / "parts", teacher, stop)
+    train_to(4, spec, tmp_path / "parts", teacher)
     resumed = train(spec, tmp_path / "parts", teacher)
     assert (resumed["bits"], resumed["metrics"]) == (whole["bits"], whole["metrics"])
     monkeypatch.setenv("KDLIB_ANSWERS", str(tmp_path / "answers"))

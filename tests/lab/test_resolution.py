@@ -19,6 +19,7 @@ from kdlib.lab.train import train
 from kdlib.methods import METHODS
 from kdlib.models.network import Network
 from kdlib.models.resolution import Resolution
+from tests.lab.halting import train_to
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -76,12 +77,7 @@ def test_a_run_with_every_term_goes_on_from_a_checkpoint_to_the_same_bits(studen
     spec = student(options={"attention_weight": 1.0})
     whole = train(spec, tmp_path / "whole", teacher)
 
-    def stop(done: int, steps: int) -> None:
-        if done == 6:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(spec, tmp_path / "parts", teacher, stop)
+    train_to(6, spec, tmp_path / "parts", teacher)
     assert train(spec, tmp_path / "parts", teacher)["bits"] == whole["bits"]
     assert {"mean_gram", "mean_mmd", "mean_attention"} <= set(whole["metrics"])
 

@@ -18,6 +18,7 @@ from kdlib.methods.energy import energy
 from kdlib.randomness import uniforms
 from kdlib.views.crops import crop_flip
 from kdlib.views.policy import PICK
+from tests.lab.halting import train_to
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -132,13 +133,7 @@ def test_a_resumed_run_has_the_same_bits_and_with_kept_answers_too(
     spec = student(method, **fields) if "view" in fields else student(method, options=fields)
     whole = train(spec, tmp_path / "whole", teacher)
     monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
-
-    def stop(done: int, steps: int) -> None:
-        if done == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(spec, tmp_path / "parts", teacher, stop)
+    train_to(4, spec, tmp_path / "parts", teacher)
     resumed = train(spec, tmp_path / "parts", teacher)
     assert (resumed["bits"], resumed["metrics"]) == (whole["bits"], whole["metrics"])
     monkeypatch.setenv("KDLIB_ANSWERS", str(tmp_path / "answers"))

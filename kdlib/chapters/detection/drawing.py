@@ -16,8 +16,8 @@ from kdlib.elsewhere.boxes.scenes import SEED, scene
 from kdlib.elsewhere.boxes.tensors import area
 from kdlib.elsewhere.boxes.views import GEOMETRIC, looseness, moved_corners
 from kdlib.show.explorer import Explorer
-from kdlib.show.figures import BLUE, CYCLE, empty, legend_once, styled
-from kdlib.study.stats import mean_interval
+from kdlib.show.explorers import measures
+from kdlib.show.figures import BLUE, CYCLE, grouped_bars, legend_once, styled
 from kdlib.study.tables import by_seed
 from kdlib.views.ops import apply_op
 
@@ -77,35 +77,12 @@ def loose_boxes() -> Figure:
     return figure
 
 
-@styled
 def grid(frame: pd.DataFrame, metric: str = "ap75") -> Figure:
-    """Bars by what is done to the second view, side by side for what it learns from; with 95 % intervals from three
-    seeds on, and seeds as dots."""
-    figure, axis = plt.subplots(figsize=(6.8, 3.0))
+    """Bars by what is done to the second view, side by side for what it learns from."""
     cells = {(v, t): list(by_seed(frame, label(v, t), metric).values()) for v in VIEWS for t in TERMS}
-    views = [v for v in VIEWS if any(cells[v, t] for t in TERMS)]
-    width = 0.8 / len(TERMS)
-    for k, (terms, colour) in enumerate(zip(TERMS, CYCLE, strict=False)):
-        for x, second in enumerate(views):
-            values, at = cells[second, terms], x + (k - (len(TERMS) - 1) / 2) * width
-            if not values:
-                continue
-            interval = mean_interval(values)
-            axis.bar(at, interval.mean, 0.9 * width, color=colour, alpha=0.55, label=terms)
-            axis.plot([at] * len(values), values, ".", color="black", ms=4, zorder=3)
-            if interval.shown:
-                axis.vlines(at, interval.low, interval.high, color="black", lw=1.5)
-    axis.set_xticks(range(len(views)), [VIEWS[v] for v in views])
-    axis.set(ylabel=f"{METRICS[metric]}, %", xlim=(-0.6, max(1, len(views)) - 0.4))
-    if not views:
-        empty(axis, "not measured")
-    else:
-        legend_once(figure, [axis], loc="outside lower center", ncols=len(TERMS))
-    return figure
+    return grouped_bars(cells, VIEWS, dict(zip(TERMS, CYCLE, strict=False)), f"{METRICS[metric]}, %")
 
 
 def by_metric(frame: pd.DataFrame) -> Explorer:
     """The same by another metric."""
-    words = {text: metric for metric, text in METRICS.items()}
-    about = "Means over seeds, with 95 % intervals from three seeds on; dots are seeds."
-    return Explorer({"measure": list(words)}, lambda text: grid(frame, words[text]), about)
+    return measures(METRICS, lambda metric: grid(frame, metric))

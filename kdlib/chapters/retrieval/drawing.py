@@ -12,8 +12,8 @@ from kdlib.chapters.retrieval import CHECKS, METRICS, VIEWS, label
 from kdlib.data.images import Data
 from kdlib.data.thumbnails import UNKNOWN
 from kdlib.show.explorer import Explorer
-from kdlib.show.figures import BLUE, CYCLE, empty, legend_once, styled
-from kdlib.study.stats import mean_interval
+from kdlib.show.explorers import measures
+from kdlib.show.figures import BLUE, CYCLE, grouped_bars, styled
 from kdlib.study.tables import by_seed
 
 INDICES = {"own": "own index", "old": "old index"}  # of the examples of a measurement -> what they are called
@@ -55,34 +55,12 @@ def _tile(axis: plt.Axes, image: torch.Tensor, framed: bool) -> None:
         side.set(visible=bool(framed), color=BLUE, linewidth=3)
 
 
-@styled
 def grid(frame: pd.DataFrame, metric: str = "own_map") -> Figure:
-    """Bars of the measured checks, side by side for all views; 95 % intervals from three seeds on, seeds as dots."""
-    figure, axis = plt.subplots(figsize=(6.8, 3.0))
-    width = 0.8 / len(VIEWS)
-    cells = {(v, c): list(by_seed(frame, label(v, c), metric).values()) for v in VIEWS for c in CHECKS}
-    checks = [check for check in CHECKS if any(cells[views, check] for views in VIEWS)]
-    for k, (views, colour) in enumerate(zip(VIEWS, CYCLE, strict=False)):
-        for x, check in enumerate(checks):
-            values = cells[views, check]
-            if not values:
-                continue
-            interval, at = mean_interval(values), x + (k - (len(VIEWS) - 1) / 2) * width
-            axis.bar(at, interval.mean, 0.9 * width, color=colour, alpha=0.55, label=views)
-            axis.plot([at] * len(values), values, ".", color="black", ms=4, zorder=3)
-            if interval.shown:
-                axis.vlines(at, interval.low, interval.high, color="black", lw=1.5)
-    axis.set_xticks(range(len(checks)), [CHECKS[check] for check in checks])
-    axis.set(ylabel=f"{METRICS[metric]}, %", xlim=(-0.6, max(1, len(checks)) - 0.4))
-    if not checks:
-        empty(axis, "not measured")
-    else:
-        legend_once(figure, [axis], loc="outside lower center", ncols=len(VIEWS))
-    return figure
+    """Bars of the measured checks, side by side for all views."""
+    cells = {(c, v): list(by_seed(frame, label(v, c), metric).values()) for v in VIEWS for c in CHECKS}
+    return grouped_bars(cells, CHECKS, dict(zip(VIEWS, CYCLE, strict=False)), f"{METRICS[metric]}, %")
 
 
 def by_metric(frame: pd.DataFrame) -> Explorer:
     """The same by another metric."""
-    words = {text: metric for metric, text in METRICS.items()}
-    about = "Means over seeds, with 95 % intervals from three seeds on; dots are seeds."
-    return Explorer({"measure": list(words)}, lambda text: grid(frame, words[text]), about)
+    return measures(METRICS, lambda metric: grid(frame, metric))

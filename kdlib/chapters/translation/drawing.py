@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from kdlib.chapters.translation import METRICS, SIZES, TEACHING, VIEWS, label
 from kdlib.elsewhere.translation.parallel import GRAMMAR, load_text
 from kdlib.elsewhere.translation.spelling import speller_of, spelt_anew
-from kdlib.show.figures import CYCLE, empty, legend_once, styled
-from kdlib.study.stats import mean_interval
+from kdlib.show.figures import CYCLE, grouped_bars, styled
 from kdlib.study.tables import by_seed
 
 WIDTH, GAP = 1.0, 0.35  # of a character and of the space between pieces
@@ -52,28 +51,8 @@ def spelt(rows: dict[str, list[str]]) -> Figure:
     return figure
 
 
-@styled
 def grid(frame: pd.DataFrame, metric: str = "bleu") -> Figure:
-    """Bars of the arms that are measured, by view, side by side for what is taught; 95 % intervals from three seeds on,
-    seeds as dots."""
-    figure, axis = plt.subplots(figsize=(6.8, 3.0))
+    """Bars of the arms that are measured, by view, side by side for what is taught."""
     cells = {(v, t): list(by_seed(frame, label(v, t), metric).values()) for v in VIEWS for t in TEACHING}
-    views = [view for view in VIEWS if any(cells[view, taught] for taught in TEACHING)]
     colours = {t: colour for t, colour in zip(TEACHING, CYCLE, strict=False) if any(cells[v, t] for v in VIEWS)}
-    width = 0.8 / max(1, len(colours))
-    for k, (taught, colour) in enumerate(colours.items()):
-        for x, view in enumerate(views):
-            if not (values := cells[view, taught]):
-                continue
-            interval, at = mean_interval(values), x + (k - (len(colours) - 1) / 2) * width
-            axis.bar(at, interval.mean, 0.9 * width, color=colour, alpha=0.55, label=taught)
-            axis.plot([at] * len(values), values, ".", color="black", ms=4, zorder=3)
-            if interval.shown:
-                axis.vlines(at, interval.low, interval.high, color="black", lw=1.5)
-    axis.set_xticks(range(len(views)), views)
-    axis.set(ylabel=METRICS[metric], xlim=(-0.6, max(1, len(views)) - 0.4))
-    if not views:
-        empty(axis, "not measured")
-    else:
-        legend_once(figure, [axis], loc="outside lower center", ncols=len(colours))
-    return figure
+    return grouped_bars(cells, {view: view for view in VIEWS}, colours, METRICS[metric])

@@ -14,12 +14,12 @@ WHOLE = (scenes.TRAIN, scenes.TEST)
 
 def check_boxes_name(name: str) -> None:
     """Raises ValueError for a name that no such data set can have."""
-    kind, colon, path = name.partition(":")
+    kind, colon, _ = name.partition(":")
     own = bool(colon) and kind in ("voc", "coco")
     if not own and name not in (scenes.NAME, trees.NAME):
         raise ValueError(f"boxes = {name!r} is unknown; allowed are scenes, trees, voc:FOLDER and coco:FILE")
-    if own and not paths.expanded(path, kind).is_absolute():
-        raise ValueError(f"boxes = {name!r} must name its place from the root or from ~: it is part of what a run is")
+    if own:
+        paths.check_from_root("boxes", name, "place")
 
 
 def check_boxes_there(name: str) -> None:

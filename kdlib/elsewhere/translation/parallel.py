@@ -78,12 +78,12 @@ def _sentences(path: Path) -> list[str]:
 
 def check_name(name: str) -> None:
     """Raises ValueError for a name that no parallel text can have."""
-    kind, colon, folder = name.partition(":")
+    kind, colon, _ = name.partition(":")
     own = kind == "pairs" and colon
     if not own and name not in (GRAMMAR, *FETCHED):
         raise ValueError(f"data = {name!r} is unknown; allowed are {', '.join((GRAMMAR, *FETCHED))} and pairs:FOLDER")
-    if own and not paths.expanded(folder, kind).is_absolute():
-        raise ValueError(f"data = {name!r} must name its folder from the root or from ~: it is part of what a run is")
+    if own:
+        paths.check_from_root("data", name)
 
 
 def folder_of(name: str) -> Path:
