@@ -194,7 +194,9 @@ def test_a_cell_with_a_wide_table_is_tagged(module: ModuleType, columns: int, wi
     """Whatever else it shows, and only as long as it does."""
     table = pd.DataFrame([range(columns - 1)], index=["JDA"])._repr_html_()  # the index is a column too
     shown = [new_output("display_data", {"text/html": html}) for html in ("<p>text</p>", table)]
-    cell = new_code_cell("rows = table\nrows", outputs=shown, execution_count=1, metadata={"tags": ["nbval-check-output"]})
+    cell = new_code_cell(
+        "rows = table\nrows", outputs=shown, execution_count=1, metadata={"tags": ["nbval-check-output"]}
+    )
     tidy = module.normalise(new_notebook(cells=[cell]), ROOT)
     assert tidy.cells[0].metadata.tags == ["nbval-check-output"] + ["full-width"] * wide
     assert module.normalise(tidy, ROOT) == tidy
