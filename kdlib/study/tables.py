@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kdlib.data.images import available, load_data
-from kdlib.lab.forecasts import CORE_MACS_PER_SECOND, forecast, hours, run_cost, work
+from kdlib.lab.forecasts import forecast, hours, run_cost
 from kdlib.lab.measurements import ThresholdsSpec
 from kdlib.lab.recipe import Public
 from kdlib.lab.results import of_one_precision
@@ -211,8 +211,7 @@ def not_run(study: Study, frame: pd.DataFrame) -> str:
 
 def _hours_of(study: Study, arm: str) -> float:
     """Hours of one core, by forecast: of the runs of an arm, or of its measurements."""
-    measured = sum(work(spec) for spec in study.measured(arm).values())
-    return forecast(study.specs(arm)) + measured / CORE_MACS_PER_SECOND / 3600
+    return forecast([*study.specs(arm), *study.measured(arm).values()])
 
 
 def teachers_table(study: Study, store: Store) -> pd.DataFrame:
