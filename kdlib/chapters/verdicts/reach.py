@@ -25,13 +25,19 @@ def reach_frame(store: Store, setting: Setting) -> pd.DataFrame:
     """
     asked = contrasts_of(setting)
     studies = {chapter: create_study(chapter, setting) for _, chapter in asked.values()}
-    typical = typical_spread(setting, store) if setting.verdicts else None
-    needs = {need.contrast: need for study in studies.values() for need in required(study, store, typical)}
+    needs = needs_of(store, setting)
     rows = {
         f"{name}: {text}": _row(studies[chapter], store, studies[chapter].contrast(name), needs.get(name))
         for name, (text, chapter) in asked.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def needs_of(store: Store, setting: Setting) -> dict[str, Need]:
+    """Primary contrast -> how many seeds would find a difference of the margin."""
+    studies = [create_study(name, setting) for name in dict.fromkeys(c for _, c in contrasts_of(setting).values())]
+    typical = typical_spread(setting, store) if setting.verdicts else None
+    return {need.contrast: need for study in studies for need in required(study, store, typical)}
 
 
 def _row(study: Study, store: Store, contrast: Contrast, need: Need | None) -> dict[str, str]:
