@@ -18,7 +18,7 @@ AGAINST: Mapping[Verdict, str] = {
     Verdict.INCONCLUSIVE: "This neither confirms nor refutes it",
     Verdict.NOT_ENOUGH_SEEDS: "There are too few seeds to say whether it holds",
     Verdict.NOT_MEASURED: "Nothing can be said of it yet",
-    Verdict.NOT_TESTED: "As a whole it is not tested by this",
+    Verdict.NOT_TESTED: "As a whole it is not tested here",
 }
 
 
