@@ -6,6 +6,7 @@ Removed or renamed: what differs from one execution to the next or from one mach
 python book/normalise.py NOTEBOOK...: tidies the files in place; exit status 1 if one of them was not tidy.
 """
 
+import ast
 import copy
 import hashlib
 import json
@@ -22,6 +23,8 @@ WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MODEL_ID = re.compile(r"IPY_MODEL_(\w+)")
 WIDE = "full-width"  # a tag that the theme knows: the cell is also as wide as the page's margin
+FOLDED = "hide-input"  # one that the pages know: the code is there when it is asked for
+SEEN = re.compile(r"<(?:table|img|svg)\b")  # in an output of HTML
 COLUMNS = 6  # of a table that is, that of names among them
 HEAD = re.compile(r"<thead>\s*<tr.*?</tr>", re.DOTALL)
 HEADING = re.compile(r"<th[ >]")
@@ -36,7 +39,8 @@ def normalise(notebook: NotebookNode, root: Path) -> NotebookNode:
     - metadata of papermill, timing and editors, and empty `tags`, are dropped;
     - kernelspec and language_info are reduced to what the readers of a notebook need;
     - the state of widgets that no output shows is dropped, the rest get ids in order of appearance;
-    - a cell that shows a wide table is tagged, so that the page gives it more room;
+    - a cell that shows a wide table is tagged, so that the page gives it more room, and one whose only expression
+      draws or tabulates, so that the page folds its code;
     - consecutive pieces of one stream are joined (where they are cut depends on timing);
     - paths become relative to `root`, so that no folder or user name of a machine is left;
     - a cell without an id, or with the id of an earlier one, gets one made from its source.
@@ -51,7 +55,8 @@ def normalise(notebook: NotebookNode, root: Path) -> NotebookNode:
         if cell.cell_type != "code":
             continue
         cell.outputs = [tidy_output(output, root) for output in join_streams(cell.outputs)]
-        mark_wide(cell)
+        mark(cell, WIDE, shows_wide_table(cell))
+        mark(cell, FOLDED, FOLDED in tags(cell) or only_shows(cell))
         executed = cell.get("execution_count") is not None
         count += executed
         cell.execution_count = count if executed else None
@@ -80,15 +85,37 @@ def tidy_metadata(cell: NotebookNode) -> None:
         cell.metadata.pop("tags", None)
 
 
-def mark_wide(cell: NotebookNode) -> None:
-    """Tags a cell that shows a table of `COLUMNS` columns or more, and takes the tag from any other."""
-    shown = "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
-    wide = any(len(HEADING.findall(head)) >= COLUMNS for head in HEAD.findall(shown))
-    kept = [tag for tag in tags(cell) if tag != WIDE] + [WIDE] * wide
+def mark(cell: NotebookNode, tag: str, has: bool) -> None:
+    """Gives a cell a tag, or takes it away."""
+    kept = [other for other in tags(cell) if other != tag] + [tag] * has
     if kept:
         cell.metadata["tags"] = kept
     else:
         cell.metadata.pop("tags", None)
+
+
+def shows_wide_table(cell: NotebookNode) -> bool:
+    """Whether a cell shows a table of `COLUMNS` columns or more."""
+    return any(len(HEADING.findall(head)) >= COLUMNS for head in HEAD.findall(shown_html(cell)))
+
+
+def only_shows(cell: NotebookNode) -> bool:
+    """Whether a cell is one expression, and what it gives is a picture, a table or a widget."""
+    kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+    seen = any(kind.startswith("image/") for kind in kinds) or WIDGET_VIEW in kinds or SEEN.search(shown_html(cell))
+    return bool(seen) and "remove-input" not in tags(cell) and is_expression(cell.source)
+
+
+def is_expression(source: str) -> bool:
+    try:
+        ast.parse(source, mode="eval")
+    except SyntaxError:  # also a magic of IPython
+        return False
+    return True
+
+
+def shown_html(cell: NotebookNode) -> str:
+    return "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
 
 
 def set_id(cell: NotebookNode, seen: set[str]) -> None:

@@ -110,7 +110,7 @@ def plan(arguments: argparse.Namespace) -> None:
     """Runs, views, MACs, bytes, and hours of what is planned, and how many seeds its primary contrasts need."""
     studies = named_studies(arguments)
     scale, planned = by_tier(studies, arguments)
-    groups = {tier: [s for s in specs if isinstance(s, RunSpec)] for tier, specs in planned.items()}
+    groups = {tier: [spec for spec in specs if spec.trains] for tier, specs in planned.items()}
     store = Store(scale.name)
     found = listing.records(studies, groups, store)
     if arguments.json:
@@ -123,21 +123,22 @@ def plan(arguments: argparse.Namespace) -> None:
         print(line)
 
 
-def _totals(scale: Profile, groups: Mapping[int, list[RunSpec]], tflops: float | None) -> None:
+def _totals(scale: Profile, groups: Mapping[int, list[Spec]], tflops: float | None) -> None:
     """A line for each tier, and one for all; tflops: of a machine, for the hours."""
     for tier, group in groups.items():
         time, kept = (forecasts.hours(forecasts.forecast(group, kept)) for kept in (False, True))
         cost = f"{time} of one CPU core with bfloat16, {kept} with $KDLIB_ANSWERS" if group else "no time"
         print(f"tier {tier}: {len(group)} runs, {cost}")
     specs = [spec for group in groups.values() for spec in group]
-    costs = [forecasts.run_cost(spec) for spec in specs]
-    total, views = sum(c.run_macs for c in costs), sum(c.views for c in costs)
+    runs = [spec for spec in specs if isinstance(spec, RunSpec)]
+    views, total = map(sum, zip((0, 0), *map(forecasts.counted, specs), strict=True))
     where = f"at {tflops} TFLOP/s" if tflops else "of one CPU core with bfloat16"
     time = forecasts.hours(total / (tflops * 1e12 / 2) / 3600 if tflops else forecasts.forecast(specs))
-    memory = f"up to {max((c.training_bytes for c in costs), default=0) / 1e6:.1f} MB in a run beside activations"
+    most = max((forecasts.run_cost(run).training_bytes for run in runs), default=0)
+    memory = f"up to {most / 1e6:.1f} MB in a run beside activations"
     print(f"{len(specs)} runs of {scale.name}, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
     if scale.gpus and not tflops:
-        print(f"reckoned from assumed rates, not measured: {forecasts.on_gpus(specs, scale.gpus)}")
+        print(f"reckoned from assumed rates, not measured: {forecasts.on_gpus(runs, scale.gpus)}")
 
 
 def _needs(studies: list[Study], store: Store) -> list[str]:
@@ -147,12 +148,12 @@ def _needs(studies: list[Study], store: Store) -> list[str]:
     return power_plan.lines(studies, store)
 
 
-def _long(groups: Mapping[int, list[RunSpec]]) -> Iterator[str]:
+def _long(groups: Mapping[int, list[Spec]]) -> Iterator[str]:
     """A line for each run, with its key."""
     for spec in (spec for group in groups.values() for spec in group):
-        cost = forecasts.run_cost(spec)
-        size = f"{cost.views:>12,} views {cost.run_macs / 1e12:>10.3g} TMACs {cost.training_bytes / 1e6:>8.1f} MB"
-        yield f"{spec.key}  {describe(spec):70s} {size}"
+        views, macs = forecasts.counted(spec)
+        kept = f" {forecasts.run_cost(spec).training_bytes / 1e6:>8.1f} MB" if isinstance(spec, RunSpec) else ""
+        yield f"{spec.key}  {describe(spec):70s} {views:>12,} views {macs / 1e12:>10.3g} TMACs{kept}"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -214,8 +215,7 @@ def status(arguments: argparse.Namespace) -> None:
         lacking = [spec for spec in specs if spec.key in missing_keys]
         for spec in lacking if arguments.long else ():
             print(f"missing  {spec.key}  {describe(spec)}")
-        runs = [spec for spec in lacking if isinstance(spec, RunSpec)]
-        time = forecasts.hours(forecasts.forecast(runs)) if runs else "no time"
+        time = forecasts.hours(forecasts.forecast(lacking)) if lacking else "no time"
         there = f"{len(specs) - len(lacking)} of {len(specs)} there"
         print(f"tier {tier}: {there}; the others need about {time} of one CPU core")
     if tier < max(tiers.TIERS):

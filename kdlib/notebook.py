@@ -261,6 +261,7 @@ def start(name: str, namespace: Mapping[str, Any], cells: Sequence[str] = ()) ->
     """
     given = check_parameters(name, namespace, cells)
     pd.set_option("display.max_colwidth", None)  # a chapter's tables show whole sentences
+    figures.as_vectors()
     setting = Setting.of(given["profile"], given["pair"], given["seeds"], given["device"], given["data"])
     study = create_study(name, setting, **{key: given[key] for key in own_options(name)})
     mode = os.environ.get("KDLIB_MISSING") or given["missing"]

@@ -1,6 +1,7 @@
 """Shared fixtures: an isolated store, a tiny data set of real images, specs of a few steps, invented results."""
 
 import hashlib
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -60,6 +62,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
             return nodeid if "/test_notebooks.py::" in nodeid else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the whole session, also across xdist's processes."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def make_once(shared_folder: Path) -> Callable[[str, Callable[[], Path]], Path]:
+    """make_once(name, make): the folder that make() gives, which is called once in the whole session."""
+
+    def made(name: str, make: Callable[[], Path]) -> Path:
+        folder = shared_folder / name
+        with FileLock(shared_folder / f".{name}.lock"):
+            if not folder.exists():
+                shutil.move(make(), folder)
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,23 @@ def test_a_plan_adds_up(capsys):
     assert float(found[3].replace(",", "")) == pytest.approx(macs / rate / 3600, abs=0.51)
 
 
+def test_a_plan_counts_runs_of_other_tasks(capsys):
+    assert main(["plan", "24_detection", "--profile", "reference", "--device", "cpu", "--long"]) == 0
+    *rows, _, _, third, total, _, _ = capsys.readouterr().out.strip().split("\n")
+    specs = chosen("24_detection", "reference")
+    assert {row.split()[0] for row in rows} == {spec.key for spec in specs}
+    assert third.startswith(f"tier 3: {len(specs)} runs, ")
+    views, macs = (int(sum(getattr(spec, field) for spec in specs)) for field in ("views", "macs"))
+    assert f"{len(specs)} runs of reference, {views:,} views, {macs / 1e12:.4g} TMACs, " in total
+    hours = sum(forecasts.work(spec) for spec in specs) / forecasts.CORE_MACS_PER_SECOND / 3600
+    assert f" {hours:,.0f} h of one CPU core" in total
+
+
+def test_a_plan_of_nothing_is_a_plan(capsys):
+    assert main(["plan", "02_joint_data_augmentation", "--profile", "reference", "--device", "cpu"]) == 0
+    assert "0 runs of reference, 0 views, 0 TMACs" in capsys.readouterr().out
+
+
 def test_a_plan_for_a_machine(capsys):
     assert main(["plan", "03_blind_teacher", "--profile", "reference", "--device", "cpu", "--tflops", "0.01"]) == 0
     total = capsys.readouterr().out.strip().split("\n")[-3]

@@ -1,7 +1,7 @@
 // Tables of results: a click on the head of a column sorts by it, up, down, and back; only long texts break into lines.
 "use strict";
 
-const LONG = 40; // characters
+const LONG = 32; // characters
 const TURNS = { none: "ascending", ascending: "descending", descending: "none" };
 
 /** The number that a cell begins with, or NaN: "+2.78 [+1.89, +3.67]" is 2.78, "2,343" is 2343. */

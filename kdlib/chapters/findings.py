@@ -7,6 +7,8 @@ import pandas as pd
 from kdlib.chapters.ccd_versus_hsakd import LONGER
 from kdlib.chapters.cosine_confidence import WEIGHT_NAMES
 from kdlib.chapters.few_shot import EQUAL_EPOCHS, percent
+from kdlib.chapters.one_picture import CCD, DKD, JDA, MEAN
+from kdlib.chapters.one_picture import HSAKD as BRANCHES
 from kdlib.chapters.registry import create_study
 from kdlib.chapters.related_findings import (
     attention,
@@ -209,6 +211,20 @@ def _elsewhere(found: Found) -> str:
     return "".join(f" At {words}: {points(interval)}." for words, interval in others.items() if interval)
 
 
+def one_picture(found: Found) -> str:
+    """How CCD stands to what it is made of, and to its rivals, with what they keep in training."""
+    stands = ("is ahead of", "is behind", "is not told apart from")
+    named = {JDA: "KD on its views", MEAN: "a constant weight of the same total", DKD: "DKD on its views"}
+    shown = {words: interval for arm, words in named.items() if (interval := found(CCD, arm))}
+    text = [f"it {direction(interval, *stands)} {words}: {points(interval)}" for words, interval in shown.items()]
+    if not text:
+        return ""
+    kept = [f"{run_cost(found.study.specs(arm)[0]).training_bytes / 1e6:.2f} MB" for arm in (CCD, BRANCHES)]
+    lead, below = found(CCD, BRANCHES), found.untrained(BRANCHES)
+    rival = "not trained enough to compare" if below else f"{points(lead)} from it" if lead else "not measured"
+    return f"**CCD in one sentence**: {'; '.join(text)}. In training it keeps {kept[0]}, HSAKD ({rival}) {kept[1]}."
+
+
 def another_student(found: Found) -> str:
     """Whether the gain depends on the student."""
     pairs = [contrast for contrast in found.study.contrasts if contrast.name.startswith("interaction")]
@@ -245,6 +261,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "23_thresholds": thresholds,
     "24_detection": detection,
     "25_translation": translation,
+    "28_one_picture": one_picture,
 }
 #: The chapters whose findings a reader should take home.
 TAKEN_HOME = ("03_blind_teacher", "08_cosine_confidence", "09_ccd_versus_hsakd")

@@ -4,7 +4,6 @@ import pandas as pd
 
 from kdlib.chapters.registry import studies_of
 from kdlib.lab.forecasts import forecast, hours
-from kdlib.lab.specs import RunSpec
 from kdlib.lab.store import Store
 from kdlib.study.setting import Setting
 from kdlib.study.tiers import TIERS, by_tier
@@ -17,7 +16,7 @@ def table(setting: Setting, store: Store) -> pd.DataFrame:
     """
     rows = {}
     for tier, specs in by_tier(studies_of(setting), max(TIERS)).items():
-        runs = [spec for spec in specs if isinstance(spec, RunSpec)]
+        runs = [spec for spec in specs if spec.trains]
         lacking = [spec for spec in runs if store.get(spec) is None]
         planned = tier <= setting.profile.tiers
         rows[f"{tier}: {TIERS[tier]}"] = {

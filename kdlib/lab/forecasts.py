@@ -33,6 +33,14 @@ def run_cost(spec: RunSpec) -> Cost:
     return arm_cost(*_networks(spec), spec.recipe.views_per_step, steps, run_extras(spec))
 
 
+def counted(spec: Spec) -> tuple[int, int]:
+    """Views and multiply-accumulates of a run, also one of another task."""
+    if isinstance(spec, TaskSpec):
+        return spec.views, spec.macs
+    cost = run_cost(spec)
+    return cost.views, cost.run_macs
+
+
 def training_images(spec: RunSpec) -> int:
     """How many images a run trains on. Raises ValueError if it would miss a class, see `class_counts`."""
     known = facts(spec.data)
@@ -71,9 +79,11 @@ def _cached_extras(method: str, options: str, *rest) -> Extras:
     return method_extras(method, json.loads(options), *rest)
 
 
-def forecast(specs: Sequence[RunSpec], kept: bool = False) -> float:
-    """Hours of one CPU core that runs need, from `total_macs`."""
-    return total_macs(specs, kept) / CORE_MACS_PER_SECOND / 3600
+def forecast(specs: Sequence[Spec], kept: bool = False) -> float:
+    """Hours of one CPU core that specs need: runs by `total_macs`, those of other tasks and measurements by `work`."""
+    runs = [spec for spec in specs if isinstance(spec, RunSpec)]
+    others = sum(work(spec) for spec in specs if not isinstance(spec, RunSpec))
+    return (total_macs(runs, kept) + others) / CORE_MACS_PER_SECOND / 3600
 
 
 def total_macs(specs: Sequence[RunSpec], kept: bool = False) -> int:

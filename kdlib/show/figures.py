@@ -35,6 +35,19 @@ def styled(draw):
     return wrapper
 
 
+def as_vectors() -> None:
+    """From here on this notebook shows figures as SVG, the same bytes for the same figure; nothing outside of one."""
+    from IPython import get_ipython
+    from matplotlib_inline.config import InlineBackend
+
+    if (shell := get_ipython()) is None:
+        return
+    plt.rcParams["svg.hashsalt"] = "kdlib"  # the names of its parts would be random
+    shown = InlineBackend.instance(parent=shell)
+    shown.shell, shown.figure_formats = shell, {"svg"}
+    shown.print_figure_kwargs = {"bbox_inches": "tight", "metadata": {"Date": None}}
+
+
 def empty(axis: Axes, words: str = "not run") -> None:
     """Words where there is nothing to draw."""
     axis.annotate(words, (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)

@@ -25,8 +25,9 @@ def status_box(study: Study, specs: Sequence[Spec], store: Store) -> HTML:
     }
     precision = sorted({result.spec.machine.precision for result in found})
     seeds = {spec.seed for arm in study.arms for spec in study.specs(arm)} or study.setting.seeds
+    scale = study.setting.profile
     rows = {
-        "profile": study.setting.profile.summary,
+        "profile": scale.summary if any(isinstance(spec, RunSpec) for spec in specs) else scale.name,
         "data": study.data,
         "teacher → student": ", ".join(_pairs(study, specs)),
         "seeds": ", ".join(map(str, sorted(seeds))),
@@ -36,7 +37,7 @@ def status_box(study: Study, specs: Sequence[Spec], store: Store) -> HTML:
         "commit": ", ".join(said["commit"]) or "nothing run yet",
     }
     body = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
-    line = f"Profile {study.setting.profile.name} on {rows['data']}: {len(found)} of {len(specs)} runs, {rows['date']}"
+    line = f"Profile {scale.name} on {rows['data']}: {len(found)} of {len(specs)} runs, {rows['date']}"
     return HTML(f'<details class="kd-status"><summary>{escape(line)}</summary><dl>{body}</dl></details>')
 
 

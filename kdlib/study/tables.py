@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kdlib.data.images import available, load_data
-from kdlib.lab.forecasts import CORE_MACS_PER_SECOND, forecast, hours, run_cost, work
+from kdlib.lab.forecasts import forecast, hours, run_cost
 from kdlib.lab.measurements import ThresholdsSpec
 from kdlib.lab.recipe import Public
 from kdlib.lab.results import of_one_precision
@@ -22,6 +22,7 @@ from kdlib.study.stats import Interval, mean_interval
 from kdlib.study.tiers import graded
 
 NO_VERDICT = "no verdict: a demonstration, or seeds of your own"  # see Setting.verdicts
+NAMED = 8  # that many arms without runs are named in a line, more are counted there
 METRICS = ("top1", "best_top1", "top5", "nll", "ece", "agreement", "kl_to_teacher", "train_top1", "bn_top1", "mean_w")
 COLUMNS = (
     "arm", "seed", *METRICS, "images", "views", "steps", "distinct_views", "seconds", "date", "commit", "hardware",
@@ -195,19 +196,22 @@ def shown_contrasts(study: Study, frame: pd.DataFrame) -> list[tuple[Contrast, I
 
 
 def not_run(study: Study, frame: pd.DataFrame) -> str:
-    """The arms without runs in one line, with the hours of one core that they would take; or that there are none."""
+    """The arms without runs in one line of Markdown, with the hours of one core that they would take; or that there are
+    none. Many are counted, and their names folded below."""
     arms = [arm for arm in study.arms if not (frame.arm == arm).any()]
     planned = [arm for arm in arms if study.tier(arm) <= study.setting.profile.tiers]
     lists = {"Not run": planned, "Not planned at this profile": [arm for arm in arms if arm not in planned]}
     times = {what: hours(sum(_hours_of(study, arm) for arm in some)) for what, some in lists.items()}
-    lines = [f"{w}: {'; '.join(some)} (about {times[w]} of one core)." for w, some in lists.items() if some]
-    return " ".join(lines) or "All arms were run."  # an empty cell would show its type
+    short = {w: f"{len(some)} arms" if len(some) > NAMED else "; ".join(some) for w, some in lists.items()}
+    said = " ".join(f"{w}: {short[w]} (about {times[w]} of one core)." for w, some in lists.items() if some)
+    folded = "; ".join(arm for some in lists.values() if len(some) > NAMED for arm in some)
+    more = f"\n\n<details><summary>Their names</summary>{folded}.</details>" if folded else ""
+    return said + more or "All arms were run."  # an empty cell would show its type
 
 
 def _hours_of(study: Study, arm: str) -> float:
     """Hours of one core, by forecast: of the runs of an arm, or of its measurements."""
-    measured = sum(work(spec) for spec in study.measured(arm).values())
-    return forecast(study.specs(arm)) + measured / CORE_MACS_PER_SECOND / 3600
+    return forecast([*study.specs(arm), *study.measured(arm).values()])
 
 
 def teachers_table(study: Study, store: Store) -> pd.DataFrame:

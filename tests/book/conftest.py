@@ -1,10 +1,12 @@
 """A copy of the book with one small stand-in chapter, so that these tests need no training and no results."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
@@ -115,3 +117,15 @@ def build(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run book/build.py of `tree` in a process of its own."""
     command = [sys.executable, str(tree / "book" / "build.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def load(tree: Path) -> ModuleType:
+    """The module book/build.py of `tree`, for calls in this process."""
+    spec = importlib.util.spec_from_file_location("book_build", tree / "book" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(tree / "book"))  # as when it is run as a program
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(tree / "book"))
+    return module

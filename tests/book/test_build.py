@@ -1,32 +1,18 @@
 """What book/build.py refuses, and that a failure leaves the pages as they were."""
 
-import importlib.util
 import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell
 
-from .conftest import ROOT, blank, build, chapters, standin
+from .conftest import ROOT, blank, build, chapters, load, standin
 
 pytestmark = pytest.mark.book
-
-
-def load(tree: Path) -> ModuleType:
-    """The module book/build.py of `tree`, for calls that run no notebook."""
-    spec = importlib.util.spec_from_file_location("book_build", tree / "book" / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(tree / "book"))  # as when it is run as a program
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(tree / "book"))
-    return module
 
 
 def pages_marker(tree: Path) -> Path:

@@ -103,7 +103,7 @@ def test_counts_tags_and_metadata(module: ModuleType, notebook: NotebookNode, ro
     assert tidy.cells[2].outputs[0].execution_count == 3
     assert tidy.cells[0].metadata == {"tags": ["parameters"]}
     assert tidy.cells[1].metadata == {}
-    assert tidy.cells[2].metadata == {"mystnb": {"figure": {"caption": "A box"}}}
+    assert tidy.cells[2].metadata == {"mystnb": {"figure": {"caption": "A box"}}, "tags": ["hide-input"]}
     assert set(tidy.metadata) == {"kernelspec", "language_info", "widgets"}
     assert tidy.metadata.language_info == {"name": "python"}
 
@@ -194,9 +194,33 @@ def test_a_cell_with_a_wide_table_is_tagged(module: ModuleType, columns: int, wi
     """Whatever else it shows, and only as long as it does."""
     table = pd.DataFrame([range(columns - 1)], index=["JDA"])._repr_html_()  # the index is a column too
     shown = [new_output("display_data", {"text/html": html}) for html in ("<p>text</p>", table)]
-    cell = new_code_cell("table", outputs=shown, execution_count=1, metadata={"tags": ["nbval-check-output"]})
+    cell = new_code_cell(
+        "rows = table\nrows", outputs=shown, execution_count=1, metadata={"tags": ["nbval-check-output"]}
+    )
     tidy = module.normalise(new_notebook(cells=[cell]), ROOT)
     assert tidy.cells[0].metadata.tags == ["nbval-check-output"] + ["full-width"] * wide
     assert module.normalise(tidy, ROOT) == tidy
     tidy.cells[0].outputs, tidy.cells[0].metadata.tags = [], ["full-width"]
     assert "tags" not in module.normalise(tidy, ROOT).cells[0].metadata
+
+
+@pytest.mark.parametrize(
+    ("source", "shown", "folded"),
+    [
+        ("study.contrasts", {"text/html": "<table></table>"}, True),
+        ("figures.arms(study.frame)", {"image/svg+xml": "<svg/>"}, True),
+        ("study.finding()", {"text/markdown": "JDA helps."}, False),
+        ("shown = study.arms\nshown", {"text/html": "<table></table>"}, False),  # what it computes may be to be read
+        ("%timeit jda(images)", {"image/png": ""}, False),
+    ],
+)
+def test_a_cell_that_only_shows_something_is_folded(module: ModuleType, source: str, shown: dict, folded: bool):
+    cell = new_code_cell(source, outputs=[new_output("display_data", shown)], execution_count=1)
+    tidy = module.normalise(new_notebook(cells=[cell]), ROOT)
+    assert tidy.cells[0].metadata.get("tags", []) == ["hide-input"] * folded
+    assert module.normalise(tidy, ROOT) == tidy
+
+
+def test_what_an_author_folds_stays_folded(module: ModuleType):
+    cell = new_code_cell("rows = study.frame\nlen(rows)", execution_count=1, metadata={"tags": ["hide-input"]})
+    assert module.normalise(new_notebook(cells=[cell]), ROOT).cells[0].metadata.tags == ["hide-input"]

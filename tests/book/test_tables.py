@@ -69,7 +69,7 @@ def test_only_one_column_says_that_it_sorts(page):
 def test_short_texts_stay_in_a_line_and_long_ones_do_not(page):
     lines = page.evaluate(LINES)
     texts = TABLE.to_numpy().ravel()
-    assert all((count > 1) == (len(text) > 40) for text, count in zip(texts, lines, strict=True) if text)
+    assert all((count > 1) == (len(text) > 32) for text, count in zip(texts, lines, strict=True) if text)
 
 
 def test_the_table_scrolls_and_not_the_page(page):

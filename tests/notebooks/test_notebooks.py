@@ -28,10 +28,9 @@ TRAINS_ITSELF = "00_tour"  # in an empty store: its kernel starts the processes 
 
 
 @pytest.fixture(scope="session")
-def smoke_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store for the whole session, also across xdist's workers: chapters share teachers, and runs have locks."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke-runs"
+def smoke_runs(shared_folder: Path) -> Path:
+    """A store for the whole session: chapters share teachers, and runs have locks."""
+    return shared_folder / "smoke-runs"
 
 
 def nbval(paths: list[Path], **environment: str) -> None:

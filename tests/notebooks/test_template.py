@@ -34,7 +34,7 @@ def test_it_runs_as_it_is(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     said = (tmp_path / "out.ipynb").read_text(encoding="utf-8")
     assert "augmentation brings" in said and "not measured" not in said
-    assert said.count('"image/png"') >= 2
+    assert said.count('"image/svg+xml"') >= 2
 
 
 def test_it_has_the_sections_of_a_chapter_in_their_order(template: NotebookNode) -> None:

@@ -109,15 +109,17 @@ def test_gaps_say_how_long_they_take(study, filled):
     lacking.remove("JDA")
     planned = [arm for arm in lacking if study.tier(arm) <= study.setting.profile.tiers]
     expected = forecasts.hours(forecasts.forecast([spec for arm in planned for spec in study.specs(arm)]))
-    assert line.startswith(f"Not run: {'; '.join(planned)} (about {expected} of one core).")
+    counted = "; ".join(planned) if len(planned) <= tables.NAMED else f"{len(planned)} arms"
+    assert line.startswith(f"Not run: {counted} (about {expected} of one core).")
+    assert all(arm in line for arm in lacking)
 
 
 def test_arms_that_the_profile_leaves_out_say_so():
     study = create_study("03_blind_teacher", Setting.of("reference", device="cpu"))
     line = tables.not_run(study, tables.runs_frame(study, Store("reference")))
     assert study.tier("CutMix") > study.setting.profile.tiers >= study.tier("JDA")
-    assert re.search(r"Not planned at this profile: CutMix \(about .+ of one core\)[.]$", line)
-    assert re.match(r"Not run: .*; JDA; .*\(about ", line)
+    assert re.search(r"Not planned at this profile: CutMix \(about .+ of one core\)[.]", line)
+    assert re.search(r"; JDA; ", line)
 
 
 def test_arms_below_the_student_without_a_teacher_did_not_train(study, filled):

@@ -14,13 +14,17 @@ from kdlib.study.arms import Arm, Contrast, MeasuredArm, by_label
 from kdlib.study.setting import Setting, Study
 
 LABELS, KD, NEIGHBOURS, SEQUENCES = "labels", "KD", "kNN-KD", "sequence KD"
+ALIKE, DUAL = "consistency", "kNN-KD + consistency"
 #: What a student learns from -> what is added to its labels.
 TEACHING: Mapping[str, Terms] = {
     LABELS: Terms(),
     KD: Terms(words=1.0),
     NEIGHBOURS: Terms(neighbours=1.0),
     SEQUENCES: Terms(sequences=True),
+    ALIKE: Terms(consistency=1.0),
+    DUAL: Terms(neighbours=1.0, consistency=1.0),
 }
+UNTAUGHT = (LABELS, ALIKE)  # without a teacher
 PLAIN, SPELT, LITTLE, MUCH = "plain", "BPE-dropout 0.1", "replacement 0.1", "replacement 0.3"
 #: What the second presentation of a pair reads: a view, and its strength.
 VIEWS: Mapping[str, tuple[View, float]] = {
@@ -37,7 +41,9 @@ FIRST = tuple((view, taught) for taught in (LABELS, KD) for view in (PLAIN, SPEL
 MORE = (
     *((view, taught) for taught in (LABELS, KD) for view in (LITTLE, MUCH)),
     (PLAIN, NEIGHBOURS), (SPELT, NEIGHBOURS), (PLAIN, SEQUENCES),
+    (PLAIN, ALIKE), (SPELT, ALIKE), (PLAIN, DUAL), (SPELT, DUAL),
 )  # fmt: skip
+FEWER = (5, 2)  # divisors of the pairs that are learnt from; each is learnt from so many times more often
 #: Metric of a run -> what it is called.
 METRICS: Mapping[str, str] = {
     "bleu": "BLEU",
@@ -95,36 +101,60 @@ def create(setting: Setting, text: str = "auto") -> Study:
     decides none of the book's claims: another spelling minus the plain one, both with KD, in BLEU. Demonstrations have
     the four arms of its interaction with the teacher, at one seed.
     """
-    asked = FIRST if setting.profile.trains else (*FIRST, *MORE)
+    asked = planned(setting, text)
     arms = by_label(*(_arm(setting, *one) for one in asked))
     size = SIZES[setting.profile.name]
     external = text == "auto" and "external" in size.student
-    study = Study("25_translation", setting, arms, tuple(_contrasts(arms, external)))
     teacher = _spec(setting, text, size.teacher, seed=0)
     measured: dict[str, TranslationSpec] = {}
-    for arm, (view, taught) in zip(arms.values(), asked, strict=True):
+    for arm, (view, taught, divisor) in zip(arms.values(), asked, strict=True):
         kind, p = VIEWS[view]
-        fields = {"view": kind, "p": p, "terms": TEACHING[taught], "teacher": None if taught == LABELS else teacher}
+        fields = {"view": kind, "p": p, "terms": TEACHING[taught], "teacher": None if taught in UNTAUGHT else teacher}
+        fewer = fields | _fewer(size, divisor)
         for seed in setting.seeds_of(arm):
-            measured[arm.measurement(seed)] = _spec(setting, text, size.student, seed, **fields)
-    return Study(study.name, setting, arms, study.contrasts, measured, later=dict.fromkeys(measured, LATER))
+            measured[arm.measurement(seed)] = _spec(setting, text, size.student, seed, **fewer)
+    contrasts, later = tuple(_contrasts(arms, external)), dict.fromkeys(measured, LATER)
+    return Study("25_translation", setting, arms, contrasts, measured, series=_by_pairs(size, arms), later=later)
 
 
-def label(view: str, taught: str) -> str:
-    """What an arm is called, of names of VIEWS and TEACHING."""
-    return f"{view}, {taught}"
+def planned(setting: Setting, text: str = "auto") -> list[tuple[str, str, int]]:
+    """The arms of a setting: view, what is taught, and the divisor of the pairs, which text of one's own may not
+    allow."""
+    if setting.profile.trains:
+        return [(*one, 1) for one in FIRST]
+    divisors = FEWER if text == "auto" else ()
+    fewer = [(view, KD, divisor) for divisor in divisors for view in (PLAIN, SPELT)]
+    return [*((*one, 1) for one in (*FIRST, *MORE)), *fewer]
 
 
-def _arm(setting: Setting, view: str, taught: str) -> MeasuredArm:
+def label(view: str, taught: str, divisor: int = 1) -> str:
+    """What an arm is called, of names of VIEWS and TEACHING, and of the pairs that it has."""
+    return f"{view}, {taught}" + (f", 1/{divisor} of the pairs" if divisor > 1 else "")
+
+
+def _fewer(size: Size, divisor: int) -> dict[str, int]:
+    """The fields of a student that has fewer pairs, and is presented with as many as any other."""
+    pairs, epochs = (({**size.both, **size.student})[name] for name in ("pairs", "epochs"))
+    return {"pairs": pairs // divisor, "epochs": epochs * divisor} if divisor > 1 else {}
+
+
+def _by_pairs(size: Size, arms: Mapping[str, Arm]) -> dict[str, dict[str, float]]:
+    """View -> its arms with KD -> how many pairs they have, fewest first; nothing where there is one number alone."""
+    pairs = ({**size.both, **size.student})["pairs"]
+    curves = {view: {label(view, KD, d): pairs // d for d in (*FEWER, 1)} for view in (PLAIN, SPELT)}
+    return curves if all(set(curve) <= set(arms) for curve in curves.values()) else {}
+
+
+def _arm(setting: Setting, view: str, taught: str, divisor: int) -> MeasuredArm:
     """Policies are of images: here none means anything."""
-    seeds = "one" if setting.profile.trains else "usual" if (view, taught) in FIRST else "few"
+    seeds = "one" if setting.profile.trains else "usual" if (view, taught) in FIRST and divisor == 1 else "few"
     facts = Taxonomy(
-        knowledge=() if taught == LABELS else ("answer",),
-        sees="student alone" if taught == LABELS else "both the same",
+        knowledge=() if taught in UNTAUGHT else ("answer",),
+        sees="student alone" if taught in UNTAUGHT else "both the same",
         chosen_by="none", labels="the same", status="inspired by", task="translation",
     )  # fmt: skip
     return MeasuredArm(
-        label(view, taught), Policy(name="weak2"), "translation", taxonomy=facts, seeds=seeds, tier=LATER,
+        label(view, taught, divisor), Policy(name="weak2"), "translation", taxonomy=facts, seeds=seeds, tier=LATER,
         view=BECOMES[view],
     )  # fmt: skip
 
@@ -157,6 +187,11 @@ def _contrasts(arms: Mapping[str, Arm], external: bool) -> Iterable[Contrast]:
         pairs[NEIGHBOURS],
         (label(PLAIN, NEIGHBOURS), label(PLAIN, KD)),
         (label(PLAIN, SEQUENCES), label(PLAIN, KD)),
+        (label(PLAIN, ALIKE), label(PLAIN, LABELS)),
+        pairs[ALIKE],
+        (label(PLAIN, DUAL), label(PLAIN, NEIGHBOURS)),
+        (label(SPELT, DUAL), label(PLAIN, DUAL)),
+        *((label(SPELT, KD, divisor), label(PLAIN, KD, divisor)) for divisor in FEWER),
     ):
         if {arm, than} <= set(arms):
             yield Contrast.of(f"{arm} - {than}", arm, than, **own)

@@ -1,4 +1,4 @@
-"""Figures of chapter 25: a sentence in three spellings, and BLEU by view and by what is taught."""
+"""Figures of chapter 25: a sentence in three spellings, BLEU by view and by what is taught, and by number of pairs."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -7,7 +7,10 @@ from matplotlib.figure import Figure
 from kdlib.chapters.translation import METRICS, SIZES, TEACHING, VIEWS, label
 from kdlib.elsewhere.translation.parallel import GRAMMAR, load_text
 from kdlib.elsewhere.translation.spelling import speller_of, spelt_anew
-from kdlib.show.figures import CYCLE, grouped_bars, styled
+from kdlib.show.figures import CYCLE, empty, grouped_bars, legend_once, styled
+from kdlib.show.series import interval_line
+from kdlib.study.setting import Study
+from kdlib.study.stats import mean_interval
 from kdlib.study.tables import by_seed
 
 WIDTH, GAP = 1.0, 0.35  # of a character and of the space between pieces
@@ -56,3 +59,20 @@ def grid(frame: pd.DataFrame, metric: str = "bleu") -> Figure:
     cells = {(v, t): list(by_seed(frame, label(v, t), metric).values()) for v in VIEWS for t in TEACHING}
     colours = {t: colour for t, colour in zip(TEACHING, CYCLE, strict=False) if any(cells[v, t] for v in VIEWS)}
     return grouped_bars(cells, {view: view for view in VIEWS}, colours, METRICS[metric])
+
+
+@styled
+def by_pairs(study: Study, frame: pd.DataFrame) -> Figure:
+    """BLEU of students with KD against how many pairs they have, a line for each spelling."""
+    figure, axis = plt.subplots(figsize=(5.6, 3.2))
+    for (view, curve), colour in zip(study.series.items(), CYCLE, strict=False):
+        found = {pairs: mean_interval(list(by_seed(frame, arm, "bleu").values())) for arm, pairs in curve.items()}
+        interval_line(axis, {pairs: one for pairs, one in found.items() if one.n}, colour, view)
+    axis.set(xscale="log", xlabel="pairs of sentences", ylabel=METRICS["bleu"])
+    pairs = sorted({pairs for curve in study.series.values() for pairs in curve.values()})
+    axis.set_xticks(pairs, [f"{count:,}" for count in pairs], minor=False)
+    axis.minorticks_off()
+    legend_once(figure, [axis])
+    if not any(len(line.get_xdata()) for line in axis.lines):
+        empty(axis, "not measured")
+    return figure

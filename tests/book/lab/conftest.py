@@ -43,20 +43,25 @@ def assigned(path: Path) -> dict:
     return {match[1]: json.loads(match[2]) for match in found}
 
 
-@pytest.fixture(scope="module")
-def html(make_tree: Callable[..., Path]) -> Path:
+@pytest.fixture(scope="session")
+def html(make_tree: Callable[..., Path], make_once: Callable[..., Path]) -> Path:
     """A small book: the lab, and chapters for its links that say nothing but that the lab is to stand there."""
-    tree = make_tree(blank(chapters()[0]))
-    for name in LINKED:
-        asking = blank(name)
-        asking.cells.append(new_markdown_cell(f"Not in the middle of a text: [The lab](../book/lab.md).\n\n{ASKING}"))
-        nbformat.write(asking, tree / "notebooks" / f"{name}.ipynb")
-    entries = [{"file": f"notebooks/{name}"} for name in LINKED]
-    toc = {"format": "jb-book", "root": "book/lab", "chapters": entries}
-    (tree / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
-    done = build(tree, "--published")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return tree / "_build" / "published" / "html" / "book" / "lab.html"
+
+    def make() -> Path:
+        tree = make_tree(blank(chapters()[0]))
+        for name in LINKED:
+            asking = blank(name)
+            said = f"Not in the middle of a text: [The lab](../book/lab.md).\n\n{ASKING}"
+            asking.cells.append(new_markdown_cell(said))
+            nbformat.write(asking, tree / "notebooks" / f"{name}.ipynb")
+        entries = [{"file": f"notebooks/{name}"} for name in LINKED]
+        toc = {"format": "jb-book", "root": "book/lab", "chapters": entries}
+        (tree / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
+        done = build(tree, "--published")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return tree / "_build" / "published" / "html"
+
+    return make_once("lab-pages", make) / "book" / "lab.html"
 
 
 @pytest.fixture(scope="module")

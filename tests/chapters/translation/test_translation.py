@@ -5,7 +5,18 @@ import pytest
 
 from kdlib.chapters import taxonomy
 from kdlib.chapters.registry import create_study
-from kdlib.chapters.translation import FIRST, INTERACTION, LABELS, MORE, TEACHING, VIEWS, arms_table, drawing, label
+from kdlib.chapters.translation import (
+    ALIKE,
+    FEWER,
+    INTERACTION,
+    LABELS,
+    TEACHING,
+    VIEWS,
+    arms_table,
+    drawing,
+    label,
+    planned,
+)
 from kdlib.elsewhere.translation.parallel import FILES
 from kdlib.elsewhere.translation.spec import TranslationSpec
 from kdlib.lab.store import Store
@@ -62,15 +73,16 @@ def test_the_primary_contrast_is_fixed(scale):
 @pytest.mark.parametrize("scale", SCALES)
 def test_students_differ_in_view_and_terms_alone(scale):
     study = study_at(scale)
-    asked = FIRST if study.setting.profile.trains else (*FIRST, *MORE)
+    asked = planned(study.setting)
     assert list(study.arms) == [label(*one) for one in asked]
     by_seed: dict[int, list[TranslationSpec]] = {}
-    for arm, (view, taught) in zip(study.arms, asked, strict=True):
+    for arm, (view, taught, divisor) in zip(study.arms, asked, strict=True):
         assert study.specs(arm) == [] and study.tier(arm) == 3
         for seed, spec in study.measured(arm).items():
             assert spec.seed == seed and (spec.view, spec.p) == VIEWS[view] and spec.terms == TEACHING[taught]
-            assert (spec.teacher is None) == (taught == LABELS)
-            by_seed.setdefault(seed, []).append(spec)
+            assert (spec.teacher is None) == (taught in (LABELS, ALIKE))
+            if divisor == 1:
+                by_seed.setdefault(seed, []).append(spec)
     assert len(by_seed) == (1 if study.setting.profile.trains else 5)
     for specs in by_seed.values():
         alike = {repr(spec.model_dump(exclude={"view", "p", "terms", "teacher"})) for spec in specs}
@@ -90,10 +102,40 @@ def test_reference_is_what_was_planned():
     teacher = spec.teacher
     assert (teacher.width, teacher.layers, teacher.learning_rate, teacher.pairs) == (192, 3, 1e-3, 20_000)
     assert study.data == "help-texts" and study_at("quick").data == "grammar"
-    assert len(study.all_specs) == 4 * 5 + 7 * 3 and study.specs_to(2) == []
-    assert not_run(study, runs_frame(study, Store("reference"))).endswith(" h of one core).")
+    assert len(study.all_specs) == 4 * 5 + 11 * 3 + 4 * 3 and study.specs_to(2) == []
+    assert not_run(study, runs_frame(study, Store("reference"))).splitlines()[0].endswith(" h of one core).")
     said = Session(study, "gap", "COMMAND").gap("This").data
     assert said == "*This: needs the data set `help-texts` and the runs of this chapter.* `COMMAND`"
+
+
+@pytest.mark.parametrize("scale", ["reference", "paper"])
+def test_students_of_fewer_pairs_are_presented_with_as_many(scale):
+    study = study_at(scale)
+    for view in ("plain", "BPE-dropout 0.1"):
+        whole = study.measurements[f"{label(view, 'KD')}, seed 1"]
+        for divisor in FEWER:
+            few = study.measurements[f"{label(view, 'KD', divisor)}, seed 1"]
+            assert (few.pairs * divisor, few.epochs) == (whole.pairs, whole.epochs * divisor)
+            assert abs(few.views - whole.views) < whole.epochs * divisor * 2 * whole.pairs_per_step  # whole steps
+            same = {"pairs", "epochs"}
+            assert few.model_dump(exclude=same) == whole.model_dump(exclude=same)
+        curve = study.series[view]
+        assert list(curve.values()) == [whole.pairs // 5, whole.pairs // 2, whole.pairs] and set(curve) <= set(
+            study.arms
+        )
+    assert study_at("quick").series == {}
+
+
+@pytest.mark.usefixtures("strict_figures")
+def test_a_line_for_each_spelling_stands_at_the_means(told):
+    values = {
+        label(view, "KD", d): 4.0 * k + 2 * d for k, view in enumerate(("plain", "BPE-dropout 0.1")) for d in (1, 5)
+    }
+    study, store = told(values)
+    plain, spelt = drawn(drawing.by_pairs(study, runs_frame(study, store))).axes[0].lines
+    assert (list(plain.get_xdata()), list(spelt.get_xdata())) == ([500, 2500], [500, 2500])
+    np.testing.assert_allclose([*plain.get_ydata(), *spelt.get_ydata()], [10, 2, 14, 6])
+    assert texts(drawing.by_pairs(study_at("paper"), runs_frame(study_at("paper"), Store("paper")))) == ["not measured"]
 
 
 def test_the_taxonomy_says_what_becomes_of_a_sentence():
