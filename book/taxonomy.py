@@ -10,13 +10,11 @@ from kdlib.study.setting import Setting
 #: Related systems that are not in the book, as the page names them.
 NOT_IMPLEMENTED = (
     "PURF, of which only the title is public",
-    "attention-based augmentation {cite:p}`tian2022attention`",
-    "BRCD {cite:p}`he2024brcd`",
-    "LD, ReAL and DetNet, for detection",
+    "pixel distillation {cite:p}`guo2021pixel`",
+    "ReAL {cite:p}`wang2024real` and DetNet {cite:p}`li2018detnet`, for detection",
     "discretised angles, for oriented boxes",
     "Big2Small and SparK, for masked views",
-    "dual KD and kNN-KD, for translation",
-    "the loss of a frozen threshold on other data",
+    "the part of dual KD on text without translations {cite:p}`wan2024dual`",
 )
 #: Field of a row -> the head of its column.
 HEADS = {

@@ -2,13 +2,13 @@
 
 from kdlib.chapters.detection import REPAIR
 from kdlib.chapters.few_shot import DROP, smallest
-from kdlib.chapters.resolution import label
+from kdlib.chapters.resolution import COARSE, label
 from kdlib.chapters.retrieval import INTERACTION
 from kdlib.chapters.thresholds import LOSS
 from kdlib.chapters.translation import INTERACTION as SPELLING
 from kdlib.chapters.translation import KD, LABELS, MUCH, PLAIN
 from kdlib.chapters.translation import label as translated
-from kdlib.chapters.which_images import RULES
+from kdlib.chapters.which_images import DKD_ONE, DKD_RISING, RULES
 from kdlib.chapters.wording import Found, direction, points
 
 
@@ -27,11 +27,15 @@ def which_images(found: Found) -> str:
     """Whether it matters which images are augmented, and whether energy tells a good temperature."""
     words = ("is better than", "is worse than", "is not told apart from")
     text = found.decided("W1", "JDA on the half of which the teacher is least certain {} JDA on a random half", words)
-    rule = found(RULES["rising"], RULES["constant"])
-    if not rule:
-        return text
-    gains = direction(rule, "helps", "harms", "is not shown to do anything")
-    return f"{text} A temperature that rises with the energy {gains}: {points(rule)} against one for all.".strip()
+    rule, dkd = found(RULES["rising"], RULES["constant"]), found(DKD_RISING, DKD_ONE)
+    gains = ("helps", "harms", "is not shown to do anything")
+    if rule:
+        text += (
+            f" A temperature that rises with the energy {direction(rule, *gains)}: {points(rule)} against one for all."
+        )
+    if dkd:
+        text += f" In the two parts of DKD it {direction(dkd, *gains)}: {points(dkd)}."
+    return text.strip()
 
 
 def attention(found: Found) -> str:
@@ -57,7 +61,12 @@ def resolution(found: Found) -> str:
     helps = direction(gain, "helps", "harms", "is not shown to help")
     apart = direction(more, "more than", "less than", "no more and no less, as far as can be told, than")
     alike = f"JDA before the averaging {helps} the small student: {points(gain)}, {apart} the student of whole images"
-    return f"{text} {alike} ({points(more)}).".strip()
+    text = f"{text} {alike} ({points(more)}).".strip()
+    coarse = found(COARSE, "weak2")
+    if not coarse:
+        return text
+    does = direction(coarse, "helps", "harms", "is not shown to help")
+    return f"{text} For a student of whole images a second view of fewer details {does}: {points(coarse)}."
 
 
 def retrieval(found: Found) -> str:

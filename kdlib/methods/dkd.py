@@ -5,18 +5,18 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, check_tensor, soft_term, total
-from kdlib.methods.kd import kd_loss
+from kdlib.methods.base import Batch, Definition, Loss, Step, Term, check_logits, check_tensor, soft_term, total
+from kdlib.methods.kd import kl_divergence
 from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number, Record
 
 
-def dkd_losses(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """(TCKD, NCKD) of Decoupled Knowledge Distillation (Zhao et al., CVPR 2022), two means over the batch.
+def dkd_parts(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """(TCKD, NCKD) of each sample, float [B] both.
 
     TCKD: KL_T between the two-way distributions (p_y, 1 - p_y). NCKD: KL_T between the softmaxes over the classes other
-    than y. For each sample KL_T = TCKD + (1 - p_y) NCKD, with the teacher's p_y at T. logits [B, N], N >= 2; labels
-    int64 [B].
+    than y. KL_T = TCKD + (1 - p_y) NCKD, with the teacher's p_y at T. logits [B, N], N >= 2; labels int64 [B];
+    temperature: one, or of each sample [B, 1].
     """
     target = labels[:, None]
     others = torch.arange(student.shape[1] - 1, device=labels.device)
@@ -27,9 +27,16 @@ def dkd_losses(student: Tensor, teacher: Tensor, labels: Tensor, temperature: fl
         return torch.cat([log_p.gather(1, target), log_p.gather(1, others).logsumexp(1, keepdim=True)], dim=1)
 
     # Logarithms of probabilities are logits at temperature 1.
-    tckd = kd_loss(two_way(student), two_way(teacher), 1.0)
-    nckd = kd_loss(student.gather(1, others), teacher.gather(1, others), temperature)
+    tckd = kl_divergence(two_way(student), two_way(teacher), 1.0)
+    nckd = kl_divergence(student.gather(1, others), teacher.gather(1, others), temperature)
     return tckd, nckd
+
+
+def dkd_losses(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(TCKD, NCKD) of Decoupled Knowledge Distillation (Zhao et al., CVPR 2022), two means over the batch, see
+    `dkd_parts`."""
+    tckd, nckd = dkd_parts(student, teacher, labels, temperature)
+    return tckd.mean(), nckd.mean()
 
 
 class DKDOptions(Record):
@@ -42,12 +49,15 @@ class DKDOptions(Record):
     beta: Number = Field(8.0, ge=0, title=r"\beta")
     warm_up: Number = Field(20 / 240, ge=0, le=1, title="e_0")
 
+    def warmth(self, step: Step) -> float:
+        """The share of their weight that both parts have at a step."""
+        rising = self.warm_up * step.epochs
+        return min(step.epoch / rising, 1.0) if rising else 1.0
+
 
 def dkd(batch: Batch, options: DKDOptions) -> Loss:
     """CE + min(e / e_0, 1) T^2 (alpha TCKD + beta NCKD)."""
-    step, temperature = batch.step, options.temperature
-    rising = options.warm_up * step.epochs
-    share = min(step.epoch / rising, 1.0) if rising else 1.0
+    temperature, share = options.temperature, options.warmth(batch.step)
     target, others = dkd_losses(batch.student.logits, batch.teacher_output.logits, batch.view_labels, temperature)
     return {
         "ce": Term(batch.cross_entropy, options.ce_weight),

@@ -12,7 +12,7 @@ from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, chec
 from kdlib.methods.kd import KDOptions, kl_divergence
 from kdlib.methods.numerics import widened
 from kdlib.methods.taxonomy import Taxonomy
-from kdlib.records import Number
+from kdlib.records import Number, Record
 
 Rule = Literal["rising", "falling", "shuffled", "constant"]
 Limits = tuple[float, float]  # energies below the first are low, above the second high
@@ -41,6 +41,13 @@ def energy_limits(energies: Tensor, share: float) -> Limits:
         return -math.inf, math.inf
     ordered, beyond = energies.sort().values, int(len(energies) * share)
     return ordered[beyond].item(), ordered[-1 - beyond].item()
+
+
+def checked_limits(limits: Limits) -> Limits:
+    """The limits. Raises ValueError unless they are a pair of numbers."""
+    if not isinstance(limits, tuple | list) or len(limits) != 2 or any(map(math.isnan, limits)):
+        raise ValueError(f"limits = {limits!r} must be a pair of energies, none of them NaN")
+    return limits
 
 
 def energy_groups(energies: Tensor, limits: Limits) -> Tensor:
@@ -75,13 +82,10 @@ def energy_kd_loss(student: Tensor, teacher: Tensor, temperatures: Tensor, refer
     return ((temperatures / reference) ** 2 * each).mean()
 
 
-class EnergyKDOptions(KDOptions):
-    """temperature: of samples of middle energy; low_temperature, high_temperature: of those of low and of high energy;
-    share: of the training images, how many are low, and how many high; energy_temperature: that of the energy itself;
-    rule: the method as released ("rising"), the reverse ("falling"), or a control, see `energy_temperatures`."""
+class EnergyOptions(Record):
+    """What Energy KD and Energy DKD have in common: temperatures by energy."""
 
-    ce_weight: Number = Field(0.1, ge=0, title=r"\alpha")
-    kd_weight: Number = Field(0.9, ge=0, title=r"\beta")
+    temperature: Number = Field(4.0, gt=0, title="T")
     low_temperature: Number = Field(2.0, gt=0, title=r"T_-")
     high_temperature: Number = Field(6.0, gt=0, title=r"T_+")
     share: Number = Field(0.2, ge=0, le=0.5, title="r")
@@ -94,7 +98,16 @@ class EnergyKDOptions(KDOptions):
         return self.low_temperature, self.temperature, self.high_temperature
 
 
-def survey(answers: Tensor, options: EnergyKDOptions) -> Limits:
+class EnergyKDOptions(KDOptions, EnergyOptions):
+    """temperature: of samples of middle energy; low_temperature, high_temperature: of those of low and of high energy;
+    share: of the training images, how many are low, and how many high; energy_temperature: that of the energy itself;
+    rule: the method as released ("rising"), the reverse ("falling"), or a control, see `energy_temperatures`."""
+
+    ce_weight: Number = Field(0.1, ge=0, title=r"\alpha")
+    kd_weight: Number = Field(0.9, ge=0, title=r"\beta")
+
+
+def survey(answers: Tensor, options: EnergyOptions) -> Limits:
     """The limits of low and high energy, from the teacher's logits [n, N] on one plain crop of each training image."""
     return energy_limits(energy(answers, options.energy_temperature), options.share)
 
@@ -106,39 +119,53 @@ def pulls(student: Tensor, teacher: Tensor, temperatures: Tensor) -> Tensor:
     return temperatures * torch.linalg.vector_norm(q - p, dim=1)
 
 
-def energy_terms(
-    student: Tensor, teacher: Tensor, limits: Limits, order: Tensor | None, options: EnergyKDOptions
-) -> Loss:
-    """The divergences, and of each group its share of the samples and its part of their mean pull.
+def assigned(teacher: Tensor, limits: Limits, order: Tensor | None, options: EnergyOptions) -> tuple[Tensor, Tensor]:
+    """(temperatures float64 [M], groups int64 [M]) of the teacher's logits [M, N] on a batch.
 
-    student, teacher: logits [M, N]; order: int64 [M], whose temperature each sample takes, for "shuffled". A group's
-    mean pull is its part divided by its share.
+    order: int64 [M], whose temperature each sample takes, for "shuffled".
     """
     groups = energy_groups(energy(teacher, options.energy_temperature), limits)
     temperatures = energy_temperatures(groups, options.temperatures, options.rule)
-    if options.rule == "shuffled" and order is not None:
-        temperatures = temperatures[order]
-    value = energy_kd_loss(student, teacher, temperatures, options.temperature)
+    return temperatures[order] if options.rule == "shuffled" and order is not None else temperatures, groups
+
+
+def by_group(groups: Tensor, pull: Tensor) -> dict[str, Tensor]:
+    """Of each group its share of the samples and its part of their mean pull; a group's mean pull is the one divided by
+    the other. groups: int64 [M]; pull: float [M]."""
     records: dict[str, Tensor] = {}
-    pull = pulls(student, teacher, temperatures)
     for number, name in enumerate(("low", "middle", "high")):
         here = (groups == number).to(pull.dtype)
         records |= {f"share_{name}": here.mean(), f"pull_{name}": (here * pull).mean()}
+    return records
+
+
+def energy_terms(
+    student: Tensor, teacher: Tensor, limits: Limits, order: Tensor | None, options: EnergyKDOptions
+) -> Loss:
+    """The divergences, and what is recorded `by_group`. student, teacher: logits [M, N]; order: see `assigned`."""
+    temperatures, groups = assigned(teacher, limits, order, options)
+    value = energy_kd_loss(student, teacher, temperatures, options.temperature)
+    records = by_group(groups, pulls(student, teacher, temperatures))
     return {"kl": soft_term(value, options.kd_weight, options.temperature)}, records
+
+
+def limits_and_order(batch: Batch) -> tuple[Limits, Tensor]:
+    """Of a batch: which energies are low and high, and, for "shuffled", for each view the place of the one whose
+    temperature it takes: each image takes those of the views of another. Raises ValueError without limits."""
+    if batch.step.limits is None:
+        raise ValueError("limits is None: they say which energies are low and high; allowed are two numbers")
+    low, high = batch.step.limits
+    images = batch.step.keys.argsort(stable=True)
+    return (low, high), (batch.views * images[:, None] + torch.arange(batch.views, device=images.device)).flatten()
 
 
 def energy_kd(batch: Batch, options: EnergyKDOptions) -> Loss:
     """alpha CE + beta mean T_i^2 KL_{T_i}(t||s), over all views; shares and pulls of the groups are recorded.
 
-    Each view has the energy of its own crop. "shuffled": each image takes the temperatures of the views of another.
+    Each view has the energy of its own crop.
     """
-    if batch.step.limits is None:
-        raise ValueError("limits is None: they say which energies are low and high; allowed are two numbers")
-    low, high = batch.step.limits
-    images = batch.step.keys.argsort(stable=True)
-    order = (batch.views * images[:, None] + torch.arange(batch.views, device=images.device)).flatten()
     logits = batch.student.logits, batch.teacher_output.logits
-    terms, records = energy_terms(*logits, (low, high), order, options)
+    terms, records = energy_terms(*logits, *limits_and_order(batch), options)
     return {"ce": Term(batch.cross_entropy, options.ce_weight)} | terms, records
 
 
@@ -171,9 +198,7 @@ class EnergyKDLoss(nn.Module):
         rule: Rule = DEFAULTS.rule,
     ):
         super().__init__()
-        if not isinstance(limits, tuple | list) or len(limits) != 2 or any(map(math.isnan, limits)):
-            raise ValueError(f"limits = {limits!r} must be a pair of energies, none of them NaN")
-        self.limits = limits
+        self.limits = checked_limits(limits)
         self.options = EnergyKDOptions(
             kd_weight=1.0,
             temperature=temperature,

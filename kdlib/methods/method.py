@@ -17,6 +17,7 @@ from kdlib.methods.crld import CRLD
 from kdlib.methods.dist import DIST
 from kdlib.methods.dkd import DKD
 from kdlib.methods.energy import ENERGY_KD
+from kdlib.methods.energy_dkd import ENERGY_DKD
 from kdlib.methods.four_term import FOUR_TERM
 from kdlib.methods.hsakd import HSAKD, HSAKD_JOINT_TEACHER, HSAKD_TEACHER
 from kdlib.methods.kd import KD
@@ -45,6 +46,7 @@ METHODS: dict[str, Definition] = {
     "ls": LS,
     "dist": DIST,
     "energy_kd": ENERGY_KD,
+    "energy_dkd": ENERGY_DKD,
     "resolution_ce": RESOLUTION_CE,
     "resolution": RESOLUTION,
     "spkd": SPKD,

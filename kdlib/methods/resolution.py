@@ -2,19 +2,20 @@
 
 They are by Feng, Lai and Xie (TIP 2021) and by Ma et al. (2022), of which only the abstract and the title were read.
 
-Known are the names of the terms: distillation from full images, a pairwise constraint, a maximum mean discrepancy, and
-several levels. Kernels, weights and maps are ours; the discriminator of the former is left out.
+Known are the names of the terms: distillation from full images, a pairwise constraint, a maximum mean discrepancy, a
+discriminator, and several levels. Kernels, weights, maps and the discriminator's layers are ours.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from kdlib.methods.base import Batch, Definition, Loss, Memory, Term, summed
 from kdlib.methods.ce import cross_entropy
+from kdlib.methods.discriminator import Discriminator, discrimination
 from kdlib.methods.kd import KDOptions, labels_and_kd
 from kdlib.methods.numerics import scaled, unit_rows, widened
 from kdlib.methods.spkd import spkd_loss
@@ -90,14 +91,16 @@ class Maps(Memory):
     """Linear maps of the pooled features of both networks to unit vectors of 64 numbers.
 
     The student's is trained. The teacher's is drawn once and stays: were both trained, they could agree on a constant.
+    A discriminator of these vectors is trained too, if there is one; it is drawn last, and changes no map.
     """
 
     DIMENSIONS, bank_bytes = 64, 0
 
-    def __init__(self, student_dim: int, teacher_dim: int):
+    def __init__(self, student_dim: int, teacher_dim: int, discriminated: bool = False):
         super().__init__()
         self.student = nn.Linear(student_dim, self.DIMENSIONS, bias=False)
         self.fixed = nn.Linear(teacher_dim, self.DIMENSIONS, bias=False).requires_grad_(False)
+        self.discriminator = Discriminator(self.DIMENSIONS) if discriminated else None
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """float [M, 64] of each, from float [M, d]."""
@@ -109,7 +112,8 @@ class Maps(Memory):
     @property
     def macs(self) -> int:
         """Of one view; the teacher's map is counted as if it were trained."""
-        return self.DIMENSIONS * (self.student.in_features + self.fixed.in_features)
+        told = 0 if self.discriminator is None else self.discriminator.macs
+        return told + self.DIMENSIONS * (self.student.in_features + self.fixed.in_features)
 
 
 class SeenOptions(Record):
@@ -135,6 +139,13 @@ class ResolutionOptions(KDOptions, SeenOptions):
     gram_weight: Number = Field(1.0, ge=0, title=r"\gamma")
     mmd_weight: Number = Field(1.0, ge=0, title=r"\delta")
     attention_weight: Number = Field(0.0, ge=0, title=r"\lambda")
+    discriminator_weight: Number = Field(0.0, ge=0, title=r"\eta")
+
+    @model_serializer(mode="wrap")
+    def _without_a_discriminator(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that the keys of runs without one are what they were before there was one."""
+        fields = handler(self)
+        return {n: value for n, value in fields.items() if n != "discriminator_weight" or value}
 
 
 def resolutions(options: ResolutionOptions) -> tuple[Resolution, Resolution]:
@@ -144,31 +155,44 @@ def resolutions(options: ResolutionOptions) -> tuple[Resolution, Resolution]:
 
 
 def memory(student: Backbone, teacher: Backbone | None, labels: Tensor, options: ResolutionOptions) -> Maps | None:
-    """The maps of a pair of networks, if the discrepancy weighs anything."""
+    """The maps of a pair of networks, if the discrepancy or the discriminator weighs anything."""
     if teacher is None:
         raise ValueError("teacher is None: its features are mapped; allowed is a network")
-    return Maps(student.feature_dim, teacher.feature_dim) if options.mmd_weight else None
+    discriminated = options.discriminator_weight > 0
+    if not options.mmd_weight and not discriminated:
+        return None
+    return Maps(student.feature_dim, teacher.feature_dim, discriminated)
 
 
 def resolution(batch: Batch, options: ResolutionOptions) -> Loss:
     """alpha CE + beta T^2 KL + gamma Gram + delta MMD^2 + lambda attention, over all views, each if it weighs anything.
 
     Gram matrices are those of SPKD, of pooled features. Levels are stages, counted from the last: where one network has
-    more, its first ones are left out.
+    more, its first ones are left out. With a discriminator its own loss is added, whose gradient reaches the student
+    reversed; the share of rows that it tells apart is recorded.
     """
     own, its = batch.student, batch.teacher_output
     terms = labels_and_kd(batch, options)
+    records: dict[str, Tensor] = {}
     if options.gram_weight:
         terms["gram"] = Term(spkd_loss(own.pooled_feature, its.pooled_feature), options.gram_weight)
-    if options.mmd_weight:
-        if batch.memory is None:
-            raise ValueError("memory is None: it maps the features that are compared; allowed is a Maps")
-        mapped = batch.memory(own.pooled_feature.float(), its.pooled_feature.float())
-        terms["mmd"] = Term(mmd_loss(*mapped), options.mmd_weight)
+    if options.mmd_weight or options.discriminator_weight:
+        if not isinstance(maps := batch.memory, Maps):
+            raise ValueError(
+                f"memory is {type(maps).__name__}: it maps the features that are compared; allowed is a Maps"
+            )
+        f_s, f_t = maps(own.pooled_feature.float(), its.pooled_feature.float())
+        if options.mmd_weight:
+            terms["mmd"] = Term(mmd_loss(f_s, f_t), options.mmd_weight)
+        if options.discriminator_weight:
+            if maps.discriminator is None:
+                raise ValueError("memory has no discriminator; allowed is a Maps that is discriminated")
+            told, records["told_apart"] = discrimination(maps.discriminator, f_s, f_t, options.discriminator_weight)
+            terms["discriminator"] = Term(told, 1.0)
     if options.attention_weight:
         levels = zip(reversed(own.stages), reversed(its.stages), strict=False)
         terms["attention"] = Term(summed(attention_loss(*pair) for pair in levels), options.attention_weight)
-    return terms, {}
+    return terms, records
 
 
 RESOLUTION = Definition(
@@ -179,7 +203,8 @@ RESOLUTION = Definition(
     formula=r"\alpha\,\mathrm{CE}(s_{x_L}) + \beta\, T^2\, \mathrm{KL}_T(t_x \| s_{x_L})"
     r" + \gamma\, \tfrac{1}{M^2} \lVert \hat G_t - \hat G_s \rVert_F^2"
     r" + \delta\, \mathrm{MMD}^2(f_t, f_s)"
-    r" + \lambda \textstyle\sum_l \lVert \hat A_t^l - \hat A_s^l \rVert^2,"
+    r" + \lambda \textstyle\sum_l \lVert \hat A_t^l - \hat A_s^l \rVert^2"
+    r" - \eta\, L_D(f_t, f_s),"
     r"\; x_L = x \text{ averaged over } s \times s",
     mixes=True,
     memory=memory,

@@ -16,6 +16,7 @@ from torch import Tensor
 from kdlib.records import Record
 from kdlib.views import cutmix
 from kdlib.views.attention import AttentionCropOptions, AttentionDropOptions, attention_crop, attention_drop
+from kdlib.views.coarse import CoarseOptions, coarse
 from kdlib.views.crops import quarter_turns
 from kdlib.views.jda import JDA, jda
 from kdlib.views.policy import CROP, ORIGINAL, PICK, SECOND, SECOND_CROP, Draws, Picks, Source, ViewPolicy
@@ -258,6 +259,7 @@ POLICIES: Mapping[str, PolicyDefinition] = {
     "randaugment": PolicyDefinition(_randaugment, RandAugmentOptions),
     "cutout": PolicyDefinition(_cutout),
     "crld": PolicyDefinition(_crld),
+    "coarse": PolicyDefinition(coarse, CoarseOptions),
     "cutmix": PolicyDefinition(_cutmix),
     "share": PolicyDefinition(_share, ShareOptions),
     "he_da": PolicyDefinition(_he_da, HEDAOptions),

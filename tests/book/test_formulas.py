@@ -52,6 +52,7 @@ OF_METHODS = {
     "ls": "tests/methods/test_ls.py::test_ls_is_kd_between_standardised_logits",
     "dist": "tests/methods/test_dist.py::test_dist_correlates_over_classes_and_over_all_rows",
     "energy_kd": "tests/methods/test_energy.py::test_energy_kd_softens_each_view_by_the_energy_of_its_answer",
+    "energy_dkd": "tests/methods/test_energy_dkd.py::test_energy_dkd_softens_both_parts_by_the_energy_of_the_answer",
     "resolution_ce": "tests/methods/test_resolution.py::test_without_a_teacher_it_is_the_cross_entropy_of_what_is_seen",
     "resolution": "tests/methods/test_resolution.py::test_terms_are_those_of_slow_references",
     "spkd": "tests/methods/test_spkd.py::test_spkd_compares_the_last_maps_before_pooling",

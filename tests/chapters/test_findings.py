@@ -164,6 +164,8 @@ def test_energy_is_told_from_chance(told):
     text = told("20_which_images", runs)
     assert text.startswith(head.format("is not told apart from", "+0.00"))
     assert "A temperature that rises with the energy harms: -2.00 points [" in text and text.endswith("one for all.")
+    text = told("20_which_images", runs | {"DKD, T rises with energy": 45, "DKD, one T": 42})
+    assert text.endswith("].") and "In the two parts of DKD it helps: +3.00 points [" in text
     text = told("20_which_images", {"JDA at random": 30})
     assert text.startswith("W1: JDA where energy is high - JDA at random is not tested: JDA at random did not train.")
 
@@ -180,6 +182,9 @@ def test_resolution_says_who_should_see_more_and_whom_jda_helps(told):
     assert "JDA before the averaging helps the small student: +3.00 points [" in text
     assert "less than the student of whole images (-3.9" in text
     assert "more than the student of whole images (+" in told("21_resolution", runs | {"JDA": 41})
+    assert "fewer details" not in text
+    text = told("21_resolution", runs | {"coarse views": 38})
+    assert "For a student of whole images a second view of fewer details harms: -2." in text
     text = told(
         "21_resolution", {"weak2, small, asymmetric": 10, "no teacher, small": 20, "weak2, small, consistent": 30}
     )

@@ -38,6 +38,8 @@ def test_labels_say_what_is_done_to_whom():
             found[label] = arm.policy.options["view"], arm.policy.options["by"]
     assert found == {
         "JDA where energy is high": ("jda", "highest"), "JDA at random": ("jda", "random"),
+        "CutMix where energy is high, no second label": ("cutmix", "highest"),
+        "CutMix at random, no second label": ("cutmix", "random"),
         "JDA where energy is low": ("jda", "lowest"), "CutMix where energy is high": ("cutmix", "highest"),
         "CutMix at random": ("cutmix", "random"), "CutMix where energy is low": ("cutmix", "lowest"),
     }  # fmt: skip
@@ -60,6 +62,30 @@ def test_rules_of_energy_kd_differ_in_the_rule_alone_and_one_temperature_is_kd()
         else:
             assert spec.options == own.model_dump() | {"rule": rule}
         assert arm.policy.name == "weak2"
+
+
+def test_energy_dkd_stands_beside_the_dkd_of_chapter_07_and_differs_in_its_temperatures_alone():
+    study = study_at("reference")
+    energy, zero = study.specs(chapter.DKD_RISING), study.specs(chapter.DKD_ONE)
+    other = create_study("07_compatibility", Setting.of("reference", device="cpu")).specs("DKD + weak2")
+    assert [spec.key for spec in zero] == [spec.key for spec in other][: len(zero)]
+    for one, two in zip(energy, zero, strict=True):
+        shared = {name: value for name, value in one.options.items() if name in two.options}
+        assert shared == two.options and one.options["rule"] == "rising" and one.options["share"] == 0.1
+        fields = [spec.model_dump(exclude={"method", "options"}) for spec in (one, two)]
+        assert fields[0] == fields[1]
+
+
+def test_arms_without_a_second_label_differ_in_their_views_alone():
+    study, found = study_at("reference"), {}
+    for label in (chapter.picked("cutmix", by, labelled=False) for by in ("highest", "random")):
+        found[label] = study.specs(label)
+    found[chapter.UNMIXED] = study.specs(chapter.UNMIXED)
+    for same_seed in zip(*found.values(), strict=True):
+        first, *others = (spec.model_dump(exclude={"policy"}) for spec in same_seed)
+        assert all(other == first for other in others)
+        assert first["options"]["weights"] == (0.2, 0.0, 1.8, 1.8)
+        assert {spec.policy.name for spec in same_seed} == {"he_da", "weak2"}
 
 
 def test_demonstrations_have_the_primary_contrast_and_energy_kd():

@@ -31,7 +31,7 @@ class Methods(OnDevice):
     def test_mixed_precision_is_near(self) -> None:
         """Networks in half precision, losses in float32: logits are right to a few units of the last place."""
         for precision in ("bfloat16", "float16") if ON_GPU else ("bfloat16",):
-            for name in ("kd", "ccd", "dkd", "crld", "tekap", "ls", "dist", "energy_kd"):
+            for name in ("kd", "ccd", "dkd", "crld", "tekap", "ls", "dist", "energy_kd", "energy_dkd"):
                 with self.subTest(name, precision=precision):
                     loss, gradient = gradients(name, DEVICE, precision)
                     expected, exact = gradients(name, "cpu")

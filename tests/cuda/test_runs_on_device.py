@@ -51,7 +51,7 @@ class Runs(OnDevice):
     def test_no_step_waits(self) -> None:
         """float16 does: its scaler asks whether a gradient is infinite."""
         for precision in ("float32", "bfloat16"):
-            for name in ("kd", "ccd", "dkd", "crld", "tekap", "ls", "dist", "energy_kd", "crd"):
+            for name in ("kd", "ccd", "dkd", "crld", "tekap", "ls", "dist", "energy_kd", "energy_dkd", "crd"):
                 options = {"negatives": 4} if name == "crd" else {}
                 with self.subTest(name, precision=precision):
                     steps = self.steps(distilled(name, precision, options=options))

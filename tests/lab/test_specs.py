@@ -270,7 +270,7 @@ def test_bad_fields_are_named_in_one_sentence(tried, path: str, value: Any, word
 
 
 BANKED = STUDENT | {"bank": 4}
-ABLE = "allowed are kd, ccd, four_term, dkd, crld, tekap, ls, dist, energy_kd$"
+ABLE = "allowed are kd, ccd, four_term, dkd, crld, tekap, ls, dist, energy_kd, energy_dkd$"
 
 
 @pytest.mark.parametrize(

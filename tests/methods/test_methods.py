@@ -105,7 +105,9 @@ def test_the_order_of_images_does_not_matter(make_method, make_step, name: str):
     torch.testing.assert_close({n: t.value for n, t in one.items()}, {n: t.value for n, t in two.items()})
 
 
-@pytest.mark.parametrize("name", ["ce", "kd", "ccd", "four_term", "dkd", "crld", "ls", "dist", "energy_kd"])
+@pytest.mark.parametrize(
+    "name", ["ce", "kd", "ccd", "four_term", "dkd", "crld", "ls", "dist", "energy_kd", "energy_dkd"]
+)
 def test_the_names_of_classes_do_not_matter(make_batch, loss_of, name: str):
     order = torch.tensor([3, 0, 4, 1, 2])
     batch = make_batch(2, teacher=name != "ce")
@@ -135,9 +137,10 @@ def on_meta(name: str, head_of: str | None = None) -> Network:
 STEPS = [(name, {"negatives": 3} if name == "crd" else {}, policy) for name, policy in ACCEPTED]
 STEPS += [("ccd", {"weight": weight}, "jda") for weight in CCD_WEIGHTS[1:]]
 STEPS += [("crld", {"gate": gate}, "jda") for gate in CRLD_GATES[1:]]
-STEPS += [("energy_kd", {"rule": rule}, "jda") for rule in ENERGY_RULES[1:]]
+STEPS += [(name, {"rule": rule}, "jda") for name in ("energy_kd", "energy_dkd") for rule in ENERGY_RULES[1:]]
 STEPS += [("ls", {"scale": "batch"}, "weak1"), ("ls", {"scale": "none"}, "weak1"), ("tekap", {"copies": 0}, "weak1")]
 STEPS += [("resolution", {"attention_weight": 1.0, "teacher_input": low}, "jda") for low in ("high", "low")]
+STEPS += [("resolution", {"discriminator_weight": 0.1}, "jda"), ("four_term", {}, "he_da")]
 
 
 @pytest.mark.parametrize(("name", "options", "policy"), STEPS)
@@ -287,10 +290,14 @@ def test_defaults():
     energy_kd = {"ce_weight": 0.1, "kd_weight": 0.9, "low_temperature": 2.0, "high_temperature": 6.0, "share": 0.2}
     energy_kd |= {"energy_temperature": 4.0, "rule": "rising"}
     assert method_options("energy_kd", {}).model_dump() == kd | energy_kd
+    energies = {name: energy_kd[name] for name in ("low_temperature", "high_temperature", "energy_temperature", "rule")}
+    energy_dkd = method_options("dkd", {}).model_dump() | energies | {"share": 0.1}
+    assert method_options("energy_dkd", {}).model_dump() == energy_dkd
     seen = {"scale": 2, "student_input": "small"}
     weights = {"gram_weight": 1.0, "mmd_weight": 1.0, "attention_weight": 0.0}
     assert method_options("resolution_ce", {}).model_dump() == seen
     assert method_options("resolution", {}).model_dump() == kd | seen | {"teacher_input": "high"} | weights
+    assert method_options("resolution", {"discriminator_weight": 0.1}).model_dump()["discriminator_weight"] == 0.1
     assert method_options("spkd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 3000.0}
     assert method_options("crd", {}).model_dump() == kd | {"kd_weight": 0.0, "weight": 0.8, "negatives": 16384}
     assert method_options("hsakd", {}).temperature == 3
@@ -327,9 +334,12 @@ def test_defaults():
         ("dist", {"intra_weight": -1.0}, "intra_weight = -1.0 .*greater than or equal to 0"),
         ("energy_kd", {"share": 0.6}, "share = 0.6 .*less than or equal to 0.5"),
         ("energy_kd", {"rule": "code"}, "rule = 'code' .*'rising', 'falling'"),
+        ("energy_dkd", {"share": 0.6}, "share = 0.6 .*less than or equal to 0.5"),
+        ("energy_dkd", {"beta": -1.0}, "beta = -1.0 .*greater than or equal to 0"),
         ("energy_kd", {"low_temperature": 0.0}, "low_temperature = 0.0 .*greater than 0"),
         ("resolution", {"scale": 3}, "scale = 3 .*1, 2 or 4"),
         ("resolution", {"teacher_input": "blurred"}, "teacher_input = 'blurred' .*'high' or 'low'"),
+        ("resolution", {"discriminator_weight": -0.1}, "discriminator_weight = -0.1 .*greater than or equal to 0"),
         ("resolution", {"mmd_weight": -1.0}, "mmd_weight = -1.0 .*greater than or equal to 0"),
         ("spkd", {"weight": -1.0}, "weight = -1.0 .*greater than or equal to 0"),
         ("crd", {"negatives": 0}, "negatives = 0 .*greater than or equal to 1"),
@@ -365,6 +375,7 @@ def test_options_that_are_no_mapping_are_named(options):
         ("crld", True, "cutmix", "method 'crld' needs views of one image each; policy 'cutmix' mixes two"),
         ("four_term", True, "rot4", "method 'four_term' needs a policy with 2 views per image; policy 'rot4' makes 4"),
         ("crd", True, "cutmix", "method 'crd' needs views of one image each; policy 'cutmix' mixes two.*ce, kd, ccd"),
+        ("energy_dkd", True, "cutmix", "method 'energy_dkd' needs views of one image each; policy 'cutmix' mixes two"),
         ("dkd", True, "cutmix", "method 'dkd' needs views of one image each; policy 'cutmix' mixes two"),
         ("sskd", True, "rot2", "method 'sskd' turns every view itself: policy 'rot2' cannot be spread.*allowed are"),
         ("hsakd", True, "rot4", "method 'hsakd' turns every view itself: policy 'rot4' cannot be spread"),

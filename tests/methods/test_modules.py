@@ -23,6 +23,7 @@ from kdlib.methods.energy import (
     energy_limits,
     energy_temperatures,
 )
+from kdlib.methods.energy_dkd import EnergyDKDLoss, energy_dkd_losses
 from kdlib.methods.hsakd import HSAKDLoss
 from kdlib.methods.kd import KDLoss, kd_loss
 from kdlib.methods.ls import LS_SCALES, LSLoss, ls_loss
@@ -69,6 +70,10 @@ def test_each_is_its_terms_times_the_square_of_the_temperature(temperature):
     for rule in set(ENERGY_RULES) - {"shuffled"}:
         expected = energy_kd_loss(s, t, energy_temperatures(groups, (2.5, temperature, 7.0), rule), temperature)
         torch.testing.assert_close(EnergyKDLoss(LIMITS, temperature, 2.5, 7.0, rule=rule)(s, t), square * expected)
+        each = energy_temperatures(groups, (2.5, temperature, 7.0), rule)
+        target, others = energy_dkd_losses(s, t, labels, each, temperature)
+        loss = EnergyDKDLoss(LIMITS, temperature, 2.0, 5.0, 2.5, 7.0, rule=rule)
+        torch.testing.assert_close(loss(s, t, labels), square * (2 * target + 5 * others))
     torch.testing.assert_close(TeKAPLoss(temperature, copies=0)(s, t), square * kd_loss(s, t, temperature))
     maps = torch.randn(6, 4, 3, 3), torch.randn(6, 8, 5, 5)
     torch.testing.assert_close(SPKDLoss()(*maps), spkd_loss(*maps))
@@ -164,6 +169,7 @@ def test_no_gradient_reaches_the_teacher():
     for loss in (
         KDLoss()(s, t), CCDLoss()(*pairs), DKDLoss()(s, t, labels), SPKDLoss()(s, t), CRLDLoss(gate="cosine")(*pairs),
         TeKAPLoss()(s, t), LSLoss()(s, t), DISTLoss()(s, t), EnergyKDLoss(LIMITS)(s, t),
+        EnergyDKDLoss(LIMITS)(s, t, labels),
     ):  # fmt: skip
         s.grad = t.grad = None
         loss.backward()
@@ -198,13 +204,15 @@ def test_under_autocast_logits_of_half_the_width_are_treated_as_wide_ones(dtype:
         LSLoss(scale="batch"),
         DISTLoss(),
         EnergyKDLoss(LIMITS),
+        EnergyDKDLoss(LIMITS),
     ):
+        labels = (torch.arange(6),) if isinstance(loss, EnergyDKDLoss) else ()
         results = []
         for wide in (False, True):
             s, s2, t, t2 = ((size / 10 * logits(i)).to(dtype).to(torch.float32 if wide else dtype) for i in range(4))
             s.requires_grad_()
             with torch.autocast("cpu", dtype, enabled=not wide):
-                value = loss((s, s2), (t, t2)) if isinstance(loss, CRLDLoss) else loss(s, t)
+                value = loss((s, s2), (t, t2)) if isinstance(loss, CRLDLoss) else loss(s, t, *labels)
             value.backward()
             assert value.dtype == torch.float32 and value.isfinite() and s.grad.isfinite().all()
             results.append((value, s.grad.float()))
@@ -229,6 +237,12 @@ def test_under_autocast_logits_of_half_the_width_are_treated_as_wide_ones(dtype:
         ),
         (lambda: DKDLoss()(logits(0), logits(1), torch.arange(5)), r"labels are torch.int64 \[5\]; allowed is int64"),
         (lambda: DKDLoss(beta=-1.0), "beta = -1"),
+        (lambda: EnergyDKDLoss((0.0,)), r"limits = \(0.0,\) must be a pair of energies"),
+        (lambda: EnergyDKDLoss(LIMITS, beta=-1.0), "beta = -1"),
+        (
+            lambda: EnergyDKDLoss(LIMITS)(logits(0), logits(1), torch.arange(5)),
+            r"labels are torch.int64 \[5\]; allowed is int64",
+        ),
         (lambda: CRLDLoss(gate="sine"), "gate = 'sine'"),
         (lambda: CRLDLoss(tau_weak=-0.1), "tau_weak = -0.1"),
         (lambda: CRLDLoss()(logits(0), (logits(1), logits(2))), "student must be a pair: logits on the weak views"),
@@ -335,7 +349,21 @@ def test_bad_views_and_features_are_one_sentence(call, said):
     assert "\n" not in str(error.value)
 
 
-WITH_EXAMPLES = ("kd", "ccd", "dkd", "crld", "tekap", "ls", "dist", "energy", "spkd", "crd", "sskd", "hsakd")
+WITH_EXAMPLES = (
+    "kd",
+    "ccd",
+    "dkd",
+    "crld",
+    "tekap",
+    "ls",
+    "dist",
+    "energy",
+    "energy_dkd",
+    "spkd",
+    "crd",
+    "sskd",
+    "hsakd",
+)
 
 
 @pytest.mark.parametrize("module", [*(f"methods.{name}" for name in WITH_EXAMPLES), "views.transforms"])

@@ -185,7 +185,7 @@ def test_a_weight_of_0_leaves_a_term_out(make_batch, loss_of, name: str):
 
 
 def test_without_maps_the_discrepancy_is_refused(make_batch, loss_of):
-    with pytest.raises(ValueError, match="^memory is None: it maps the features"):
+    with pytest.raises(ValueError, match="^memory is NoneType: it maps the features"):
         loss_of("resolution", make_batch(1))
     assert set(loss_of("resolution", make_batch(1), **OFF)[0]) == {"ce", "kl"}
 

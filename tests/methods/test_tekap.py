@@ -147,6 +147,21 @@ def test_its_gradient_is_that_of_kd_toward_the_mean_target_with_more_weight(make
     np.testing.assert_allclose(gradient_of(batch, total(terms)).numpy(), expected, rtol=1e-6, atol=1e-9)
 
 
+def test_the_released_noise_is_about_one_per_cent_of_the_gradient():
+    """For logits of 100 classes with standard deviation 4, at T = 4; a copy without noise is a temperature of 4.44."""
+    student, teacher = normal(2000, 100, scale=4).requires_grad_(), normal(2000, 100, seed=1, scale=4)
+    noise = 0.1 * normal(3, 2000, 100, seed=2, scale=1)
+
+    def gradient(added: Tensor) -> Tensor:
+        loss = kd_loss(student, teacher, 4.0) + 0.8 * tekap_loss(student, teacher, added, 4.0)
+        return torch.autograd.grad(loss, student)[0]
+
+    without = gradient(torch.zeros_like(noise))
+    assert 0.005 < (gradient(noise) - without).norm() / without.norm() < 0.02
+    torch.testing.assert_close((0.9 * teacher / 4).softmax(1), (teacher / (4 / 0.9)).softmax(1))
+    assert round(4 / 0.9, 2) == 4.44
+
+
 @pytest.mark.parametrize("off", [{"copies": 0}, {"copies_weight": 0.0}])
 def test_without_copies_it_is_kd_bit_for_bit(make_batch, loss_of, off: dict):
     batch = make_batch(2)

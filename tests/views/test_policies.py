@@ -21,7 +21,7 @@ from kdlib.views.randaugment import randaugment
 RATE = 1e-6  # of false alarms, of each statistical test as a whole
 VIEWS = {
     "weak1": 1, "weak2": 2, "twin": 2, "jda": 2, "rot2": 2, "rot4": 4, "randaugment": 2, "cutout": 2, "crld": 2,
-    "cutmix": 2, "share": 2, "he_da": 2, "attention_crop": 2, "attention_drop": 2,
+    "coarse": 2, "cutmix": 2, "share": 2, "he_da": 2, "attention_crop": 2, "attention_drop": 2,
 }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_policies_of_one_seed_share_the_original_crops(tiles: Tensor):
     assert not torch.equal(originals[0], make("weak1", tiles, seed=10)[:, 0])
 
 
-@pytest.mark.parametrize("name", ["jda", "cutout", "crld"])
+@pytest.mark.parametrize("name", ["jda", "cutout", "crld", "coarse"])
 def test_views_of_an_image_do_not_depend_on_its_batch(tiles: Tensor, name: str):
     policy, ids = create_policy(name), torch.tensor([31, 2, 17])
     few = {r: uniforms_of(0, r, torch.zeros(3, dtype=torch.int64), ids, len(tiles), n) for r, n in policy.roles.items()}
@@ -238,6 +238,7 @@ def test_options_of_the_other_policies_are_written_out():
     assert policy_options("randaugment", {}).model_dump() == {"num_ops": 3, "magnitude": 5}
     assert policy_options("randaugment", {"magnitude": 9}).model_dump() == {"num_ops": 3, "magnitude": 9}
     assert policy_options("share", {}).model_dump() == {"ops": "cifar100", "p": 0.3, "share": 0.5}
+    assert policy_options("coarse", {}).model_dump() == {"scales": (1, 2, 4), "ops": None}
     assert policy_options("he_da", {}).model_dump() == {"view": "cutmix", "share": 0.5, "by": "highest"}
     for share in (1, -0.0):
         options = policy_options("share", {"ops": "cifar10", "share": share}).model_dump()

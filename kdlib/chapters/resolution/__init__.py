@@ -2,6 +2,8 @@
 
 The student sees means over squares of 2 x 2 pixels: as an image of half the side, or repeated to the full one. The
 teacher sees the image as it is (asymmetric), or those means (consistent).
+
+And the other way round: may a view of fewer details be one more augmentation, for a student of whole images?
 """
 
 from collections.abc import Mapping
@@ -18,7 +20,15 @@ STUDENTS: Mapping[str, str] = {"small": "small", "up-sampled": "upsampled"}  # w
 TEACHERS: Mapping[str, str] = {"asymmetric": "high", "consistent": "low"}  # words -> teacher_input
 # Labels and the teacher's answer alone; and the further terms, one at a time.
 ALONE: Mapping[str, float] = {"gram_weight": 0.0, "mmd_weight": 0.0, "attention_weight": 0.0}
-TERMS: Mapping[str, str] = {"pairwise term": "gram_weight", "MMD": "mmd_weight", "attention": "attention_weight"}
+TERMS: Mapping[str, Mapping[str, float]] = {
+    "pairwise term": {"gram_weight": 1.0},
+    "MMD": {"mmd_weight": 1.0},
+    "attention": {"attention_weight": 1.0},
+    "discriminator": {"discriminator_weight": 0.1},
+}
+# Views of fewer details for students of whole images, alone and after JDA: means over squares of 1, 2 or 4 pixels a
+# side, drawn for each view.
+COARSE, JDA_COARSE = "coarse views", "JDA, then coarse"
 PRIMARY = 1  # contrasts of this chapter that share an error rate
 
 
@@ -48,7 +58,7 @@ def create(setting: Setting) -> Study:
 def _arm(views: str, student: str, teacher: str, term: str = "", **fields: Any) -> Arm:
     """Students of one resolution under a teacher of another, or of the same; term: one of TERMS that is added."""
     seen = {"scale": SCALE, "student_input": STUDENTS[student], "teacher_input": TEACHERS[teacher]}
-    added = {TERMS[term]: 1.0} if term else {}
+    added = TERMS.get(term, {})
     name = label(views, student, teacher) + (f" + {term}" if term else "")
     return Arm(name, VIEWS[views], "resolution", {**seen, **ALONE, **added}, floor=floor(student), **fields)
 
@@ -67,7 +77,9 @@ def _others() -> list[Arm]:
         _floor("up-sampled", **few),
         *(_arm(views, "up-sampled", teacher, **few) for views in VIEWS for teacher in TEACHERS),
         *(_arm("weak2", "small", "asymmetric", term, **few) for term in TERMS),
-    ]
+        *(Arm(name, Policy(name="coarse", options=options), floor=NO_TEACHER, **few)
+          for name, options in ((COARSE, {}), (JDA_COARSE, {"ops": "cifar100"}))),
+    ]  # fmt: skip
 
 
 def _contrasts(arms: Mapping[str, Arm]) -> tuple[Contrast, ...]:
@@ -88,5 +100,8 @@ def _contrasts(arms: Mapping[str, Arm]) -> tuple[Contrast, ...]:
             (small, up), (up, "weak2"), (small, floor("small")), (floor("small"), NO_TEACHER),
         )),
         *(Contrast.of(f"with {term}", f"{small} + {term}", small) for term in TERMS),
+        *(Contrast.of(f"{name} - {than}", name, than) for name, than in (
+            (COARSE, "weak2"), (COARSE, "JDA"), (JDA_COARSE, "JDA"),
+        )),
     ]  # fmt: skip
     return tuple(contrast for contrast in found if set(contrast.weights) <= set(arms))

@@ -31,7 +31,9 @@ def test_sides_of_the_primary_contrast_differ_in_what_the_teacher_sees_alone(sca
     for more, same in zip(study.specs(one), study.specs(other), strict=True):
         assert without("teacher_input", more) == without("teacher_input", same)
         assert more.resolutions == (SMALL, Resolution()) and same.resolutions == (SMALL, UP)
-        assert more.policy.name == "weak2" and not any(more.options[weight] for weight in chapter.TERMS.values())
+        assert more.policy.name == "weak2" and not any(
+            more.options.get(weight) for term in chapter.TERMS.values() for weight in term
+        )
     assert not study.setting.profile.verdicts or study.planned(primary) == 5
 
 
@@ -42,9 +44,14 @@ def test_labels_say_what_is_seen():
             for teacher, shown in (("asymmetric", Resolution()), ("consistent", UP)):
                 for spec in study.specs(chapter.label(views, student, teacher)):
                     assert spec.policy == policy and spec.resolutions == (given, shown)
-    for term, weight in chapter.TERMS.items():
+    weights = [name for term in chapter.TERMS.values() for name in term]
+    for term, own in chapter.TERMS.items():
         (spec, *_) = study.specs(f"weak2, small, asymmetric + {term}")
-        assert {name for name in chapter.TERMS.values() if spec.options[name]} == {weight}
+        assert {name: spec.options[name] for name in weights if spec.options.get(name)} == own
+    for label, ops in ((chapter.COARSE, None), (chapter.JDA_COARSE, "cifar100")):
+        for spec in study.specs(label):
+            assert spec.method == "kd" and spec.resolutions == (Resolution(), Resolution())
+            assert spec.policy.name == "coarse" and spec.policy.options == {"scales": (1, 2, 4), "ops": ops}
 
 
 def test_all_arms_have_equal_views_and_the_floor_of_their_resolution():

@@ -201,6 +201,13 @@ def test_of_one_class_a_softmax_says_nothing() -> None:
     assert (class_divergence(one, other, "bernoulli") > 0).all()
 
 
+def test_a_softmax_does_not_see_whether_there_is_anything() -> None:
+    """A student that finds something in every place says the same to a softmax as a teacher that finds nothing."""
+    teacher = normal(5, 4) - 6
+    assert (class_divergence(teacher + 9, teacher, "softmax").abs() < 1e-12).all()
+    assert (class_divergence(teacher + 9, teacher, "bernoulli") > 0.1).all()
+
+
 def test_no_gradient_reaches_the_teacher_and_an_unknown_form_is_one_sentence() -> None:
     own, teacher = said(), Said(*(x.requires_grad_() for x in said(seed=3)))
     assert not any(v.requires_grad for v in teacher_losses(own, teacher, targets(BOXES, SIDE), (1, 1)).values())
