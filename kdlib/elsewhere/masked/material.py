@@ -73,3 +73,8 @@ def check(data: str, images: int) -> None:
             f"multiple of {CELL}, and no photographs"
         )
     count_of(data, images)
+
+
+def largest(data: str) -> int:
+    """How many images a fixed draw can have: all but the validation split."""
+    return training_count(facts(data).class_sizes, 1.0, None, True)

@@ -42,9 +42,20 @@ class _Spec(TaskSpec):
     weight_decay: Number = Field(0.05, ge=0)
 
     @property
+    def _epochs(self) -> tuple[int, int]:
+        """Of each stage."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its epochs")
+
+    @property
+    def _counts(self) -> tuple[int, int]:
+        """Images of each stage."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its counts")
+
+    @property
     def stages(self) -> tuple[int, int]:
         """Optimiser steps of each stage."""
-        raise NotImplementedError(f"{type(self).__name__} does not say its stages")
+        first, second = (n * k // self.images_per_step for n, k in zip(self._epochs, self._counts, strict=True))
+        return first, second
 
     @property
     def views(self) -> int:
@@ -52,6 +63,12 @@ class _Spec(TaskSpec):
 
     def check(self) -> None:
         material.check(self.data, self.images)
+        for epochs, steps in zip(self._epochs, self.stages, strict=True):
+            if epochs and not steps:
+                raise ValueError(
+                    f"images_per_step = {self.images_per_step} makes no step in {epochs} epochs of a stage: it has too "
+                    "few images"
+                )
 
     def _checked(self) -> None:
         if self.machine.precision == "float16":
@@ -85,7 +102,7 @@ class TeacherSpec(_Spec):
         self._checked()
         if self.width % (2 * self.heads):
             raise ValueError(
-                f"width = {self.width} must be a multiple of 2 heads = {2 * self.heads}: decoders have half"
+                f"width = {self.width} must be a multiple of 2 heads = {2 * self.heads}: a decoder has half"
             )
         if not 0 < kept_count(self.tokens, self.ratio) < self.tokens:
             raise ValueError(f"ratio = {self.ratio} masks none or all of {self.tokens} patches")
@@ -97,9 +114,13 @@ class TeacherSpec(_Spec):
         return (material.side_of(self.data) // PATCH) ** 2
 
     @property
-    def stages(self) -> tuple[int, int]:
+    def _epochs(self) -> tuple[int, int]:
+        return self.pretraining, self.epochs
+
+    @property
+    def _counts(self) -> tuple[int, int]:
         count = material.count_of(self.data, self.images)
-        return self.pretraining * count // self.images_per_step, self.epochs * count // self.images_per_step
+        return count, count
 
     @property
     def macs(self) -> int:
@@ -176,9 +197,12 @@ class MaskedSpec(_Spec):
         return self
 
     @property
-    def stages(self) -> tuple[int, int]:
-        taught, labelled = (material.count_of(self.data, self.images, share) for share in (1.0, self.labelled))
-        return self.epochs * taught // self.images_per_step, self.tuning * labelled // self.images_per_step
+    def _epochs(self) -> tuple[int, int]:
+        return self.epochs, self.tuning
+
+    @property
+    def _counts(self) -> tuple[int, int]:
+        return material.count_of(self.data, self.images), material.count_of(self.data, self.images, self.labelled)
 
     @property
     def macs(self) -> int:
