@@ -14,7 +14,6 @@ NOT_IMPLEMENTED = (
     "BRCD {cite:p}`he2024brcd`",
     "LD, ReAL and DetNet, for detection",
     "discretised angles, for oriented boxes",
-    "Big2Small and SparK, for masked views",
     "dual KD and kNN-KD, for translation",
     "the loss of a frozen threshold on other data",
 )

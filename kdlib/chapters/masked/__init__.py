@@ -108,7 +108,7 @@ def _arm(setting: Setting, name: str) -> MeasuredArm:
         sees="student alone" if fields is None else "both, the student less of them" if less else "both the same",
         chosen_by="none", labels="the same" if fields is None else "none", status="inspired by",
     )  # fmt: skip
-    view = f"a crop, {fields['ratio']:.0%} of its cells masked" if fields and "ratio" in fields else ""
+    view = f"a crop, {100 * fields['ratio']:g} % of its cells masked" if fields and "ratio" in fields else ""
     return MeasuredArm(
         name, Policy(name="weak1"), "masked", taxonomy=facts, seeds=seeds, tier=LATER, view=view,
         floor=None if name == ALONE else ALONE,

@@ -36,7 +36,7 @@ def _row(study: Study, arm: str, metrics: Sequence[Mapping[str, Any]], frame: pd
         "top-1 %": f"{mean(metrics, 'top1'):.2f}",
         "95 % interval": span(mean_interval([some["top1"] for some in metrics])),
         **own,
-        "kept cells": "–" if arm == ALONE else f"{first['kept']:.2%}".replace(".00", ""),
+        "kept cells": "–" if arm == ALONE else f"{100 * first['kept']:g} %",
         "views": f"{first['views']:,}",
         "steps": f"{first['steps']:,}",
         "TMACs": digits(first["macs"] / 1e12),
