@@ -13,6 +13,7 @@ from kdlib.chapters.registry import create_study
 from kdlib.chapters.related_findings import (
     attention,
     detection,
+    masked,
     resolution,
     retrieval,
     rivals,
@@ -261,6 +262,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "23_thresholds": thresholds,
     "24_detection": detection,
     "25_translation": translation,
+    "27_masked": masked,
     "28_one_picture": one_picture,
 }
 #: The chapters whose findings a reader should take home.

@@ -2,6 +2,8 @@
 
 from kdlib.chapters.detection import REPAIR
 from kdlib.chapters.few_shot import DROP, smallest
+from kdlib.chapters.masked import ALL, ALONE
+from kdlib.chapters.masked import PLAIN as UNMASKED
 from kdlib.chapters.resolution import COARSE, label
 from kdlib.chapters.retrieval import INTERACTION
 from kdlib.chapters.thresholds import LOSS
@@ -120,3 +122,16 @@ def translation(found: Found) -> str:
     much = found.contrast(f"{translated(MUCH, KD)} - {plain}")
     replaced = f" Replacing 30 % of the pieces changes it by {points(much)}." if much else ""
     return f"{text} {said} The teacher itself {gains}: {points(taught)} of BLEU.{replaced}".strip()
+
+
+def masked(found: Found) -> str:
+    """Whether a masked view helps the distillation of features, where from, and whether features help at all."""
+    words = ("helps", "harms", "is not shown to help")
+    text = found.decided("V1", "Masking half of the student's view {} the distillation of features", words)
+    view, taught = found(ALL, UNMASKED), found(UNMASKED, ALONE)
+    if not text or not view or not taught:
+        return text
+    alike = direction(view, "helps too", "harms", "is not shown to do anything")
+    gains = direction(taught, "helps", "harms", "is not shown to help")
+    said = f"With the same tokens taught as without a mask it {alike}: {points(view)}."
+    return f"{text} {said} Distillation itself {gains}: {points(taught)} against fine-tuning alone."

@@ -44,6 +44,7 @@ def words(judgements):
 OWN = (
     "18_budget", "19_rivals", "20_which_images", "21_resolution", "22_retrieval", "23_thresholds", "24_detection",
     "25_translation",
+    "27_masked",
 )  # fmt: skip
 
 
