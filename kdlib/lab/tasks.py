@@ -17,7 +17,7 @@ from kdlib.records import Whole
 
 #: Kind of spec -> the module of kdlib.elsewhere that has it. That room lies above this one: it is found by name when it
 #: is asked for, as chapters are.
-TASKS: Mapping[str, str] = {"detection": "detection", "translation": "translation"}
+TASKS: Mapping[str, str] = {"detection": "detection", "oriented": "oriented", "translation": "translation"}
 
 
 class TaskSpec(Spec):

@@ -144,15 +144,19 @@ def turned_iou(first: Tensor, second: Tensor) -> Tensor:
     return inside / (sum(both) - inside).clamp_min(SMALLEST)
 
 
-def table(first: Tensor, second: Tensor) -> Tensor:
+def table(first: Tensor, second: Tensor, asked: Tensor | None = None, least: float = 0.0) -> Tensor:
     """float64 [n, m]: the intersection over union of all pairs of boxes [n, 5] and [m, 5].
 
-    Only pairs are computed whose centres are near enough for them to touch.
+    asked: bool [n, m], the pairs that matter, and least: the smallest value that does; others may stand there as 0.
+    Only pairs are computed whose centres are near enough to touch, and whose areas are alike enough.
     """
     reach = [box[:, 2:4].double().norm(dim=1) / 2 for box in (first, second)]
     near = torch.cdist(first[:, :2].double(), second[:, :2].double()) < reach[0][:, None] + reach[1]
+    areas = [box[:, 2:4].double().prod(1) for box in (first, second)]
+    smaller, larger = (pick(areas[0][:, None], areas[1]) for pick in (torch.minimum, torch.maximum))
+    near &= smaller >= least * larger
+    rows, columns = (near if asked is None else near & asked).nonzero().unbind(1)
     values = torch.zeros(len(first), len(second), dtype=torch.float64)
-    rows, columns = near.nonzero().unbind(1)
     values[rows, columns] = turned_iou(first[rows], second[columns])
     return values
 
@@ -161,11 +165,12 @@ def keep_best(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> 
     """int64 [m]: which of boxes [n, 5] stay when, from the best score down, each removes the worse ones of its class
     that overlap with it by more than `overlap`: greedy suppression, best first, as torchvision's `batched_nms`."""
     order = scores.argsort(descending=True, stable=True)
-    over = (table(boxes[order], boxes[order]) > overlap) & (labels[order][:, None] == labels[order])
+    worse = (labels[order][:, None] == labels[order]).triu(1)
+    over = table(boxes[order], boxes[order], worse, overlap) > overlap
     left = torch.ones(len(order), dtype=torch.bool)
-    for k in range(len(order)):
+    for k in over.any(1).nonzero().flatten().tolist():
         if left[k]:
-            left[k + 1 :] &= ~over[k, k + 1 :]
+            left &= ~over[k]
     return order[left]
 
 
