@@ -12,7 +12,7 @@ ROOMS: Mapping[str, str] = {
     "data": "Images",
     "methods": "Methods",
     "lab": "Runs, measurements and the store",
-    "elsewhere": "Other tasks: hash codes for image search, detection, and translation",
+    "elsewhere": "Other tasks: hash codes for image search, detection, turned boxes, and translation",
     "study": "Comparisons and verdicts",
     "show": "Figures and explorers",
     "chapters": "The chapters",

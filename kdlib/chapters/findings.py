@@ -11,6 +11,7 @@ from kdlib.chapters.registry import create_study
 from kdlib.chapters.related_findings import (
     attention,
     detection,
+    oriented,
     resolution,
     retrieval,
     rivals,
@@ -245,6 +246,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "23_thresholds": thresholds,
     "24_detection": detection,
     "25_translation": translation,
+    "26_oriented": oriented,
 }
 #: The chapters whose findings a reader should take home.
 TAKEN_HOME = ("03_blind_teacher", "08_cosine_confidence", "09_ccd_versus_hsakd")

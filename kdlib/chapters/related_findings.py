@@ -2,6 +2,8 @@
 
 from kdlib.chapters.detection import REPAIR
 from kdlib.chapters.few_shot import DROP, smallest
+from kdlib.chapters.oriented import HELPS
+from kdlib.chapters.oriented import INTERACTION as TURNED
 from kdlib.chapters.resolution import label
 from kdlib.chapters.retrieval import INTERACTION
 from kdlib.chapters.thresholds import LOSS
@@ -111,3 +113,19 @@ def translation(found: Found) -> str:
     much = found.contrast(f"{translated(MUCH, KD)} - {plain}")
     replaced = f" Replacing 30 % of the pieces changes it by {points(much)}." if much else ""
     return f"{text} {said} The teacher itself {gains}: {points(taught)} of BLEU.{replaced}".strip()
+
+
+def oriented(found: Found) -> str:
+    """Whether any-angle views help a student of a teacher that never saw those angles, and what that teacher does on
+    them."""
+    better = ("is better than", "is worse than", "is not told apart from")
+    text = found.decided(
+        "O1", "With a teacher that never saw turned objects, a student of any angle {} one of two plain crops", better
+    )
+    helps, more = found.contrast(HELPS), found.contrast(TURNED)
+    if not helps or not more:
+        return text
+    does = direction(helps, "helps", "harms", "is not shown to do anything")
+    apart = direction(more, "more than", "less than", "which is not told apart from what it does")
+    said = f"On turned views the blind teacher {does} beside the labels: {points(helps)} of AP50, {apart} on plain ones"
+    return f"{text} {said} ({points(more)}).".strip()

@@ -37,6 +37,8 @@ TESTED = {
     r"\mathrm{CE}_{0.1}(y_n": (
         "tests/elsewhere/translation/test_losses.py::test_words_are_the_divergence_at_each_place_that_counts"
     ),
+    r"y_k = \exp": "tests/elsewhere/oriented/test_angles.py::test_labels_are_one_at_their_bin_and_go_round",
+    r"\mathrm{KL}\big(b_t": "tests/elsewhere/oriented/test_angles.py::test_a_group_is_the_slow_sum",
     r"(w c + h s)": "tests/elsewhere/boxes/test_views.py::test_turned_boxes_are_as_loose_as_the_closed_form_says",
     r"\mathrm{KL}_T(s\,\|\,t)": "tests/methods/test_kd.py::test_direction_is_from_the_teacher_to_the_student",
 }
