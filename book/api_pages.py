@@ -12,7 +12,7 @@ ROOMS: Mapping[str, str] = {
     "data": "Images",
     "methods": "Methods",
     "lab": "Runs, measurements and the store",
-    "elsewhere": "Other tasks: hash codes for image search, detection, translation, and masked views",
+    "elsewhere": "Other tasks: hash codes for image search, detection, turned boxes, translation, and masked views",
     "study": "Comparisons and verdicts",
     "show": "Figures and explorers",
     "chapters": "The chapters",

@@ -12,7 +12,7 @@ CHAPTERS = (
     "11_good_views", "12_verdicts", "13_your_own", "14_view_bank", "15_benchmark", "16_sizing", "17_another_student",
     "18_budget", "19_rivals", "20_which_images", "21_resolution", "22_retrieval", "23_thresholds",
     "24_detection",
-    "25_translation",
+    "25_translation", "26_oriented",
     "27_masked",
     "28_one_picture",
 )  # fmt: skip

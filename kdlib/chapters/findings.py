@@ -14,6 +14,7 @@ from kdlib.chapters.related_findings import (
     attention,
     detection,
     masked,
+    oriented,
     resolution,
     retrieval,
     rivals,
@@ -262,6 +263,7 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "23_thresholds": thresholds,
     "24_detection": detection,
     "25_translation": translation,
+    "26_oriented": oriented,
     "27_masked": masked,
     "28_one_picture": one_picture,
 }

@@ -4,6 +4,8 @@ from kdlib.chapters.detection import REPAIR
 from kdlib.chapters.few_shot import DROP, smallest
 from kdlib.chapters.masked import ALL, ALONE
 from kdlib.chapters.masked import PLAIN as UNMASKED
+from kdlib.chapters.oriented import HELPS
+from kdlib.chapters.oriented import INTERACTION as TURNED
 from kdlib.chapters.resolution import COARSE, label
 from kdlib.chapters.retrieval import INTERACTION
 from kdlib.chapters.thresholds import LOSS
@@ -135,3 +137,19 @@ def masked(found: Found) -> str:
     gains = direction(taught, "helps", "harms", "is not shown to help")
     said = f"With the same tokens taught as without a mask it {alike}: {points(view)}."
     return f"{text} {said} Distillation itself {gains}: {points(taught)} against fine-tuning alone."
+
+
+def oriented(found: Found) -> str:
+    """Whether any-angle views help a student of a teacher that never saw those angles, and what that teacher does on
+    them."""
+    better = ("is better than", "is worse than", "is not told apart from")
+    text = found.decided(
+        "O1", "With a teacher that never saw turned objects, a student of any angle {} one of two plain crops", better
+    )
+    helps, more = found.contrast(HELPS), found.contrast(TURNED)
+    if not helps or not more:
+        return text
+    does = direction(helps, "helps", "harms", "is not shown to do anything")
+    apart = direction(more, "more than", "less than", "which is not told apart from what it does")
+    said = f"On turned views the blind teacher {does} beside the labels: {points(helps)} of AP50, {apart} on plain ones"
+    return f"{text} {said} ({points(more)}).".strip()

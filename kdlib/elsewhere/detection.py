@@ -8,14 +8,14 @@ answer counts: so it can be asked whether an answer repairs what a moved label h
 import math
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from kdlib.data.sampling import Order
-from kdlib.elsewhere.boxes.detector import Detector, Said, find
+from kdlib.elsewhere.boxes.detector import Detector, find
 from kdlib.elsewhere.boxes.load import WHOLE, check_boxes_name, check_boxes_there, count_classes, load_boxes
 from kdlib.elsewhere.boxes.losses import LD, Form, label_losses, targets, teacher_losses
 from kdlib.elsewhere.boxes.pictures import SIDE, BoxData, Fixed
@@ -35,23 +35,15 @@ CLIP = 10.0  # the largest norm of a gradient
 VIEWS = 2
 
 
-class DetectionSpec(TaskSpec):
-    """The training of a detector."""
+class DetectorSpec(TaskSpec):
+    """The training of a detector, of upright boxes or of turned ones."""
 
-    #: tells it from specs of other kinds
-    kind: Literal["detection"] = "detection"
-    #: scenes, trees, voc:FOLDER or coco:FILE, see `kdlib.elsewhere.boxes.load`
-    data: str
     #: how many there are for training and for the test, of scenes; else as it is
     scenes: tuple[Whole, Whole] = WHOLE
     #: pixels of a picture that a view shows, of your own pictures; else as it is
     window: Whole = Field(WINDOW, ge=32)
     #: channels of the first layer
     width: Whole = Field(ge=4)
-    #: null, or the run that it learns from
-    teacher: "DetectionSpec | None" = None
-    #: what is done to the second view
-    second: Second = "weak2"
     #: whether the second view learns from its boxes
     labels: bool = True
     #: whether it learns from the teacher
@@ -74,8 +66,7 @@ class DetectionSpec(TaskSpec):
     evaluations: Whole = Field(4, ge=1, le=10)
 
     @model_validator(mode="after")
-    def _consistent(self) -> "DetectionSpec":
-        check_boxes_name(self.data)
+    def _possible(self) -> Self:
         if self.machine.precision == "float16":
             raise ValueError("machine.precision = 'float16' is too coarse; allowed are 'float32' and 'bfloat16'")
         if min(self.scenes) < 1:
@@ -92,37 +83,66 @@ class DetectionSpec(TaskSpec):
 
     @property
     def macs(self) -> int:
-        classes = count_classes(self.data)
-        teacher = 0 if self.teacher is None else view_macs(self.teacher.width, classes)
-        return self.views * (3 * view_macs(self.width, classes) + teacher)
+        teacher = 0 if self.teacher is None else self.teacher.view_macs
+        return self.views * (3 * self.view_macs + teacher)
+
+    @property
+    def view_macs(self) -> int:
+        """Multiply-accumulates of one view through the detector."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its view_macs")
 
     @property
     def network(self) -> str:
         return f"detector of width {self.width}"
+
+
+class DetectionSpec(DetectorSpec):
+    """The training of a detector of upright boxes."""
+
+    #: tells it from specs of other kinds
+    kind: Literal["detection"] = "detection"
+    #: scenes, trees, voc:FOLDER or coco:FILE, see `kdlib.elsewhere.boxes.load`
+    data: str
+    #: null, or the run that it learns from
+    teacher: "DetectionSpec | None" = None
+    #: what is done to the second view
+    second: Second = "weak2"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_boxes_name(self.data)
+        return self
+
+    @property
+    def view_macs(self) -> int:
+        return view_macs(self.width, count_classes(self.data))
 
     def check(self) -> None:
         check_boxes_there(self.data)
 
 
 @cache
-def view_macs(width: int, classes: int) -> int:
+def view_macs(width: int, classes: int, network: type[Detector] = Detector) -> int:
     """Multiply-accumulates of one view through a detector."""
-    return macs(Detector(width, classes), (1, 3, SIDE, SIDE))
+    return macs(network(width, classes), (1, 3, SIDE, SIDE))
 
 
 class Detection(Learner):
     """The training of a detector, see `DetectionSpec`. taught: the weights of the teacher."""
 
-    def __init__(self, spec: DetectionSpec, taught: Mapping[str, Tensor] | None):
+    #: what is trained, and what teaches it
+    kind: type[Detector] = Detector
+
+    def __init__(self, spec: Any, taught: Mapping[str, Tensor] | None):
         self.spec, self.steps, self.evaluations = spec, spec.steps, spec.evaluations
-        self.data: BoxData = load_boxes(spec.data, spec.window, spec.scenes)
+        self.data = self.loaded()
         self.fingerprint = self.data.fingerprint
         classes, device = len(self.data.classes), spec.machine.device
         with seeded(spec.seed, "student init"):
-            self.module: Detector = Detector(spec.width, classes).to(device)
+            self.module: Detector = self.kind(spec.width, classes).to(device)
         self.teacher = None
         if spec.teacher is not None:
-            self.teacher = Detector(spec.teacher.width, classes).to(device).requires_grad_(False).eval()
+            self.teacher = self.kind(spec.teacher.width, classes).to(device).requires_grad_(False).eval()
             self.teacher.load_state_dict(dict(taught))
         self.optimiser = torch.optim.AdamW(
             self.module.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
@@ -149,26 +169,44 @@ class Detection(Learner):
         with torch.no_grad():
             teacher = None if self.teacher is None else self.said(self.teacher, pixels)
         for k, (_, boxes) in enumerate(views):
-            asked = targets(boxes.to(pixels.device), SIDE)
             part = slice(k * len(boxes), (k + 1) * len(boxes))
-            own = Said(*(x[part] for x in student))
-            found = label_losses(own, asked, SIDE) if k == 0 or self.spec.labels else {}
-            if teacher is not None and (k == 0 or self.spec.kd):
-                weights = (self.spec.kd_weight, self.spec.ld_weight)
-                found |= teacher_losses(own, Said(*(x[part] for x in teacher)), asked, weights, self.spec.form)
+            own, other = (said and type(said)(*(x[part] for x in said)) for said in (student, teacher))
+            taught = other if k == 0 or self.spec.kd else None
+            found = self.terms(own, taught, boxes.to(pixels.device), k == 0 or self.spec.labels)
             for name, value in found.items():
                 terms[name] = terms.get(name, 0) + value / VIEWS
         return terms
+
+    def loaded(self) -> BoxData:
+        """What it learns from and is tested on."""
+        return load_boxes(self.spec.data, self.spec.window, self.spec.scenes)
+
+    def terms(self, own: Any, teacher: Any, boxes: Any, labels: bool) -> dict[str, Tensor]:
+        """Those of one view: of its boxes, if they count, and of what the teacher says, if it says something."""
+        asked = targets(boxes, SIDE)
+        found = label_losses(own, asked, SIDE) if labels else {}
+        if teacher is not None:
+            weights = (self.spec.kd_weight, self.spec.ld_weight)
+            found |= teacher_losses(own, teacher, asked, weights, self.spec.form)
+        return found
+
+    def changed(self, images: Tensor, boxes: Any, draws: Mapping[str, Tensor]) -> list[tuple[Tensor, Any]]:
+        """Both views of some frames."""
+        return two_views(images, boxes, self.spec.second, draws)
+
+    def roles(self) -> dict[str, int]:
+        """Of the draws that `changed` needs."""
+        return roles()
 
     def views_of(self, number: int) -> list[tuple[Tensor, Any]]:
         """Both views of a step: (pixels, on the device, and boxes)."""
         ids, epochs = self.order.at(number)
         frames = self.data.frames
-        draws = draws_of(self.spec.seed, {**roles(), **frames.roles}, epochs, ids, frames.count)
-        views = two_views(*frames(ids, draws), self.spec.second, draws)
+        draws = draws_of(self.spec.seed, {**self.roles(), **frames.roles}, epochs, ids, frames.count)
+        views = self.changed(*frames(ids, draws), draws)
         return [(pixels.to(self.spec.machine.device), boxes) for pixels, boxes in views]
 
-    def said(self, network: Detector, pixels: Tensor) -> Said:
+    def said(self, network: Detector, pixels: Tensor) -> Any:
         """What a network says, computed in the run's precision."""
         machine = self.spec.machine
         low = machine.precision != "float32"
@@ -185,13 +223,21 @@ class Detection(Learner):
         scores = {f"{name}: {score}": v for name in others for score, v in self.scores(self.data.tests[name]).items()}
         return scores | {"boxes": {name: int(test.boxes.kept.sum()) for name, test in self.data.tests.items()}}
 
-    def scores(self, test: Fixed) -> dict[str, float]:
+    def scores(self, test: Fixed) -> dict[str, Any]:
         """Of the network as it is now on some test images."""
+        return average_precisions(self.found(test), test.boxes)
+
+    def found(self, test: Fixed) -> list[Any]:
+        """What it finds in each of them."""
         found = []
         with torch.no_grad(), eval_mode(self.module):
             for pixels in test.images.split(TOGETHER):
-                found += find(self.said(self.module, pixels.to(self.spec.machine.device)), SIDE)
-        return average_precisions(found, test.boxes)
+                found += self.finding(self.said(self.module, pixels.to(self.spec.machine.device)))
+        return found
+
+    def finding(self, said: Any) -> list[Any]:
+        """What an answer to some images says is there."""
+        return find(said, SIDE)
 
 
 def rate(number: int, steps: int) -> float:

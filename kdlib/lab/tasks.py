@@ -19,6 +19,7 @@ from kdlib.records import Whole
 #: is asked for, as chapters are.
 TASKS: Mapping[str, str] = {
     "detection": "detection",
+    "oriented": "oriented",
     "translation": "translation",
     "masked teacher": "masked.teaching",
     "masked": "masked.training",

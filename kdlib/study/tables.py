@@ -173,10 +173,11 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def above_floor(study: Study, frame: pd.DataFrame, arms: Iterable[str]) -> dict[str, Interval]:
+def above_floor(study: Study, frame: pd.DataFrame, arms: Iterable[str], metric: str = "top1") -> dict[str, Interval]:
     """Arm -> the paired 95 % interval of the arm minus the same student without a teacher, for arms with a floor."""
     floors = {arm: floor for arm in arms if (floor := study.arms[arm].floor)}
-    return {arm: contrast_interval(Contrast.of("above the floor", arm, floors[arm]), frame) for arm in floors}
+    apart = {arm: Contrast.of("above the floor", arm, floor, metric=metric) for arm, floor in floors.items()}
+    return {arm: contrast_interval(contrast, frame) for arm, contrast in apart.items()}
 
 
 def untrained(floors: Mapping[str, Interval]) -> dict[str, Interval]:

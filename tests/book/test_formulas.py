@@ -37,6 +37,8 @@ TESTED = {
     r"\mathrm{CE}_{0.1}(y_n": (
         "tests/elsewhere/translation/test_losses.py::test_words_are_the_divergence_at_each_place_that_counts"
     ),
+    r"y_k = \exp": "tests/elsewhere/oriented/test_angles.py::test_labels_are_one_at_their_bin_and_go_round",
+    r"\mathrm{KL}\big(b_t": "tests/elsewhere/oriented/test_angles.py::test_a_group_is_the_slow_sum",
     r"y_p = m_p": "tests/elsewhere/masked/test_sparse.py::test_a_kept_position_is_that_of_a_submanifold_convolution",
     r"h\Big(f_{ik}": "tests/elsewhere/masked/test_losses.py::test_it_is_the_slow_sum",
     r"(w c + h s)": "tests/elsewhere/boxes/test_views.py::test_turned_boxes_are_as_loose_as_the_closed_form_says",

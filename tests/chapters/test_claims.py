@@ -43,7 +43,7 @@ def words(judgements):
 #: Chapters whose primary contrasts decide none of the book's claims.
 OWN = (
     "18_budget", "19_rivals", "20_which_images", "21_resolution", "22_retrieval", "23_thresholds", "24_detection",
-    "25_translation",
+    "25_translation", "26_oriented",
     "27_masked",
 )  # fmt: skip
 

@@ -81,8 +81,15 @@ class Detector(nn.Module):
         nn.init.constant_(self.classes.bias, -torch.tensor(1 / PRIOR - 1).log().item())
 
     def forward(self, views: Tensor) -> Said:
+        return self.answers(self.shared(views))
+
+    def shared(self, views: Tensor) -> Tensor:
+        """float [B, 4 width, H / 8, W / 8]: what all answers are made of."""
         x = ((views.float() / 255 - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)  # a third faster
-        shared = self.head(self.blocks(F.relu(self.stem(x))))
+        return self.head(self.blocks(F.relu(self.stem(x))))
+
+    def answers(self, shared: Tensor) -> Said:
+        """Those of each cell."""
         sides = self.sides(shared).flatten(2).transpose(1, 2).unflatten(2, (4, BINS))
         return Said(self.classes(shared).flatten(2).transpose(1, 2).float(), sides.float())
 

@@ -38,19 +38,26 @@ def targets(boxes: Boxes, side: int) -> Targets:
 
     Cells whose centre lies in a box that is hardly visible, and which have no box of their own, are asked nothing.
     """
+    which, positive, hidden = assigned(boxes, side)
+    if boxes.labels.shape[1] == 0:
+        return Targets(which - 1, which[..., None].expand(-1, -1, 4).float(), hidden)
+    labels = torch.where(positive, boxes.labels.gather(1, which), -1)
+    own = boxes.corners.gather(1, which[..., None].expand(-1, -1, 4)) * positive[..., None]
+    return Targets(labels, own, hidden & ~positive)
+
+
+def assigned(boxes: Boxes, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each cell, [B, P]: which box it is to find, whether it is to find one, whether it lies in a hidden one."""
     places = centres(side, boxes.corners.device)
     if boxes.labels.shape[1] == 0:
         empty = torch.zeros(len(boxes), len(places), dtype=torch.int64, device=places.device)
-        return Targets(empty - 1, empty[..., None].expand(-1, -1, 4).float(), empty.bool())
+        return empty, empty.bool(), empty.bool()
     corners, middles = boxes.corners[:, :, None], boxes.corners.unflatten(-1, (2, 2)).mean(-2)[:, :, None]
     inside = ((places > corners[..., :2]) & (places < corners[..., 2:])).all(-1)  # [B, K, P]
     near = ((places - middles).abs() <= NEAR * STRIDE).all(-1)
     wanted = inside & near & boxes.kept[..., None]
     size, which = area(boxes.corners)[..., None].expand_as(wanted).masked_fill(~wanted, torch.inf).min(1)
-    positive = size.isfinite()
-    labels = torch.where(positive, boxes.labels.gather(1, which), -1)
-    own = boxes.corners.gather(1, which[..., None].expand(-1, -1, 4)) * positive[..., None]
-    return Targets(labels, own, (inside & boxes.ignored[..., None]).any(1) & ~positive)
+    return which, size.isfinite(), (inside & boxes.ignored[..., None]).any(1)
 
 
 def quality_focal(logits: Tensor, quality: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from kdlib.elsewhere.boxes.tensors import Boxes
+from kdlib.elsewhere.boxes.tensors import SEEN, Boxes, clipped
 
 SIDE = 128  # of what a detector is shown, in pixels
 FRAME = 144  # of what views are cropped from
@@ -26,6 +26,16 @@ class Picture:
     corners: Tensor
     #: int64 [n]
     labels: Tensor
+
+    def boxes_in(self, row: int, column: int, length: int, size: int) -> Boxes:
+        """The boxes of one image: a window of length x length pixels from (row, column) on, scaled to size x size.
+
+        Those of which less than a tenth lies inside are left out.
+        """
+        moved = (self.corners - torch.tensor([column, row, column, row])) * (size / length)
+        boxes = clipped(Boxes.stack([(moved, self.labels)]), size)
+        seen = boxes.shares[0] >= SEEN
+        return Boxes(boxes.corners[:, seen], boxes.labels[:, seen], boxes.shares[:, seen])
 
 
 class Frames(Protocol):
@@ -90,7 +100,7 @@ def fingerprint(parts: Sequence[Tensor]) -> str:
 
 def parts_of(boxes: Boxes) -> list[Tensor]:
     """What of boxes a fingerprint holds."""
-    return [boxes.corners, boxes.labels, boxes.shares]
+    return list(vars(boxes).values())
 
 
 def no_boxes() -> tuple[Tensor, Tensor]:

@@ -66,12 +66,7 @@ def scene(seed: int, split: Split, index: int, side: int = SIDE) -> tuple[Tensor
 
     Raises ValueError for an unknown split, a negative index, or a side that no object or no photograph fits.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split = {split!r} is unknown; allowed are train and test")
-    if index < 0:
-        raise ValueError(f"index = {index} is not a scene; allowed are whole numbers from 0 up")
-    if not SIZES[1] <= side <= 256:
-        raise ValueError(f"side = {side} is not possible; allowed are {SIZES[1]} to 256 pixels")
+    check_scene(split, index, side)
     draws = generator(seed, f"scene of {split}", index)
     image = background(split, side, draws)
     objects = layout(split, side, draws)
@@ -80,26 +75,36 @@ def scene(seed: int, split: Split, index: int, side: int = SIDE) -> tuple[Tensor
     return image.round().to(torch.uint8), corners_of(objects), torch.tensor([one.label for one in objects])
 
 
+def check_scene(split: Split, index: int, side: int) -> None:
+    """Raises ValueError for an unknown split, a negative index, or a side that no object or no photograph fits."""
+    if split not in ("train", "test"):
+        raise ValueError(f"split = {split!r} is unknown; allowed are train and test")
+    if index < 0:
+        raise ValueError(f"index = {index} is not a scene; allowed are whole numbers from 0 up")
+    if not SIZES[1] <= side <= 256:
+        raise ValueError(f"side = {side} is not possible; allowed are {SIZES[1]} to 256 pixels")
+
+
 def background(split: Split, side: int, draws: torch.Generator) -> Tensor:
     """float32 [3, side, side] in [0, 255]: a crop of the split's part of a photograph, times U(0.5, 1)."""
     photographs = _photographs()
-    photograph = photographs[_below(len(photographs), draws)]
+    photograph = photographs[below(len(photographs), draws)]
     cut = int(LEFT * photograph.shape[2])
     part = photograph[..., :cut] if split == "train" else photograph[..., cut:]
-    row, column = (_below(length - side + 1, draws) for length in part.shape[1:])
-    return part[:, row : row + side, column : column + side].float() * _between(0.5, 1, draws)
+    row, column = (below(length - side + 1, draws) for length in part.shape[1:])
+    return part[:, row : row + side, column : column + side].float() * between(0.5, 1, draws)
 
 
 def layout(split: Split, side: int, draws: torch.Generator) -> list[Pasted]:
     """The objects of a scene, from back to front. The first one always has a place."""
-    clothes = _clothes(split)
+    clothes = clothes_of(split)
     objects: list[Pasted] = []
-    for _ in range(1 + _below(MOST, draws)):
-        chosen = _below(len(clothes), draws)
-        grey = scaled(tight(clothes.images[chosen, 0].float()), SIZES[0] + _below(SIZES[1] - SIZES[0] + 1, draws))
+    for _ in range(1 + below(MOST, draws)):
+        chosen = below(len(clothes), draws)
+        grey = scaled(tight(clothes.images[chosen, 0].float()), SIZES[0] + below(SIZES[1] - SIZES[0] + 1, draws))
         tint = 0.4 + 0.6 * torch.rand(3, generator=draws)
         for _ in range(TRIES):
-            row, column = (_below(side - length + 1, draws) for length in grey.shape)
+            row, column = (below(side - length + 1, draws) for length in grey.shape)
             one = Pasted(grey, tint, row, column, int(clothes.labels[chosen]))
             if not objects or (paired_iou(corners_of([one]), corners_of(objects)) <= OVERLAP).all():
                 objects.append(one)
@@ -155,7 +160,8 @@ def _make(split: Split, count: int, side: int) -> dict[str, Tensor]:
     return {"images": torch.stack([image for image, _, _ in found]), **vars(boxes)}
 
 
-def _clothes(split: Split) -> ImageSet:
+def clothes_of(split: Split) -> ImageSet:
+    """The images that objects of a split are made of."""
     data = load_data(BUNDLED)
     return data.train if split == "train" else data.test
 
@@ -168,10 +174,11 @@ def _photographs() -> list[Tensor]:
     return [torch.from_numpy(load_sample_image(name).copy()).permute(2, 0, 1) for name in PHOTOGRAPHS]
 
 
-def _below(count: int, draws: torch.Generator) -> int:
+def below(count: int, draws: torch.Generator) -> int:
     """A whole number from 0 to count - 1."""
     return int(torch.randint(count, (1,), generator=draws))
 
 
-def _between(low: float, high: float, draws: torch.Generator) -> float:
+def between(low: float, high: float, draws: torch.Generator) -> float:
+    """A number in [low, high)."""
     return low + (high - low) * float(torch.rand(1, generator=draws))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ class Boxes:
     shares: Tensor
 
     @classmethod
-    def stack(cls, parts: "Sequence[tuple[Tensor, Tensor]]") -> "Boxes":
+    def stack(cls, parts: Sequence[tuple[Tensor, Tensor]]) -> Self:
         """Of (corners float [n, 4], labels int64 [n]) of each image, all of them wholly visible so far.
 
         There must be one image at least.
@@ -33,22 +34,21 @@ class Boxes:
         return cls.joined([cls(own.float()[None], labels[None], torch.ones(1, len(labels))) for own, labels in parts])
 
     @classmethod
-    def joined(cls, parts: "Sequence[Boxes]") -> "Boxes":
+    def joined(cls, parts: Sequence[Self]) -> Self:
         """Those of several batches, one after the other; there must be one at least."""
         rows = max(part.labels.shape[1] for part in parts)
-        missing = [rows - part.labels.shape[1] for part in parts]
-        pairs = list(zip(parts, missing, strict=True))
-        return cls(
-            torch.cat([F.pad(part.corners, (0, 0, 0, n)) for part, n in pairs]),
-            torch.cat([F.pad(part.labels, (0, n), value=NONE) for part, n in pairs]),
-            torch.cat([F.pad(part.shares, (0, n)) for part, n in pairs]),
-        )
+
+        def filled(name: str, tensor: Tensor) -> Tensor:
+            missing = (0, 0) * (tensor.ndim - 2) + (0, rows - tensor.shape[1])
+            return F.pad(tensor, missing, value=NONE if name == "labels" else 0)
+
+        return cls(*(torch.cat([filled(name, getattr(part, name)) for part in parts]) for name in vars(parts[0])))
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, images: Tensor | slice) -> "Boxes":
-        return Boxes(self.corners[images], self.labels[images], self.shares[images])
+    def __getitem__(self, images: Tensor | slice) -> Self:
+        return type(self)(*(part[images] for part in vars(self).values()))
 
     @property
     def kept(self) -> Tensor:
@@ -60,9 +60,9 @@ class Boxes:
         """bool [B, K]: those of which too little is visible to ask for them, and too much to deny them."""
         return (self.labels != NONE) & (self.shares >= SEEN) & (self.shares < KEPT)
 
-    def to(self, device: str | torch.device) -> "Boxes":
+    def to(self, device: str | torch.device) -> Self:
         """The same on another device."""
-        return Boxes(*(part.to(device) for part in (self.corners, self.labels, self.shares)))
+        return type(self)(*(part.to(device) for part in vars(self).values()))
 
 
 def area(corners: Tensor) -> Tensor:

@@ -98,17 +98,22 @@ def cropped(images: Tensor, boxes: Boxes, uniforms: Tensor) -> tuple[Tensor, Box
 
     images: uint8 [B, 3, S, S] with S of at least SIDE; uniforms: float32 [B, 3], row, column and flip.
     """
+    pixels, places, flipped = cut_out(images, uniforms)
+    inside = boxes.corners - places.flip(1).repeat(1, 2)[:, None].float()
+    mirrored = torch.stack([SIDE - inside[..., 2], inside[..., 1], SIDE - inside[..., 0], inside[..., 3]], -1)
+    corners = torch.where(flipped[:, None, None], mirrored, inside)
+    return pixels, clipped(Boxes(corners, boxes.labels, boxes.shares), SIDE)
+
+
+def cut_out(images: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(pixels of the crops, int64 [B, 2] row and column of each, bool [B] whether it is flipped), see `cropped`."""
     room = images.shape[-1] - SIDE + 1
     places, flipped = (uniforms[:, :2] * room).long(), uniforms[:, 2] < 0.5
     rows = places[:, :1] + torch.arange(SIDE)
     columns = torch.arange(SIDE).expand(len(images), -1)
     columns = places[:, 1:] + torch.where(flipped[:, None], columns.flip(1), columns)
     batch = torch.arange(len(images))[:, None, None]
-    pixels = images[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    inside = boxes.corners - places.flip(1).repeat(1, 2)[:, None].float()
-    mirrored = torch.stack([SIDE - inside[..., 2], inside[..., 1], SIDE - inside[..., 0], inside[..., 3]], -1)
-    corners = torch.where(flipped[:, None, None], mirrored, inside)
-    return pixels, clipped(Boxes(corners, boxes.labels, boxes.shares), SIDE)
+    return images[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2), places, flipped
 
 
 def looseness(width: float, height: float, degrees: float) -> float:

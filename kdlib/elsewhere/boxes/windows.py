@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.elsewhere.boxes.pictures import FRAME, SIDE, Fixed, Picture
-from kdlib.elsewhere.boxes.tensors import SEEN, Boxes, clipped
+from kdlib.elsewhere.boxes.tensors import Boxes
 from kdlib.views.ops import FILL
 
 ROLE = "window"
@@ -63,7 +63,7 @@ def place(picture: Picture, length: int, draws: Sequence[float]) -> tuple[int, i
 def cut(picture: Picture, row: int, column: int, length: int, size: int) -> tuple[Tensor, Boxes]:
     """(uint8 [3, size, size], the boxes of one image) of a window of length x length pixels, scaled.
 
-    What lies outside of the picture is grey. Boxes of which less than a tenth lies inside are left out.
+    What lies outside of the picture is grey.
     """
     part = picture.pixels[:, row : row + length, column : column + length]
     missing = [length - n for n in part.shape[1:]]
@@ -71,10 +71,7 @@ def cut(picture: Picture, row: int, column: int, length: int, size: int) -> tupl
     if length != size:
         scaled = F.interpolate(part[None].float(), (size, size), mode="bilinear", antialias=True)
         part = scaled[0].round().clamp(0, 255).to(torch.uint8)
-    moved = (picture.corners - torch.tensor([column, row, column, row])) * (size / length)
-    boxes = clipped(Boxes.stack([(moved, picture.labels)]), size)
-    seen = boxes.shares[0] >= SEEN
-    return part, Boxes(boxes.corners[:, seen], boxes.labels[:, seen], boxes.shares[:, seen])
+    return part, picture.boxes_in(row, column, length, size)
 
 
 def tiles(pictures: Iterable[Picture], window: int, whole: bool = False) -> Fixed:
@@ -94,4 +91,4 @@ def tiles(pictures: Iterable[Picture], window: int, whole: bool = False) -> Fixe
 def batch(parts: Iterable[tuple[Tensor, Boxes]]) -> tuple[Tensor, Boxes]:
     """Single images with their boxes as one batch."""
     images, boxes = zip(*parts, strict=True)
-    return torch.stack(images), Boxes.joined(boxes)
+    return torch.stack(images), type(boxes[0]).joined(boxes)
