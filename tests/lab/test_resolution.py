@@ -13,6 +13,7 @@ from kdlib.lab.bank import bank_key
 from kdlib.lab.cost import model_size
 from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores
 from kdlib.lab.forecasts import run_cost
+from kdlib.lab.recipe import Policy
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.task import Task, check_views
 from kdlib.lab.train import train
@@ -74,12 +75,34 @@ def test_what_is_trained_is_measured_on_what_it_was_given(student, teacher, tmp_
 
 def test_a_run_with_every_term_goes_on_from_a_checkpoint_to_the_same_bits(student, teacher, tmp_path, monkeypatch):
     monkeypatch.setattr("kdlib.lab.loop.CHECKPOINT_SECONDS", 0.0)
-    spec = student(options={"attention_weight": 1.0})
+    spec = student(options={"attention_weight": 1.0, "discriminator_weight": 0.1})
     whole = train(spec, tmp_path / "whole", teacher)
 
     train_to(6, spec, tmp_path / "parts", teacher)
     assert train(spec, tmp_path / "parts", teacher)["bits"] == whole["bits"]
-    assert {"mean_gram", "mean_mmd", "mean_attention"} <= set(whole["metrics"])
+    assert {"mean_gram", "mean_mmd", "mean_attention", "mean_discriminator"} <= set(whole["metrics"])
+    assert 0 < whole["metrics"]["mean_told_apart"] <= 1
+
+
+def test_a_run_without_a_discriminator_is_that_of_before_there_was_one(student, teacher, tmp_path):
+    """No key has changed, and at weight 0 none is drawn; a run with one is another."""
+    plain, off = student(), student(options={"discriminator_weight": 0.0})
+    assert plain == off and plain.key == off.key and "discriminator_weight" not in plain.options
+    told = student(options={"discriminator_weight": 0.1})
+    assert told.key != plain.key and told == RunSpec.model_validate_json(told.model_dump_json())
+    assert train(plain, tmp_path / "plain", teacher)["bits"] != train(told, tmp_path / "told", teacher)["bits"]
+
+
+@pytest.mark.parametrize(("zero", "options"), [("weak2", {}), ("jda", {"ops": "cifar100"})])
+def test_views_of_whole_pixels_train_what_weak2_or_jda_train(student, teacher, tmp_path, zero, options):
+    expected = train(student("kd", zero), tmp_path / "zero", teacher)["bits"]
+    ones, coarse = (
+        student("kd").model_copy(update={"policy": Policy(name="coarse", options=options | scales)})
+        for scales in ({"scales": (1,)}, {})
+    )
+    assert train(ones, tmp_path / "ones", teacher)["bits"] == expected
+    assert coarse == RunSpec.model_validate_json(coarse.model_dump_json())
+    assert train(coarse, tmp_path / "coarse", teacher)["bits"] != expected
 
 
 # --- what is kept of the teacher
@@ -139,6 +162,15 @@ def test_the_maps_of_the_discrepancy_are_counted_one_of_them_frozen(student):
     both = 64 * (64 + 64)  # resnet8 ends in 64 channels
     assert cost.extra_parameters == both and cost.student_macs - plain.student_macs == both
     assert cost.training_bytes - plain.training_bytes == 4 * (both + 2 * 64 * 64)
+
+
+def test_a_discriminator_is_counted(student):
+    plain = run_cost(student(options=OFF | {"mmd_weight": 1.0}))
+    cost = run_cost(student(options=OFF | {"mmd_weight": 1.0, "discriminator_weight": 0.1}))
+    weights = 64 * 64 + 64 + 64 + 1
+    assert cost.extra_parameters - plain.extra_parameters == weights
+    assert cost.student_macs - plain.student_macs == 2 * (64 * 64 + 64)  # of the features of both networks
+    assert cost.training_bytes - plain.training_bytes == 12 * weights
 
 
 def test_images_too_small_for_a_student_are_refused_before_work(make_spec, tmp_path):

@@ -123,7 +123,7 @@ def test_none_is_weak2_and_all_is_the_augmentation_with_their_bits(student, make
 
 
 CASES = [("energy_kd", {}), ("energy_kd", {"rule": "shuffled"}), ("kd", {"view": "cutmix"}), ("ccd", {"view": "jda"})]
-CASES += [("ccd", {"weight": "cluster"})]
+CASES += [("ccd", {"weight": "cluster"}), ("energy_dkd", {}), ("four_term", {"view": "cutmix"})]
 
 
 @pytest.mark.parametrize(("method", "fields"), CASES, ids=str)
@@ -149,8 +149,9 @@ def test_kept_answers_of_other_choices_are_others(student, teacher, tmp_path):
         assert torch.equal(replace(task, answers=None).batch(3).views, task.batch(3).views)
 
 
-def test_shares_and_pulls_are_in_the_result(student, teacher, tmp_path):
-    metrics = train(student("energy_kd"), tmp_path, teacher)["metrics"]
+@pytest.mark.parametrize("method", ["energy_kd", "energy_dkd"])
+def test_shares_and_pulls_are_in_the_result(student, teacher, tmp_path, method):
+    metrics = train(student(method, options={"share": 0.2}), tmp_path, teacher)["metrics"]
     shares = [metrics[f"mean_share_{group}"] for group in ("low", "middle", "high") if group != "middle"]
     assert metrics["mean_share_middle"] == pytest.approx(1 - sum(shares))
     assert all(0 < share < 0.6 for share in shares)
