@@ -162,6 +162,16 @@ def test_arms_share_weights_order_masks_and_fine_tuning(student_of, taught, floo
     assert not torch.equal(later, first.kept(ids, epochs))
 
 
+@pytest.mark.parametrize("fill", ["sparse", "grey"])
+def test_a_mask_that_hides_nothing_is_the_zero_point_bit_for_bit(student_of, taught, plain, monkeypatch, fill):
+    zero, made = Masked(student_of(**plain), taught), Masked(student_of(tokens="all", fill=fill), taught)
+    monkeypatch.setattr(made, "kept", lambda ids, epochs: torch.ones(len(ids), 1, 4, 4, dtype=torch.bool))
+    for step in range(6):
+        losses = [one.step(step)["loss"] for one in (zero, made)]
+        assert torch.equal(*losses)
+    assert same(zero.network, made.network)
+
+
 def test_fine_tuning_is_cross_entropy_of_a_dense_network_from_few_labels(student_of, taught):
     made = Masked(student_of(), taught)
     labels = made.material.train.labels
