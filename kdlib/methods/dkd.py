@@ -43,11 +43,15 @@ class DKDOptions(Record):
     warm_up: Number = Field(20 / 240, ge=0, le=1, title="e_0")
 
 
+def risen(epoch: int, epochs: float, options: DKDOptions) -> float:
+    """min(e / e_0, 1), the weight of both parts in an epoch from 1 of a run of so many."""
+    rising = options.warm_up * epochs
+    return min(epoch / rising, 1.0) if rising else 1.0
+
+
 def dkd(batch: Batch, options: DKDOptions) -> Loss:
     """CE + min(e / e_0, 1) T^2 (alpha TCKD + beta NCKD)."""
-    step, temperature = batch.step, options.temperature
-    rising = options.warm_up * step.epochs
-    share = min(step.epoch / rising, 1.0) if rising else 1.0
+    temperature, share = options.temperature, risen(batch.step.epoch, batch.step.epochs, options)
     target, others = dkd_losses(batch.student.logits, batch.teacher_output.logits, batch.view_labels, temperature)
     return {
         "ce": Term(batch.cross_entropy, options.ce_weight),
@@ -90,6 +94,7 @@ DKD = Definition(
     source="Decoupled Knowledge Distillation (Zhao et al., CVPR 2022)",
     formula=r"\mathrm{CE} + \min(e / e_0, 1)\, T^2 (\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD})",
     logits_only=True,
+    numbers=lambda *given: (risen(*given),),
     taxonomy=Taxonomy(
         knowledge=("answer",), sees="both the same", chosen_by="none", labels="the same", status="verified"
     ),
