@@ -62,7 +62,8 @@ def test_every_claim_is_decided_by_contrasts_that_exist():
         c.name
         for s in CHAPTERS
         for c in create_study(s, Setting.of("smoke", device="cpu")).contrasts
-        if c.primary and c.tier == 1  # later ones decide no claim
+        if c.primary
+        and c.tier == 1  # later ones decide no claim
         and s not in OWN
     ]
     assert sorted(primary) == sorted(claims.CONTRASTS)
