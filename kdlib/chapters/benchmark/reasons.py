@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from kdlib.chapters.benchmark.records import Benchmark, Choice, Small
+from kdlib.chapters.benchmark.records import Benchmark, Choice, Small, Spread
 from kdlib.chapters.benchmark.report import in_words, table
+from kdlib.chapters.benchmark.runs import alone, gigaflops_of_a_pair, run_of
 
 TARGET = 0.7  # of the rate of matrix products, for a step of a small network in float32
 WORTH = 0.05  # of a rate: less is not called a gain
@@ -51,6 +52,28 @@ def small_words(found: Benchmark | None) -> str:
     )
 
 
+def float32_words(found: Benchmark | None) -> str:
+    """How a WRN step compares with the plain program where both compute in float32, as with AVX2 alone; by arithmetic,
+    what a bank, which leaves the student's part, could make of it; and which targets ask for more."""
+    given = {name: found.comparison(name) if found else None for name in ("plain", "bank", "products", "exact")}
+    if not all(given.values()):
+        return UNMEASURED
+    plain, whole, exact = (given[name].rates for name in ("plain", "products", "exact"))
+    arms = (plain["plain program"], plain["kdlib"], whole["whole step"], exact["float32 step"])
+    # The operations of a pair of views are those of whole steps, by the pairs that they took in the same second.
+    ratio = Spread.of([step * pairs / (work * other) for other, pairs, work, step in zip(*arms, strict=True)])
+    run = run_of("wrn")
+    student = ratio.median * gigaflops_of_a_pair(run) / gigaflops_of_a_pair(alone(run.student))
+    reach = {"plain": ratio.median, "bank": student}
+    asked = [f"{given[name].target:g}" for name, most in reach.items() if given[name].target > most]
+    last = f"the targets of {' and '.join(asked)} ask for bfloat16" if asked else "the targets can be met so"
+    return (
+        "In float32, which is all that AVX2 computes in, both programs do the same arithmetic at the same precision: a "
+        f"whole WRN step is {in_words(ratio)} times as fast as the plain program's. With views and answers for nothing "
+        f"it would be, at the same rate, {student:.2f} times: {last}."
+    )
+
+
 def choices_table(found: Benchmark | None) -> pd.DataFrame:
     """One row per way to compute a step: its rate as a multiple of the rule's, for each pair of networks."""
     columns = {c.title: {way: in_words(c.gain(way)) for way in c.rates} for c in (found.choices if found else ())}
@@ -67,7 +90,7 @@ def choices_words(found: Benchmark | None) -> str:
 def printed(found: Benchmark) -> list[str]:
     """All tables of a benchmark, for a terminal."""
     return [
-        table(found).to_string(), table(found, targets=False).to_string(),
+        table(found).to_string(), table(found, targets=False).to_string(), float32_words(found),
         f"Small networks in float32: {small_words(found)}", small_table(found).to_string(),
         f"Other ways to compute a step: {choices_words(found)}", choices_table(found).to_string(),
     ]  # fmt: skip

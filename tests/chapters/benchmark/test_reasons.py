@@ -57,3 +57,20 @@ def test_a_terminal_shows_all(found):
     shown = "".join(reasons.printed(found))
     for word in ("JDA views on one core", "resnet14, AVX2", "WRN 20 % (b)", "WRN-16-2 alone"):
         assert word in shown
+
+
+def test_targets_that_float32_cannot_meet(found, monkeypatch):
+    """By hand: whole steps take 3, 80/33 and 2.4 GFLOP a pair, the plain program 10 or 11 pairs, float32 10 GFLOP/s."""
+    monkeypatch.setattr(reasons, "gigaflops_of_a_pair", lambda run: 3.0 if run.teacher else 1.5)
+    said = reasons.float32_words(found)
+    assert "a whole WRN step is 0.38 (0.35 to 0.40) times as fast" in said
+    assert said.endswith("0.75 times: the targets of 2.6 and 4.6 ask for bfloat16.")
+    fast = found.model_copy(update={"comparisons": [faster(c) for c in found.comparisons]})
+    assert reasons.float32_words(fast).endswith("30.00 times: the targets can be met so.")
+    assert reasons.float32_words(None) == reasons.UNMEASURED
+
+
+def faster(comparison):
+    """Forty times the rate in float32."""
+    rates = {n: [40 * r for r in values] if n == "float32 step" else values for n, values in comparison.rates.items()}
+    return comparison.model_copy(update={"rates": rates})
