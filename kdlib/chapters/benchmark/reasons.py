@@ -55,6 +55,8 @@ def small_words(found: Benchmark | None) -> str:
 def float32_words(found: Benchmark | None) -> str:
     """How a WRN step compares with the plain program where both compute in float32, as with AVX2 alone; by arithmetic,
     what a bank, which leaves the student's part, could make of it; and which targets ask for more."""
+    if found is not None and found.provenance["precision"] == "float32":
+        return "All numbers of this benchmark are of float32."
     given = {name: found.comparison(name) if found else None for name in ("plain", "bank", "products", "exact")}
     if not all(given.values()):
         return UNMEASURED

@@ -74,9 +74,9 @@ PARTS: Mapping[str, Part] = {
     "small": Part("steps of a ResNet", 10.0, THREADS, small_steps),
     "shares": Part("where the time goes", 3.0, THREADS, lambda rounds, tell: breakdown()),
     "parallel": Part("two runs side by side", 80.0, THREADS, parallel_runs),
-    "memory": Part("memory of a run", 9.0, THREADS, lambda rounds, tell: memory()),
     "small networks": Part("small networks in float32", 40.0, THREADS, small_networks),
     "choices": Part("other ways to compute a step", 70.0, THREADS, choices),
+    "memory": Part("memory of a run", 9.0, THREADS, lambda rounds, tell: memory()),
 }
 
 

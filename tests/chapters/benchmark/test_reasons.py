@@ -68,6 +68,8 @@ def test_targets_that_float32_cannot_meet(found, monkeypatch):
     fast = found.model_copy(update={"comparisons": [faster(c) for c in found.comparisons]})
     assert reasons.float32_words(fast).endswith("30.00 times: the targets can be met so.")
     assert reasons.float32_words(None) == reasons.UNMEASURED
+    exact = found.model_copy(update={"provenance": found.provenance | {"precision": "float32"}})
+    assert reasons.float32_words(exact) == "All numbers of this benchmark are of float32."
 
 
 def faster(comparison):
