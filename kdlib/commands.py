@@ -291,11 +291,11 @@ def repeat(arguments: argparse.Namespace) -> None:
 
 def bench(arguments: argparse.Namespace) -> None:
     """Measures ratios of speed on this machine, prints them and writes JSON and a figure."""
-    from kdlib.chapters.benchmark import report  # with all that is measured, and with figures
+    from kdlib.chapters.benchmark import reasons, report  # with all that is measured, and with figures
 
     print("This takes some minutes, on a machine that should do nothing else.", flush=True)
     titles, work = ({name: part[i] for name, part in report.PARTS.items()} for i in (0, 1))
     with watching(work, titles, "parts") as watch:
         found = report.measure(arguments.rounds, watch.look)
     report.write(found, arguments.out)
-    print(report.table(found).to_string(), report.table(found, targets=False).to_string(), sep="\n\n")
+    print(*reasons.printed(found), sep="\n\n")

@@ -104,7 +104,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache_folder: Path
     monkeypatch.setenv("KDLIB_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("KDLIB_CACHE", str(cache_folder))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    for variable in ("KDLIB_MISSING", "KDLIB_ANSWERS", "KDLIB_BANKS", "KDLIB_THREADS", "KDLIB_STACK"):
+    for variable in ("KDLIB_MISSING", "KDLIB_ANSWERS", "KDLIB_BANKS", "KDLIB_THREADS", "KDLIB_STACK", "KDLIB_CAPTURE"):
         monkeypatch.delenv(variable, raising=False)
     torch.set_num_threads(1)
     return tmp_path

@@ -45,6 +45,15 @@ def resolve_stack() -> int:
     return _whole("KDLIB_STACK", "seeds")
 
 
+def resolve_capture() -> bool:
+    """Whether the steps of runs on a GPU are captured as a graph, see `kdlib.lab.captured`: $KDLIB_CAPTURE, else not,
+    since no GPU has tried it so far. Raises ValueError for anything but 0 or 1."""
+    given = os.environ.get("KDLIB_CAPTURE") or "0"
+    if given not in ("0", "1"):
+        raise ValueError(f"KDLIB_CAPTURE = {given!r} is neither yes nor no; allowed are 1 and 0")
+    return given == "1"
+
+
 def _whole(variable: str, what: str) -> int:
     """The number that an environment variable gives, 1 if it is not set."""
     given = os.environ.get(variable) or "1"

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from kdlib.lab import distributed, soundness
 from kdlib.lab import train as training
+from kdlib.lab.captured import Captured, numbers_of, raw, steady_policy, told_to, wanted
 from kdlib.lab.loop import State, go_through, stops_of
 from kdlib.lab.progress import Progress
 from kdlib.lab.soundness import Watch
@@ -63,11 +65,16 @@ class Stack:
     def step(self, number: int, done: float) -> dict[str, Tensor]:
         """Step 0, 1, 2, ..., when the share `done` of the run is behind; loss, terms and records, each float [K]."""
         self.optimisation.begin(done)
-        scalars = self.losses(together(self.tasks, number))
+        scalars = self.gradients(together(self.tasks, number))
+        self.optimisation.move()
+        return scalars
+
+    def gradients(self, batch: Step) -> dict[str, Tensor]:
+        """Those of a step `together`, clipped if the recipe says so; loss, terms and records, each float [K]."""
+        scalars = self.losses(batch)
         scalars["loss"].sum().backward()  # no seed's loss depends on another's weights
         if (norm := self.optimisation.recipe.clip_norm) is not None:
             clip_each([weight.grad for weight in self.weights.values()], norm)
-        self.optimisation.optimiser.step()
         return scalars
 
     def losses(self, batch: Step) -> dict[str, Tensor]:
@@ -128,20 +135,28 @@ def together(tasks: Sequence[Task], number: int) -> Step:
         steps = [task.batch(number) for task in tasks]
         parts = {name: [getattr(step, name) for step in steps] for name in FIELDS}
         return steps[0]._replace(**{n: torch.stack(p) for n, p in parts.items() if p[0] is not None})
-    orders = [task.order.at(number) for task in tasks]
-    ids, device = torch.cat([ids for ids, _ in orders]), first.targets.device
+    fields, ids, draws, partners = drawn_together(tasks, number)
+    made = first.made(ids, draws, partners).items()
+    return Step(**fields, **{n: None if value is None else value.unflatten(0, (len(tasks), -1)) for n, value in made})
+
+
+def drawn_together(
+    tasks: Sequence[Task], number: int
+) -> tuple[dict[str, Any], Tensor, dict[str, Tensor], Tensor | None]:
+    """What the views of all seeds are made of, one seed after the other (see `Task.drawn`): ids, draws and partners;
+    before them the other fields of the step, its tensors [K, ...] but `index`, which is the first's."""
+    first, orders = tasks[0], [task.order.at(number) for task in tasks]
+    ids, device, rows = torch.cat([ids for ids, _ in orders]), tasks[0].targets.device, (len(tasks), -1)
     drawn = [task.drawn(*order) for task, order in zip(tasks, orders, strict=True)]
     draws = {role: torch.cat([draws[role] for draws, _ in drawn]) for role in drawn[0][0]}
     partners = torch.cat([partners for _, partners in drawn]) if first.policy.mixes else None
     keys = [task.draws({"method": 1}, *order)["method"] for task, order in zip(tasks, orders, strict=True)]
-    flat = first.made(ids, draws, partners) | {
-        "labels": first.targets[ids.to(device, non_blocking=True)],
-        "keys": torch.cat(keys).squeeze(1).to(device, non_blocking=True),
-    }
-    rows = {name: None if value is None else value.unflatten(0, (len(tasks), -1)) for name, value in flat.items()}
-    return Step(
-        index=torch.searchsorted(first.ids, orders[0][0]), epoch=orders[0][1][0].item() + 1, epochs=first.epochs, **rows
-    )
+    fields = {
+        "labels": first.targets[ids.to(device, non_blocking=True)].unflatten(0, rows),
+        "keys": torch.cat(keys).squeeze(1).to(device, non_blocking=True).unflatten(0, rows),
+        "index": torch.searchsorted(first.ids, orders[0][0]), "epoch": first.epoch(number), "epochs": first.epochs,
+    }  # fmt: skip
+    return fields, ids, draws, partners
 
 
 def clip_each(gradients: Sequence[Tensor], norm: float) -> None:
@@ -199,9 +214,13 @@ class StackTraining:
     def __post_init__(self) -> None:
         self.key, self.steps = self.spec.key, self.stack.tasks[0].steps
         self.stops, self.watch = stops_of(self.steps, self.spec.recipe.evaluations), Watch()
+        self.captured = captured_stack(self.stack) if wanted(self.stack.tasks[0]) else None
 
     def advance(self) -> list[dict[str, Tensor]]:
-        return [self.stack.step(self.state.step, self.state.step / self.steps)]
+        done = self.state.step
+        if self.captured is None:
+            return [self.stack.step(done, done / self.steps)]
+        return self.captured.step(done, done / self.steps)
 
     def check(self) -> None:
         check(self.watch, self.stack.tasks)
@@ -212,6 +231,19 @@ class StackTraining:
 
     def save(self) -> None:
         training.save(self.stack.as_task, self.stack.optimisation, self.state, self.folder)
+
+
+def captured_stack(stack: Stack) -> Captured:
+    """The steps of all seeds, see `kdlib.lab.captured`."""
+    first, policy = stack.tasks[0], steady_policy(stack.tasks[0])
+
+    def inputs(number: int) -> dict[str, Any]:
+        if policy is None:
+            return told_to(first, together(stack.tasks, number)._asdict())
+        fields, ids, draws, _ = drawn_together(stack.tasks, number)
+        return told_to(first, fields | raw(first, ids, draws))
+
+    return Captured(stack.optimisation, inputs, numbers_of(first), lambda step: [stack.gradients(step)], policy)
 
 
 def of_seed(state: State, i: int) -> State:

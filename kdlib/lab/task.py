@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,23 +97,33 @@ class Task:
 
     def batch(self, step: int) -> Step:
         """The input of optimiser step 0, 1, 2, ...: this process's share of it."""
-        ids, epochs = self.order.at(step)
-        first = epochs[0].item() + 1
-        ids, epochs = (part[distributed.rank() :: distributed.world()] for part in (ids, epochs))
-        device = self.targets.device
+        ids, epochs = self.shown(step)
         seen = self._stored(ids, epochs) if self.bank else self.made(ids, *self.drawn(ids, epochs))
-        if self.answers is not None:
-            seen["answers"] = self.answers[step].to(device, non_blocking=True)
-        return Step(
-            labels=self.targets[ids.to(device, non_blocking=True)],
-            keys=self.draws({"method": 1}, ids, epochs)["method"].squeeze(1).to(device, non_blocking=True),
-            index=torch.searchsorted(self.ids, ids.contiguous()),
-            seed=stream_seed(self.spec.seed, f"method step of process {distributed.rank()}", step),
-            epoch=first,
-            epochs=self.epochs,
-            limits=self.limits,
-            **seen,
-        )
+        return Step(**self.told(step, ids, epochs) | seen)
+
+    def shown(self, step: int) -> tuple[Tensor, Tensor]:
+        """The images of a step, int64 [B], and the epoch of each, of which this process sees its share."""
+        ids, epochs = (part[distributed.rank() :: distributed.world()] for part in self.order.at(step))
+        return ids, epochs
+
+    def told(self, step: int, ids: Tensor, epochs: Tensor) -> dict[str, Any]:
+        """The fields of a step that are not of its views, for the images that are `shown`."""
+        device = self.targets.device
+        fields = {
+            "labels": self.targets[ids.to(device, non_blocking=True)],
+            "keys": self.draws({"method": 1}, ids, epochs)["method"].squeeze(1).to(device, non_blocking=True),
+            "index": torch.searchsorted(self.ids, ids.contiguous()),
+            "seed": stream_seed(self.spec.seed, f"method step of process {distributed.rank()}", step),
+            "epoch": self.epoch(step),
+            "epochs": self.epochs,
+            "limits": self.limits,
+        }
+        answers = None if self.answers is None else self.answers[step].to(device, non_blocking=True)
+        return fields if answers is None else fields | {"answers": answers}
+
+    def epoch(self, step: int) -> int:
+        """That of the first image of a step, from 1."""
+        return step * self.order.batch // len(self.ids) + 1
 
     def _stored(self, ids: Tensor, epochs: Tensor) -> dict[str, Tensor]:
         """The fields of a step that come from the view bank."""

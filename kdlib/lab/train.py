@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kdlib.data import paths
 from kdlib.lab import distributed
 from kdlib.lab.answers import evaluated_answers, remembering
+from kdlib.lab.captured import captured_run, wanted
 from kdlib.lab.checkpoints import save_checkpoint, whole, write_tensors
 from kdlib.lab.evaluate import agreement, correctness_bits, logits_on, scores, with_batch_norm_from
 from kdlib.lab.loop import State, checkpoint_of, go_through, stops_of
@@ -65,13 +66,23 @@ class Optimisation:
 
     def begin(self, done: float) -> None:
         """Sets the learning rate when the share `done` of the run is behind, and forgets the gradients."""
+        self.tell(done)
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def tell(self, done: float) -> None:
+        """Sets the learning rate when the share `done` of the run is behind."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.recipe, done)
-        self.optimiser.zero_grad(set_to_none=True)
 
     def step(self, module: nn.Module, batch: Step, done: float) -> list[dict[str, Tensor]]:
         """One step when the share `done` of the run is behind; the loss, its terms and the records of each part."""
         self.begin(done)
+        scalars = self.gradients(module, batch)
+        self.move()
+        return scalars
+
+    def gradients(self, module: nn.Module, batch: Step) -> list[dict[str, Tensor]]:
+        """Those of a step, clipped if the recipe says so; the loss, its terms and the records of each part."""
         parts, scalars = batch.split(self.recipe.micro_batches), []
         for i, part in enumerate(parts):
             with distributed.gradients_kept(module, i + 1 < len(parts)):
@@ -82,9 +93,33 @@ class Optimisation:
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimiser)
             torch.nn.utils.clip_grad_norm_(self.weights, self.recipe.clip_norm)
+        return scalars
+
+    def move(self) -> None:
+        """Moves the weights by their gradients."""
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        return scalars
+
+    @torch.no_grad()
+    def ways(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The weights that have a gradient, and the way d that each goes in p - lr d: what `torch.optim.SGD` does
+        before that line, by the same operations. It moves the momentum, which the optimiser has made in a step before.
+        """
+        weights = [weight for weight in self.weights if weight.grad is not None]
+        found = [weight.grad for weight in weights]
+        if self.recipe.weight_decay:
+            found = torch._foreach_add(found, weights, alpha=self.recipe.weight_decay)
+        if self.recipe.momentum:
+            moving = [self.optimiser.state[weight]["momentum_buffer"] for weight in weights]
+            torch._foreach_mul_(moving, self.recipe.momentum)
+            torch._foreach_add_(moving, found)
+            found = torch._foreach_add(found, moving, alpha=self.recipe.momentum) if self.recipe.nesterov else moving
+        return weights, list(found)
+
+    @torch.no_grad()
+    def go(self, weights: list[Tensor], ways: list[Tensor]) -> None:
+        """That line, with the learning rate that was told."""
+        torch._foreach_add_(weights, ways, alpha=-self.optimiser.param_groups[0]["lr"])
 
 
 @dataclass
@@ -100,10 +135,14 @@ class Training:
         self.key, self.steps = self.task.spec.key, self.task.steps
         self.stops = stops_of(self.steps, self.task.spec.recipe.evaluations)
         self.module, self.watch = distributed.parallel(self.task.method).train(), Watch()
+        self.captured = captured_run(self.task, self.optimisation) if wanted(self.task) else None
 
     def advance(self) -> list[dict[str, Tensor]]:
         done = self.state.step
-        parts = self.optimisation.step(self.module, self.task.batch(done), done / self.steps)
+        if self.captured is None:
+            parts = self.optimisation.step(self.module, self.task.batch(done), done / self.steps)
+        else:
+            parts = self.captured.step(done, done / self.steps)
         self.task.method.after_step()
         return [distributed.averaged(own) for own in parts]  # so that all processes find a fault at the same step
 

@@ -182,6 +182,11 @@ def summed(values: Iterable[Tensor]) -> Tensor:
     return cast(Tensor, sum(values))
 
 
+def no_numbers(epoch: int, epochs: float, options: Record) -> tuple[float, ...]:
+    """None, see `Definition.numbers`."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Definition(Generic[Options]):
     """A method as data."""
@@ -223,6 +228,10 @@ class Definition(Generic[Options]):
     survey: Callable[[Tensor, Options], tuple[float, ...]] | None = None
     #: whether a method with a survey needs it at these options; None: always
     surveys: Callable[[Options], bool] | None = None
+    #: (epoch, epochs, options) -> what the loss makes of these numbers of a step, and of no others but its limits: a
+    #: step that was captured (see `kdlib.lab.captured`) serves for those steps in which it is equal. None: the method
+    #: reads others (the index, the seed), or does something after the step, so that no step of it is captured
+    numbers: Callable[[int, float, Options], tuple[float, ...]] | None = no_numbers
     #: raised when a change alters what this method alone does in training, see `kdlib.lab.specs.RunSpec`
     revision: int = 0
     #: where it stands among the others; of every method of the project, while one of your own may do without

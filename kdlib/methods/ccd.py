@@ -1,5 +1,6 @@
 """Cosine Confidence Distillation (Li et al., 2024): trust the teacher less on a view, the more its answer moved."""
 
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -119,7 +120,13 @@ def centres_of(batch: Batch) -> Tensor:
     if not limits or len(limits) % classes:
         found = None if limits is None else f"{len(limits)} numbers"
         raise ValueError(f"limits is {found}: they are the centres of clusters; allowed are K times {classes} numbers")
-    return torch.tensor(limits, dtype=torch.float64, device=batch.teacher_output.logits.device).view(-1, classes)
+    return _centres(limits, classes, batch.teacher_output.logits.device)
+
+
+@lru_cache(maxsize=16)
+def _centres(limits: tuple[float, ...], classes: int, device: torch.device) -> Tensor:
+    """On the device once and for all steps."""
+    return torch.tensor(limits, dtype=torch.float64, device=device).view(-1, classes)
 
 
 def ccd(batch: Batch, options: CCDOptions) -> Loss:

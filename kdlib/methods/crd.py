@@ -234,6 +234,7 @@ CRD = Definition(
     source="Contrastive Representation Distillation (Tian et al., ICLR 2020)",
     formula=r"\mathrm{CE} + \gamma\, (\mathrm{NCE}_{s \to t} + \mathrm{NCE}_{t \to s})",
     memory=memory,
+    numbers=None,
     taxonomy=Taxonomy(
         knowledge=("feature",), sees="both the same", chosen_by="none", labels="the same", status="verified"
     ),

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdlib.methods.base import Batch, Definition, Loss, Step, Term, check_logits, check_tensor, soft_term, total
+from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, check_tensor, soft_term, total
 from kdlib.methods.kd import kl_divergence
 from kdlib.methods.taxonomy import Taxonomy
 from kdlib.records import Number, Record
@@ -49,15 +49,21 @@ class DKDOptions(Record):
     beta: Number = Field(8.0, ge=0, title=r"\beta")
     warm_up: Number = Field(20 / 240, ge=0, le=1, title="e_0")
 
-    def warmth(self, step: Step) -> float:
-        """The share of their weight that both parts have at a step."""
-        rising = self.warm_up * step.epochs
-        return min(step.epoch / rising, 1.0) if rising else 1.0
+
+def risen(epoch: int, epochs: float, options: DKDOptions) -> float:
+    """min(e / e_0, 1), the weight of both parts in an epoch from 1 of a run of so many."""
+    rising = options.warm_up * epochs
+    return min(epoch / rising, 1.0) if rising else 1.0
+
+
+def numbers(epoch: int, epochs: float, options: DKDOptions) -> tuple[float]:
+    """What the loss takes from the epoch, see `Definition.numbers`."""
+    return (risen(epoch, epochs, options),)
 
 
 def dkd(batch: Batch, options: DKDOptions) -> Loss:
     """CE + min(e / e_0, 1) T^2 (alpha TCKD + beta NCKD)."""
-    temperature, share = options.temperature, options.warmth(batch.step)
+    temperature, share = options.temperature, risen(batch.step.epoch, batch.step.epochs, options)
     target, others = dkd_losses(batch.student.logits, batch.teacher_output.logits, batch.view_labels, temperature)
     return {
         "ce": Term(batch.cross_entropy, options.ce_weight),
@@ -100,6 +106,7 @@ DKD = Definition(
     source="Decoupled Knowledge Distillation (Zhao et al., CVPR 2022)",
     formula=r"\mathrm{CE} + \min(e / e_0, 1)\, T^2 (\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD})",
     logits_only=True,
+    numbers=numbers,
     taxonomy=Taxonomy(
         knowledge=("answer",), sees="both the same", chosen_by="none", labels="the same", status="verified"
     ),

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdlib.methods.base import Batch, Definition, Loss, Term, check_logits, check_tensor, soft_term, total
-from kdlib.methods.dkd import DKDOptions, dkd_parts
+from kdlib.methods.dkd import DKDOptions, dkd_parts, numbers, risen
 from kdlib.methods.energy import (
     EnergyOptions,
     Limits,
@@ -91,7 +91,7 @@ def energy_dkd(batch: Batch, options: EnergyDKDOptions) -> Loss:
     """CE + min(e / e_0, 1) mean T_i^2 (alpha TCKD + beta NCKD) at T_i, over all views; shares and pulls of the groups
     are recorded. Each view has the energy of its own crop."""
     logits, (limits, order) = (batch.student.logits, batch.teacher_output.logits), limits_and_order(batch)
-    warmth = options.warmth(batch.step)
+    warmth = risen(batch.step.epoch, batch.step.epochs, options)
     terms, records = energy_dkd_terms(*logits, batch.view_labels, limits, order, options, warmth)
     return {"ce": Term(batch.cross_entropy, options.ce_weight)} | terms, records
 
@@ -153,6 +153,7 @@ ENERGY_DKD = Definition(
     r" T_i = T_-,\, T,\, T_+ \text{ for low, middle and high } E_i = -T_E \log \sum_c e^{z_{t,c} / T_E}",
     logits_only=True,
     survey=survey,
+    numbers=numbers,
     taxonomy=Taxonomy(
         knowledge=("answer",), sees="both the same", chosen_by="energy", labels="the same", status="verified"
     ),

@@ -229,5 +229,6 @@ SOTEACHER = Definition(
     r" q = \tfrac{1}{e} (2 p_s^{(1)} + p_s^{(2)} + \dots + p_s^{(e-1)})",
     needs_teacher=False,
     memory=memory,
+    numbers=None,
     taxonomy=Taxonomy(knowledge=(), sees="teacher alone", chosen_by="none", labels="the same", status="verified"),
 )

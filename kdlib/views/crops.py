@@ -1,6 +1,7 @@
 """Random crops, horizontal flips and quarter turns, as batched operations on uint8 images [B, 3, H, W].
 
-Images may be on any device; the uniform random numbers that decide are on the CPU (see kdlib.randomness).
+Images may be on any device; the uniform random numbers that decide are on the CPU (see kdlib.randomness), or, for
+padded crops, where the images are.
 """
 
 import math
@@ -93,11 +94,11 @@ def _crop(images: Tensor, places: Tensor, flipped: Tensor | None = None) -> Tens
     height, width = images.shape[-2:]
     padded = F.pad(images, (PADDING,) * 4)
     offsets = (places * (2 * PADDING + 1)).long()
-    columns = torch.arange(width).expand(len(images), -1)
+    columns = torch.arange(width, device=places.device).expand(len(images), -1)
     if flipped is not None:
         columns = torch.where(flipped[:, None], columns.flip(1), columns)
     columns = columns + offsets[:, 1:]
-    rows = torch.arange(height) + offsets[:, :1]
+    rows = torch.arange(height, device=places.device) + offsets[:, :1]
     rows, columns = (part.to(images.device, non_blocking=True) for part in (rows, columns))
     batch = torch.arange(len(images), device=images.device)
     picked = padded[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, 3]

@@ -58,6 +58,21 @@ class JDA:
                 out[rows] = apply_op(name, out[rows], magnitude, sign)
         return out
 
+    def steady(self, images: Tensor, uniforms: Tensor) -> Tensor:
+        """What a call computes, bit for bit, from uniforms that lie where the images are: every op on all images, kept
+        where it fires. More work, but no shape depends on the draws, so that a graph of a GPU can hold it."""
+        out, fired, minus = images, self.fired(uniforms), uniforms[:, len(self.ops) :] >= 0.5
+        for k, (name, magnitude) in enumerate(self.ops):
+            if is_identity(name, magnitude):
+                continue
+            parts = ((1, ~minus[:, k]), (-1, minus[:, k])) if OPS[name].signed else ((1, None),)
+            changed = out
+            for sign, chosen in parts:
+                rows = fired[:, k] if chosen is None else fired[:, k] & chosen
+                changed = torch.where(rows[:, None, None, None], apply_op(name, out, magnitude, sign), changed)
+            out = changed
+        return out
+
     def __call__(self, images: Tensor, uniforms: Tensor) -> Tensor:
         """images uint8 [B, 3, H, W] on any device, uniforms float32 [B, 2 * ops] on the CPU -> new uint8 tensor.
 

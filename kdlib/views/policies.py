@@ -89,17 +89,17 @@ class RandAugmentOptions(Record):
 
 def _weak1(options: NoOptions) -> ViewPolicy:
     """One view: random crop and flip."""
-    return ViewPolicy("weak1", 1, (ORIGINAL,), CROP)
+    return ViewPolicy("weak1", 1, (ORIGINAL,), CROP, steady=True)
 
 
 def _weak2(options: NoOptions) -> ViewPolicy:
     """Two plain crops: JDA with p = 0, the zero point of every comparison at two views."""
-    return ViewPolicy("weak2", 2, (ORIGINAL, SECOND), CROP | SECOND_CROP)
+    return ViewPolicy("weak2", 2, (ORIGINAL, SECOND), CROP | SECOND_CROP, steady=True)
 
 
 def _twin(options: NoOptions) -> ViewPolicy:
     """One crop twice: no diversity within a pair of views, the "identity" of Wang et al. (NeurIPS 2022)."""
-    return ViewPolicy("twin", 2, (ORIGINAL, ORIGINAL), CROP)
+    return ViewPolicy("twin", 2, (ORIGINAL, ORIGINAL), CROP, steady=True)
 
 
 def _jda(options: JDAOptions) -> ViewPolicy:
@@ -113,9 +113,10 @@ def _randaugment(options: RandAugmentOptions) -> ViewPolicy:
 
 
 def _original_and(name: str, transform: JDA | RandAugment) -> ViewPolicy:
-    augmented = Source("augmented crop", lambda x, u: transform(x, u["augmented ops"]))
+    steady = (lambda x, u: transform.steady(x, u["augmented ops"])) if isinstance(transform, JDA) else None
+    augmented = Source("augmented crop", lambda x, u: transform(x, u["augmented ops"]), steady=steady)
     roles = CROP | SECOND_CROP | {"augmented ops": transform.draws}
-    return ViewPolicy(name, 2, (ORIGINAL, augmented), roles, transform=transform)
+    return ViewPolicy(name, 2, (ORIGINAL, augmented), roles, transform=transform, steady=steady is not None)
 
 
 def _share(options: ShareOptions) -> ViewPolicy:
@@ -230,12 +231,12 @@ def _rot2(options: NoOptions) -> ViewPolicy:
         others = torch.stack(quarter_turns(crops[0])[1:], 1)
         return [crops[0], others[torch.arange(len(turns), device=turns.device), turns]]
 
-    return ViewPolicy("rot2", 2, (ORIGINAL,), CROP | {"rotation": 1}, after=turn)
+    return ViewPolicy("rot2", 2, (ORIGINAL,), CROP | {"rotation": 1}, after=turn, steady=True)
 
 
 def _rot4(options: NoOptions) -> ViewPolicy:
     """Four views: one crop and its three quarter turns, counter-clockwise; all keep the label."""
-    return ViewPolicy("rot4", 4, (ORIGINAL,), CROP, after=lambda crops, u: quarter_turns(crops[0]))
+    return ViewPolicy("rot4", 4, (ORIGINAL,), CROP, after=lambda crops, u: quarter_turns(crops[0]), steady=True)
 
 
 @dataclass(frozen=True)

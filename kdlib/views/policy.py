@@ -47,6 +47,8 @@ class Source:
     ops: Callable[[Tensor, Draws], Tensor] | None = None
     #: whether it is made from the partner's raw image
     partner: bool = False
+    #: `ops` in shapes that do not depend on the draws, see `ViewPolicy.in_steady_shapes`
+    steady: Callable[[Tensor, Draws], Tensor] | None = None
 
     def __call__(self, images: Tensor, draws: Draws, partners: Tensor | None) -> Tensor:
         raw = partners if self.partner else images
@@ -92,6 +94,15 @@ class ViewPolicy:
     attends: Attends | None = None
     #: the roles whose numbers an image keeps for a whole run; the caller gives them
     fixed: tuple[str, ...] = ()
+    #: whether it has a form `in_steady_shapes`
+    steady: bool = False
+
+    def in_steady_shapes(self) -> "ViewPolicy":
+        """The same views from draws that lie where the images are, by operations whose shapes do not depend on the
+        draws: what a graph of a GPU can hold. Raises ValueError for a policy that has no such form."""
+        if not self.steady:
+            raise ValueError(f"policy {self.name!r} makes views in shapes that depend on its draws; allowed are others")
+        return replace(self, sources=tuple(replace(source, ops=source.steady) for source in self.sources))
 
     @property
     def by_run(self) -> bool:
@@ -154,7 +165,7 @@ def resized(policy: ViewPolicy, size: int) -> ViewPolicy:
     def crops(source: Tensor, crop: str, draws: Draws) -> list[Tensor]:
         return [resized_crop_flip(source, draws[crop], size)]
 
-    return replace(policy, roles=roles, crops=crops)
+    return replace(policy, roles=roles, crops=crops, steady=False)  # their boxes are found on the CPU
 
 
 ORIGINAL, SECOND = Source("original crop"), Source("augmented crop")

@@ -56,7 +56,10 @@ def main() -> int:
     machine.prepare(1)
     spec = create_study("03_blind_teacher", Setting.of("quick", device=DEVICE)).specs("JDA")[0]
     report: dict[str, Any] = {"provenance": provenance(spec, None), "checks": checks()}
-    found = gpu.measure(DEVICE, ROUNDS, STEPS)
+    broken = [name for name, _ in report["checks"]["failed"] if "test_captured" in name]
+    if broken:
+        print("captured steps are not measured: their checks failed")
+    found = gpu.measure(DEVICE, ROUNDS, STEPS, graphs=not broken)
     report |= {"benchmark": [comparison.model_dump() for comparison in found], "run": first_run(spec)}
     path = paths.runs_root() / "gpu.json"
     with replacing(path) as temporary:

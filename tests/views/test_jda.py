@@ -201,3 +201,11 @@ def test_every_op_list_runs_on_the_meta_device(ops: str):
     images = torch.empty(8, 3, 32, 32, dtype=torch.uint8, device="meta")
     transform = jda(ops, 1.0)
     assert transform(images, torch.rand(8, transform.draws)).device.type == "meta"
+
+
+@pytest.mark.parametrize("p", [0.0, None, 1.0])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_in_steady_shapes_pixels_are_the_same(tiles: Tensor, name: str, p: float | None):
+    transform, before = jda(name, p), tiles.clone()
+    draws = uniforms(4, "augmented ops", 0, len(tiles), transform.draws)
+    assert torch.equal(transform.steady(tiles, draws), transform(tiles, draws)) and torch.equal(tiles, before)

@@ -13,9 +13,9 @@ from torch import Tensor
 from kdlib.randomness import uniforms, uniforms_of
 from kdlib.views.crops import crop_flip
 from kdlib.views.jda import JDA_LISTS, jda
-from kdlib.views.orientations import spread
+from kdlib.views.orientations import SPREADS, spread
 from kdlib.views.policies import POLICIES, create_policy, policy_options, smallest
-from kdlib.views.policy import ViewPolicy
+from kdlib.views.policy import ViewPolicy, resized
 from kdlib.views.randaugment import randaugment
 
 RATE = 1e-6  # of false alarms, of each statistical test as a whole
@@ -283,3 +283,27 @@ def test_bad_options_are_named_in_one_sentence(case: str):
         with pytest.raises(ValueError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+# --- in steady shapes, for a graph of a GPU
+
+STEADY = ("weak1", "weak2", "twin", "jda", "rot2", "rot4")
+
+
+@pytest.mark.parametrize("kind", SPREADS)
+@pytest.mark.parametrize("name", STEADY)
+def test_in_steady_shapes_views_are_the_same(tiles: Tensor, name: str, kind: str):
+    policy = create_policy(name)
+    policy = spread(policy, kind) if kind == "none" or policy.spreadable else policy
+    draws = draws_of(policy, len(tiles), seed=6)
+    assert torch.equal(policy.in_steady_shapes()(tiles, draws), policy(tiles, draws))
+
+
+OTHERS = [*(create_policy(name) for name in POLICIES if name not in STEADY), resized(create_policy("jda"), 24)]
+
+
+@pytest.mark.parametrize("policy", OTHERS, ids=lambda policy: policy.name)
+def test_other_policies_have_no_such_form(policy: ViewPolicy):
+    with pytest.raises(ValueError, match=f"^policy '{policy.name}' makes views in shapes that depend") as caught:
+        policy.in_steady_shapes()
+    assert "\n" not in str(caught.value)

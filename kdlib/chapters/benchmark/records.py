@@ -75,11 +75,51 @@ class Growth(Record):
         return [Spread.of([b / a for a, b in zip(self.seconds[0], some, strict=True)]) for some in self.seconds]
 
 
+class Small(Record):
+    """How near the steps of a small network come to matrix products, in float32 on one thread.
+
+    network: by name; images: of a step; instructions: that torch used. rates: GFLOP/s in each round of the "step" on
+    fixed tensors, of its "convolutions" alone and of "products". least: seconds of a step of one image, as a share of
+    those of the step: what takes its time whatever the size. shares: kind of operation -> its share of the step's time.
+    """
+
+    network: str
+    images: Whole = Field(ge=1)
+    instructions: str
+    rates: dict[str, list[Number]]
+    least: list[Number]
+    shares: dict[str, Number]
+
+    def against_products(self, arm: str) -> Spread:
+        """The rate of the "step", or of the "convolutions", as a share of that of products in the same round."""
+        return Spread.of([a / b for a, b in zip(self.rates[arm], self.rates["products"], strict=True)])
+
+
+class Choice(Record):
+    """What another way to compute a step would bring: pairs per second and thread, of each way, in each round.
+
+    title: of what; rule: the way that is taken.
+    """
+
+    title: str
+    rule: str
+    rates: dict[str, list[Number]]
+
+    def gain(self, way: str) -> Spread:
+        """The rate of a way as a multiple of that of the rule, in the same round."""
+        return Spread.of([a / b for a, b in zip(self.rates[way], self.rates[self.rule], strict=True)])
+
+    @property
+    def best(self) -> str:
+        """The way with the largest gain; the rule itself, where no other one has more."""
+        return max((self.rule, *self.rates), key=lambda way: self.gain(way).median)
+
+
 class Benchmark(Record):
     """Everything that one call measures.
 
-    shares: kind of operation -> its share of the time of a whole step of WRN-40-2 to WRN-16-2; provenance: versions,
-    hardware, date and commit.
+    shares: kind of operation -> its share of the time of a whole step of WRN-40-2 to WRN-16-2; small, choices: empty
+    in a benchmark of a time when they were not measured; provenance: versions, hardware, date and commit.
     """
 
     rounds: Whole = Field(ge=1)
@@ -87,6 +127,8 @@ class Benchmark(Record):
     comparisons: list[Comparison]
     growths: list[Growth]
     shares: dict[str, Number]
+    small: list[Small] = []
+    choices: list[Choice] = []
     provenance: dict[str, Any]
 
     def comparison(self, name: str) -> Comparison | None:

@@ -14,7 +14,9 @@ from kdlib.chapters.benchmark.rates import Rates
 from kdlib.chapters.benchmark.records import Benchmark, Comparison, Spread
 from kdlib.chapters.benchmark.runs import run_of
 from kdlib.chapters.benchmark.scaling import growths
+from kdlib.chapters.benchmark.small import small_networks
 from kdlib.chapters.benchmark.steps import augmentation, small_steps, wide_steps
+from kdlib.chapters.benchmark.ways import choices
 from kdlib.data import paths
 from kdlib.files import replacing
 from kdlib.lab.clock import Tell
@@ -72,6 +74,8 @@ PARTS: Mapping[str, Part] = {
     "small": Part("steps of a ResNet", 10.0, THREADS, small_steps),
     "shares": Part("where the time goes", 3.0, THREADS, lambda rounds, tell: breakdown()),
     "parallel": Part("two runs side by side", 80.0, THREADS, parallel_runs),
+    "small networks": Part("small networks in float32", 40.0, THREADS, small_networks),
+    "choices": Part("other ways to compute a step", 70.0, THREADS, choices),
     "memory": Part("memory of a run", 9.0, THREADS, lambda rounds, tell: memory()),
 }
 
@@ -88,10 +92,9 @@ def measure(rounds: int, look: Look = lambda finished, shares: None) -> Benchmar
             measured[name] = part.measure(rounds, lambda share, name=name: look(tuple(measured), {name: share}))
     run = run_of("wrn")
     facts = provenance(run, None) | {"precision": run.machine.precision, "data": run.data}
-    grown, shares = measured.pop("growths"), measured.pop("shares")
-    return Benchmark(
-        rounds=rounds, threads=THREADS, comparisons=compared(measured), growths=grown, shares=shares, provenance=facts
-    )
+    others = {"growths": "growths", "shares": "shares", "small": "small networks", "choices": "choices"}
+    found = {name: measured.pop(part) for name, part in others.items()}
+    return Benchmark(rounds=rounds, threads=THREADS, comparisons=compared(measured), provenance=facts, **found)
 
 
 def compared(measured: Mapping[str, Rates]) -> list[Comparison]:

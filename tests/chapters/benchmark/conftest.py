@@ -3,7 +3,7 @@
 import pytest
 
 from kdlib.chapters.benchmark import report
-from kdlib.chapters.benchmark.records import Benchmark, Growth
+from kdlib.chapters.benchmark.records import Benchmark, Choice, Growth, Small
 
 MEASURED = {
     "views": {"kdlib": [90.0, 100.0, 110.0], "PIL": [10.0, 10.0, 10.0]},
@@ -27,6 +27,25 @@ GROWTHS = [
     Growth(title="images", unit="images", work=[2, 4, 8], seconds=[[1.0, 2.0], [2.0, 4.0], [3.0, 6.5]]),
     Growth(title="width", unit="MACs", work=[10, 30], seconds=[[1.0, 1.0], [3.3, 3.3]]),
 ]
+SMALL = [
+    Small(
+        network="resnet8", images=16, instructions="AVX512", least=[0.25, 0.25, 0.5],
+        shares={"sums": 0.25, "rest": 0.75},
+        rates={"step": [30.0, 40.0, 50.0], "convolutions": [60.0, 60.0, 60.0], "products": [100.0, 100.0, 100.0]},
+    ),
+    Small(
+        network="resnet14", images=16, instructions="AVX512", least=[0.125], shares={"rest": 1.0},
+        rates={"step": [75.0], "convolutions": [90.0], "products": [100.0]},
+    ),
+    Small(
+        network="resnet14", images=16, instructions="AVX2", least=[0.125], shares={"rest": 1.0},
+        rates={"step": [60.0], "convolutions": [80.0], "products": [100.0]},
+    ),
+]  # fmt: skip
+CHOICES = [
+    Choice(title="WRN", rule="a", rates={"a": [10.0, 10.0], "b": [12.0, 12.0], "c": [5.0, 6.0]}),
+    Choice(title="ResNet", rule="a", rates={"a": [10.0, 10.0], "b": [10.2, 10.2]}),
+]
 PROVENANCE = {
     "versions": {"torch": "2.9"}, "hardware": "a CPU", "date": "2025-01-02", "commit": None, "precision": "bfloat16",
     "data": "cifar100",
@@ -38,5 +57,5 @@ def found() -> Benchmark:
     """Three rounds."""
     return Benchmark(
         rounds=3, threads=2, comparisons=report.compared(MEASURED), growths=GROWTHS, shares=SHARES,
-        provenance=PROVENANCE,
+        small=SMALL, choices=CHOICES, provenance=PROVENANCE,
     )  # fmt: skip

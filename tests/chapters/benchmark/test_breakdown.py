@@ -3,7 +3,7 @@
 import pytest
 
 from kdlib.chapters.benchmark import breakdown, runs
-from kdlib.chapters.benchmark.breakdown import KINDS, REST, VIEWS, kind_of
+from kdlib.chapters.benchmark.breakdown import KINDS, OPTIMISER, REST, VIEWS, kind_of
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_shares_of_a_step_add_up_and_convolutions_lead(monkeypatch, capfd):
     monkeypatch.setattr(runs, "data_name", lambda: runs.BUNDLED)
     monkeypatch.setattr(breakdown, "run_of", lambda pair: runs.run_of("resnet", images=8))
     shares = breakdown.breakdown(steps=1)
-    assert list(shares) == [*KINDS, VIEWS, REST]
+    assert list(shares) == [*KINDS, VIEWS, OPTIMISER, REST]
     assert sum(shares.values()) == pytest.approx(1)
     assert all(share > 0 for share in shares.values())
     assert shares["convolutions, forward"] + shares["convolutions, backward"] == pytest.approx(

@@ -30,9 +30,13 @@ def test_everything_that_is_compared_is_measured(monkeypatch):
     monkeypatch.setattr(runs, "data_name", lambda: BUNDLED)  # which is read faster
     shares = []
     found = gpu.measure("cpu", rounds=2, steps=1, tell=shares.append)
-    compared = ["small bare", "small plain", "small products", "small stacked"]
-    assert [c.name for c in found] == ["views", *compared] and shares == [1.0]
-    assert list(found[-1].rates) == ["2 seeds together", "one alone"] and found[-1].target == 4
+    compared = [f"small {name}" for name in gpu.COMPARED]
+    stacked = ["small stacked", "small stacked captured", "small both"]
+    assert [c.name for c in found] == ["views", *compared, *stacked] and shares == [1.0]
+    together, both, mixed = found[-3:]
+    assert list(together.rates) == ["2 seeds together", "one alone"] and together.target == 4
+    assert list(both.rates) == ["2 seeds together, captured", "one alone, captured"]
+    assert list(mixed.rates) == ["2 seeds together, captured", "one alone"]
     assert all(len(values) == 2 and min(values) > 0 for c in found for values in c.rates.values())
     bare, products = found[1], found[3]
     assert products.rates["whole step"][0] / bare.rates["kdlib"][0] == pytest.approx(
@@ -41,6 +45,17 @@ def test_everything_that_is_compared_is_measured(monkeypatch):
     views, first, *_ = gpu.lines(found)
     assert views.startswith("JDA: ") and "ResNet-20 to ResNet-8: whole step, against one on fixed tensors" in first
     assert ", target 0.85" in first and "pairs/s)" in first
+    assert "ResNet-20 to ResNet-8: step captured as a graph, against one that is not: " in "".join(gpu.lines(found))
+
+
+def test_captured_steps_are_left_out_where_they_failed(monkeypatch):
+    monkeypatch.setattr(gpu, "PAIRS", {"small": "ResNet-20 to ResNet-8"})
+    monkeypatch.setattr(gpu, "_views", lambda device: lambda number: 1.0)
+    given = {"kdlib": [2.0], "plain program": [1.0], "fixed tensors": [2.0], "products": [1.0], "whole step": [1.0]}
+    monkeypatch.setattr(gpu, "_rates", lambda run, rounds, steps, graphs: given)
+    monkeypatch.setattr(gpu, "_stacked", lambda device, rounds, steps, graphs: [graphs])
+    found = gpu.measure("cpu", rounds=1, graphs=False)
+    assert [c.name for c in found[:-1]] == ["views", "small bare", "small plain", "small products"] and not found[-1]
 
 
 def test_the_plain_programs_products_are_its_own():

@@ -9,7 +9,9 @@ from PIL import Image
 from kdlib.chapters.benchmark import report
 from kdlib.lab.progress import Meter
 
-from .conftest import GROWTHS, MEASURED, SHARES
+from .conftest import CHOICES, GROWTHS, MEASURED, SHARES, SMALL
+
+RECORDS = {"shares": SHARES, "growths": GROWTHS, "small networks": SMALL, "choices": CHOICES}
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -85,7 +87,7 @@ def test_progress_goes_through_all_parts_and_never_back(monkeypatch):
         def way(rounds, tell):
             asked.append((name, rounds, torch.get_num_threads()))
             tell(0.5)
-            return SHARES if name == "shares" else GROWTHS if name == "growths" else MEASURED[name]
+            return (RECORDS | MEASURED)[name]
 
         return way
 
@@ -98,6 +100,7 @@ def test_progress_goes_through_all_parts_and_never_back(monkeypatch):
     assert done == sorted(done) and done[0] == 0 and 0.9 < done[-1] < 1
     assert list(dict.fromkeys(name for _, shares in seen for name in shares)) == list(parts)
     assert found.growths == GROWTHS and found.shares == SHARES
+    assert found.small == SMALL and found.choices == CHOICES
 
 
 def test_parts_that_take_no_turns_are_measured_too(monkeypatch):
