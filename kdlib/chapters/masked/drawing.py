@@ -60,7 +60,7 @@ def by_ratio(frame: pd.DataFrame, metric: str = "top1") -> Figure:
             axis.vlines(ratio, intervals[ratio].low, intervals[ratio].high, color=BLUE, lw=1.5)
     if alone := list(by_seed(frame, ALONE, metric).values()):
         axis.axhline(mean_interval(alone).mean, color=GREY, ls="--", lw=1)
-    axis.set(xlabel="share of cells that are masked", ylabel=METRICS[metric], xticks=ALL_RATIOS)
+    axis.set(xlabel="share of cells that are masked", ylabel=METRICS[metric], xticks=ALL_RATIOS, xlim=(-0.05, 0.8))
     return figure
 
 

@@ -19,7 +19,9 @@ LIST = "cifar100"  # of JDA's operations
 class Material:
     """The images of a run, on the CPU."""
 
+    #: all training images
     train: ImageSet
+    #: the test images, of which all are tested on
     test: ImageSet
     #: ascending int64: those that are learnt from
     ids: Tensor
