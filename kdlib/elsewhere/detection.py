@@ -11,15 +11,16 @@ from functools import cache
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from torch import Tensor, nn
 
 from kdlib.data.sampling import Order
-from kdlib.elsewhere.boxes.detector import Detector, find
+from kdlib.elsewhere.boxes.detector import Detector, Last, find
 from kdlib.elsewhere.boxes.load import WHOLE, check_boxes_name, check_boxes_there, count_classes, load_boxes
 from kdlib.elsewhere.boxes.losses import LD, Form, label_losses, targets, teacher_losses
 from kdlib.elsewhere.boxes.pictures import SIDE, BoxData, Fixed
 from kdlib.elsewhere.boxes.precision import average_precisions
+from kdlib.elsewhere.boxes.relations import Gated, descriptions, gate_macs, places_of, relation_losses
 from kdlib.elsewhere.boxes.trees import WINDOW
 from kdlib.elsewhere.boxes.views import Second, roles, two_views
 from kdlib.lab.cost import macs
@@ -33,6 +34,7 @@ TOGETHER = 64  # images that are tested at once
 WARM_UP = 0.05  # of the steps, in which the learning rate rises
 CLIP = 10.0  # the largest norm of a gradient
 VIEWS = 2
+TAUGHT = ("kd", "ld", "self", "mutual")  # the terms of what a teacher says
 
 
 class DetectorSpec(TaskSpec):
@@ -107,31 +109,45 @@ class DetectionSpec(DetectorSpec):
     teacher: "DetectionSpec | None" = None
     #: what is done to the second view
     second: Second = "weak2"
+    #: of the relations between places, see `kdlib.elsewhere.boxes.relations`
+    relation_weight: Number = Field(0.0, ge=0)
+    #: whether what the teacher says counts as far as its gradient agrees with that of the labels
+    gate: bool = False
+    #: the block before the head, see `Detector`
+    last: Last = "dilated"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_boxes_name(self.data)
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that the keys of runs without the three are what they were before these were there."""
+        unused = {"relation_weight": 0.0, "gate": False, "last": "dilated"}
+        return {name: value for name, value in handler(self).items() if name not in unused or value != unused[name]}
+
+    @property
+    def macs(self) -> int:
+        return super().macs + self.views * self.gate * gate_macs(self.width, count_classes(self.data))
+
     @property
     def view_macs(self) -> int:
-        return view_macs(self.width, count_classes(self.data))
+        return view_macs(self.width, count_classes(self.data), Detector, self.last)
 
     def check(self) -> None:
         check_boxes_there(self.data)
 
 
 @cache
-def view_macs(width: int, classes: int, network: type[Detector] = Detector) -> int:
+def view_macs(width: int, classes: int, network: type[Detector] = Detector, last: Last = "dilated") -> int:
     """Multiply-accumulates of one view through a detector."""
-    return macs(network(width, classes), (1, 3, SIDE, SIDE))
+    made = network(width, classes) if last == "dilated" else network(width, classes, last)
+    return macs(made, (1, 3, SIDE, SIDE))
 
 
 class Detection(Learner):
     """The training of a detector, see `DetectionSpec`. taught: the weights of the teacher."""
-
-    #: what is trained, and what teaches it
-    kind: type[Detector] = Detector
 
     def __init__(self, spec: Any, taught: Mapping[str, Tensor] | None):
         self.spec, self.steps, self.evaluations = spec, spec.steps, spec.evaluations
@@ -139,10 +155,11 @@ class Detection(Learner):
         self.fingerprint = self.data.fingerprint
         classes, device = len(self.data.classes), spec.machine.device
         with seeded(spec.seed, "student init"):
-            self.module: Detector = self.kind(spec.width, classes).to(device)
+            self.detector = self.made(spec, classes).to(device)
+        self.module: nn.Module = Gated(self.detector) if getattr(spec, "gate", False) else self.detector
         self.teacher = None
         if spec.teacher is not None:
-            self.teacher = self.kind(spec.teacher.width, classes).to(device).requires_grad_(False).eval()
+            self.teacher = self.made(spec.teacher, classes).to(device).requires_grad_(False).eval()
             self.teacher.load_state_dict(dict(taught))
         self.optimiser = torch.optim.AdamW(
             self.module.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
@@ -150,9 +167,21 @@ class Detection(Learner):
         count = self.data.frames.count
         self.order = Order(tuple(range(count)), count, spec.images_per_step, spec.seed)
 
+    @property
+    def network(self) -> nn.Module:
+        return self.detector
+
+    def made(self, spec: Any, classes: int) -> Detector:
+        """The network of a spec."""
+        return Detector(spec.width, classes, spec.last)
+
     def step(self, number: int) -> dict[str, Tensor]:
         terms = self.losses(number)
         loss = torch.stack(list(terms.values())).sum()
+        if isinstance(self.module, Gated) and self.teacher is not None:
+            main, auxiliary = (sum(v for n, v in terms.items() if (n in TAUGHT) == taught) for taught in (False, True))
+            terms["gate"] = self.module.update(main, auxiliary, self.detector.gated, number == 0)
+            loss = main + terms["gate"] * auxiliary
         for group in self.optimiser.param_groups:
             group["lr"] = self.spec.learning_rate * rate(number, self.steps)
         self.optimiser.zero_grad(set_to_none=True)
@@ -165,7 +194,7 @@ class Detection(Learner):
         """The terms of a step, each the mean over both views; what is switched off counts as zero."""
         views, terms = self.views_of(number), {}
         pixels = torch.cat([pixels for pixels, _ in views])
-        student = self.said(self.module, pixels)
+        student = self.said(self.detector, pixels)
         with torch.no_grad():
             teacher = None if self.teacher is None else self.said(self.teacher, pixels)
         for k, (_, boxes) in enumerate(views):
@@ -188,6 +217,12 @@ class Detection(Learner):
         if teacher is not None:
             weights = (self.spec.kd_weight, self.spec.ld_weight)
             found |= teacher_losses(own, teacher, asked, weights, self.spec.form)
+            if self.spec.relation_weight:
+                places = places_of(asked, teacher)
+                parts = relation_losses(descriptions(own, places), descriptions(teacher, places))
+                found |= {
+                    name: self.spec.relation_weight * part for name, part in zip(("self", "mutual"), parts, strict=True)
+                }
         return found
 
     def changed(self, images: Tensor, boxes: Any, draws: Mapping[str, Tensor]) -> list[tuple[Tensor, Any]]:
@@ -230,9 +265,9 @@ class Detection(Learner):
     def found(self, test: Fixed) -> list[Any]:
         """What it finds in each of them."""
         found = []
-        with torch.no_grad(), eval_mode(self.module):
+        with torch.no_grad(), eval_mode(self.detector):
             for pixels in test.images.split(TOGETHER):
-                found += self.finding(self.said(self.module, pixels.to(self.spec.machine.device)))
+                found += self.finding(self.said(self.detector, pixels.to(self.spec.machine.device)))
         return found
 
     def finding(self, said: Any) -> list[Any]:

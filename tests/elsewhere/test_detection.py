@@ -183,3 +183,71 @@ def test_the_rate_rises_and_falls_to_zero() -> None:
     assert max(rates) == rates[9] == 1 and rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True) and 0 <= rates[-1] < 1e-3
     assert rate(0, 1) == 1
+
+
+# --- relations, the gate, and the block before the head
+
+
+def test_weight_zero_and_no_gate_are_the_run_without_them() -> None:
+    plain, same = student(second="jda"), student(second="jda", relation_weight=0.0, gate=False, last="dilated")
+    assert plain.key == same.key and not {"relation_weight", "gate", "last"} & set(plain.model_dump(mode="json"))
+    keys = {student(**f).key for f in ({}, {"relation_weight": 1.0}, {"gate": True}, {"last": "strided"})}
+    assert len(keys) == 4 and student(gate=True).macs > student().macs == student(relation_weight=1.0).macs
+    taught, zero = learner(), learner(relation_weight=1e-300)  # a weight at which nothing is left of the terms
+    for step in range(2):
+        taught.step(step)
+        zero.step(step)
+    states = [one.detector.state_dict().values() for one in (taught, zero)]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
+def test_relations_add_two_terms() -> None:
+    one = learner(relation_weight=2.0)
+    terms, base = one.losses(0), learner().losses(0)
+    assert set(terms) - set(base) == {"self", "mutual"} and all(terms[n] > 0 for n in ("self", "mutual"))
+    half = learner(relation_weight=1.0).losses(0)
+    assert terms["self"].item() == pytest.approx(2 * half["self"].item())
+
+
+def test_a_gate_weighs_what_the_teacher_says_by_the_cosine_of_two_gradients() -> None:
+    one, by_hand = learner(gate=True), learner()
+    terms = by_hand.losses(0)
+    main, auxiliary = (sum(terms[n] for n in names) for names in (("class", "sides", "giou"), ("kd", "ld")))
+    weight = by_hand.detector.head[2][0].weight
+    grads = [torch.autograd.grad(loss, weight, retain_graph=True)[0].flatten() for loss in (main, auxiliary)]
+    expected = torch.nn.functional.cosine_similarity(*grads, dim=0).clamp_min(0)
+    found = one.step(0)
+    assert found["gate"].item() == pytest.approx(expected.item(), abs=1e-5)
+    assert found["loss"].item() == pytest.approx((main + expected * auxiliary).item(), abs=1e-5)
+
+
+def test_a_gate_of_a_teacher_that_says_nothing_changes_no_bit() -> None:
+    """Weights 0: the gradient of what it says is 0, and so is the gate."""
+    alone, gated = Detection(spec(), None), learner(gate=True, kd_weight=0.0, ld_weight=0.0)
+    for step in range(2):
+        alone.step(step)
+        assert gated.step(step)["gate"] == 0
+    states = [one.detector.state_dict().values() for one in (alone, gated)]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
+def test_a_gated_run_is_resumed_with_its_average(tmp_path: Path) -> None:
+    one, request = student(gate=True, relation_weight=1.0), tmp_path / "request"
+    known = [weights(one.teacher)]
+    whole = fit(one, tmp_path / "whole", known)
+
+    def progress(step: int, steps: int) -> None:
+        if step == 2:
+            request.write_text("15")
+
+    with pytest.raises(StoppedError):
+        fit(one, tmp_path / "stopped", known, progress, Stop(request=request))
+    assert fit(one, tmp_path / "stopped", known)["bits"] == whole["bits"]
+    assert {"mean_gate", "mean_self", "mean_mutual"} <= set(whole["metrics"])
+    assert 0 <= whole["metrics"]["mean_gate"] <= 1
+
+
+def test_a_strided_student_learns_from_a_dilated_teacher() -> None:
+    one = learner(last="strided")
+    assert one.step(0)["loss"].isfinite() and type(one.detector.blocks[2]).__name__ == "Strided"
+    assert type(one.teacher.blocks[2]).__name__ == "Block"

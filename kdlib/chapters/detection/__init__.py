@@ -6,7 +6,7 @@ view, for views that move boxes and for views that leave them as they are.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kdlib.elsewhere.boxes.views import Second
 from kdlib.elsewhere.detection import DetectionSpec
@@ -29,6 +29,15 @@ MARGIN = 1.0  # points of average precision
 PRIMARY = 2  # contrasts of this chapter that share an error rate
 LATER = 3  # the tier of all arms
 REPAIR = "KD x geometric views"
+#: What is added to an arm of labels and KD -> fields of `DetectionSpec`: inspired by ReAL and by DetNet.
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "relations": {"relation_weight": 1.0},
+    "gate": {"gate": True},
+    "relations, gate": {"relation_weight": 1.0, "gate": True},
+    "strided": {"last": "strided"},
+}
+#: Of which view each is.
+EXTRA: tuple[tuple[Second, str], ...] = (*(("jda", added) for added in ADDED), ("weak2", "strided"))
 TAXONOMY = Taxonomy(
     knowledge=("answer", "position"), sees="both the same", chosen_by="none", labels="switched on or off",
     status="inspired by", task="detection",
@@ -69,11 +78,13 @@ def create(setting: Setting, boxes: str = "auto") -> Study:
     data = SIZES[setting.profile.name].data if boxes == "auto" else boxes
     asked = _asked(setting)
     arms = by_label(*_arms(setting, asked))
+    kinds = [*((second, terms, {}) for second, terms in asked), *_extra(setting)]
     study = Study("24_detection", setting, arms, tuple(_contrasts(arms)))
     measured, later = {}, {}
-    for arm, (second, terms) in zip(arms.values(), asked, strict=True):
+    for arm, (second, terms, fields) in zip(arms.values(), kinds, strict=True):
         for seed in setting.seeds_of(arm):
-            measured[arm.measurement(seed)] = _spec(setting, data, second, terms, seed)
+            spec = _spec(setting, data, second, terms, seed)
+            measured[arm.measurement(seed)] = DetectionSpec.model_validate(dict(spec) | fields)
             later[arm.measurement(seed)] = study.tier(arm.label)
     return Study(study.name, setting, arms, study.contrasts, measured, later=later)
 
@@ -89,11 +100,20 @@ def _asked(setting: Setting) -> list[tuple[Second, str]]:
     return [*((second, terms) for second in VIEWS for terms in TERMS), ("weak2", ALONE)]
 
 
+def _extra(setting: Setting) -> list[tuple[Second, str, Mapping[str, Any]]]:
+    """Arms of labels and KD to which something is added; none at demonstrations."""
+    return [] if setting.profile.trains else [(second, BOTH, ADDED[added]) for second, added in EXTRA]
+
+
 def _arms(setting: Setting, asked: Iterable[tuple[Second, str]]) -> Iterable[MeasuredArm]:
     seeds = "one" if setting.profile.trains else "usual"
     for second, terms in asked:
         policy = Policy(name="weak2" if second == "weak2" else "jda")
         yield MeasuredArm(label(second, terms), policy, "detection", taxonomy=TAXONOMY, seeds=seeds, tier=LATER)
+    for second, added in EXTRA if not setting.profile.trains else ():
+        policy = Policy(name="weak2" if second == "weak2" else "jda")
+        words = f"{label(second, BOTH)}, {added}"
+        yield MeasuredArm(words, policy, "detection", taxonomy=TAXONOMY, seeds="few", tier=LATER)
 
 
 def _spec(setting: Setting, data: str, second: Second, terms: str, seed: int) -> DetectionSpec:
@@ -134,6 +154,10 @@ def _contrasts(arms: Mapping[str, Arm]) -> Iterable[Contrast]:
     ):
         if {arm, than} <= set(arms):
             yield _of(metric, arm, than)
+    for second, added in EXTRA:
+        arm = f"{label(second, BOTH)}, {added}"
+        if arm in arms:
+            yield _of("ap50", arm, label(second, BOTH))
     for metric in ("ap75", "ap"):
         yield _of(metric, jda, plain)
     for metric in ("ap50", "ap"):

@@ -4,14 +4,20 @@ The head is that of generalized focal loss (Li et al., 2020): for each side it s
 0, 1, ..., 8 strides is, and the distance is the mean. So a box can be taught as an answer can.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Last = Literal["dilated", "strided"]
+
+LASTS: tuple[Last, ...] = get_args(Last)
 STRIDE = 8
 BINS = 9  # distances of 0 to 8 strides
+#: Of a strided block, its width by a quarter of its input's, u: 9 v^2 + 40 u v = 4 x 288 u^2, as a quarter of the cells
+#: has a 3x3 convolution from 4 u to v, one from v to v, and a 1x1 one back.
+EQUAL = ((40**2 + 4 * 9 * 4 * 288) ** 0.5 - 40) / 18
 PRIOR = 0.01  # the first score of each class: background is what most cells are
 SCORE, OVERLAP, MOST = 0.05, 0.6, 100  # of what is found: least score, largest IoU with a better box, boxes an image
 
@@ -50,6 +56,22 @@ class Block(nn.Module):
         return F.relu(self.second(F.relu(self.first(x))) + around)
 
 
+class Strided(nn.Module):
+    """A block at half the resolution, scaled up again and added to its input: where `Block` is dilated, this is not.
+
+    Its width is chosen so that it costs as much as a dilated block of the width of its input.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        inner = round(width / 4 * EQUAL)
+        self.block = Block(width, inner, stride=2)
+        self.back = nn.Sequential(nn.Conv2d(inner, width, 1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + F.interpolate(self.back(self.block(x)), scale_factor=2, mode="nearest"))
+
+
 def convolution(inputs: int, width: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     """A 3x3 convolution and its BatchNorm."""
     layer = nn.Conv2d(inputs, width, 3, stride, padding=dilation, dilation=dilation, bias=False)
@@ -59,19 +81,23 @@ def convolution(inputs: int, width: int, stride: int = 1, dilation: int = 1) -> 
 class Detector(nn.Module):
     """views: uint8 [B, 3, H, W], sides a multiple of 8 -> `Said` of (H / 8)(W / 8) cells, float32.
 
-    width: channels of the first layer; the last have four times as many.
+    width: channels of the first layer; the last have four times as many. last: what the block before the head is:
+    dilated, as in DetNet (Li et al., ECCV 2018), or strided and scaled up again, at equal cost; for "strided" sides
+    must be a multiple of 16. Raises ValueError for another word.
 
     >>> said = Detector(8, classes=10)(torch.zeros(2, 3, 128, 128, dtype=torch.uint8))
     >>> said.classes.shape, said.sides.shape
     (torch.Size([2, 256, 10]), torch.Size([2, 256, 4, 9]))
     """
 
-    def __init__(self, width: int, classes: int):
+    def __init__(self, width: int, classes: int, last: Last = "dilated"):
         super().__init__()
+        if last not in LASTS:
+            raise ValueError(f"last = {last!r} is unknown; allowed are {', '.join(LASTS)}")
         self.stem = convolution(3, width, stride=2)
         self.blocks = nn.Sequential(
             Block(width, 2 * width, stride=2), Block(2 * width, 4 * width, stride=2),
-            Block(4 * width, 4 * width, dilation=2),
+            Block(4 * width, 4 * width, dilation=2) if last == "dilated" else Strided(4 * width),
         )  # fmt: skip
         self.head = nn.Sequential(
             convolution(4 * width, 4 * width), nn.ReLU(), convolution(4 * width, 4 * width), nn.ReLU()
@@ -82,6 +108,11 @@ class Detector(nn.Module):
 
     def forward(self, views: Tensor) -> Said:
         return self.answers(self.shared(views))
+
+    @property
+    def gated(self) -> Tensor:
+        """The weight of the last layer that all answers share."""
+        return self.head[2][0].weight
 
     def shared(self, views: Tensor) -> Tensor:
         """float [B, 4 width, H / 8, W / 8]: what all answers are made of."""

@@ -48,7 +48,8 @@ class OrientedSpec(DetectorSpec):
 class Oriented(Detection):
     """The training of a detector of turned boxes, see `OrientedSpec`. taught: the weights of the teacher."""
 
-    kind = TurnedDetector
+    def made(self, spec: OrientedSpec, classes: int) -> TurnedDetector:
+        return TurnedDetector(spec.width, classes)
 
     def loaded(self) -> BoxData:
         return load_turned(self.spec.data, self.spec.window, self.spec.scenes)

@@ -5,7 +5,20 @@ import pytest
 import torch
 
 from kdlib.chapters import findings
-from kdlib.chapters.detection import ALONE, BOTH, KD, LABELS, REPAIR, TERMS, VIEWS, arms_table, drawing, label
+from kdlib.chapters.detection import (
+    ADDED,
+    ALONE,
+    BOTH,
+    EXTRA,
+    KD,
+    LABELS,
+    REPAIR,
+    TERMS,
+    VIEWS,
+    arms_table,
+    drawing,
+    label,
+)
 from kdlib.chapters.registry import command_line, create_study
 from kdlib.elsewhere.detection import DetectionSpec
 from kdlib.lab.store import Store
@@ -74,13 +87,13 @@ def test_detectors_differ_in_the_second_view_alone(scale):
         for seed, spec in study.measured(arm).items():
             assert isinstance(spec, DetectionSpec) and spec.seed == seed
             terms = next((t for t, on in TERMS.items() if on == (spec.labels, spec.kd) and spec.teacher), ALONE)
-            assert label(spec.second, terms) == arm
+            assert label(spec.second, terms) == arm or arm.startswith(f"{label(spec.second, BOTH)}, ")
             by_seed.setdefault(seed, []).append(spec)
     assert len(by_seed) == (1 if study.setting.profile.trains else 5)
     for seed, specs in by_seed.items():
-        changed = {"second", "labels", "kd", "teacher"}
+        changed = {"second", "labels", "kd", "teacher", "relation_weight", "gate", "last"}
         assert len({repr(spec.model_dump(exclude=changed)) for spec in specs}) == 1
-        assert len({spec.key for spec in specs}) == len(study.arms)
+        assert len({spec.key for spec in specs}) == len(specs)
         (teacher,) = {spec.teacher.key: spec.teacher for spec in specs if spec.teacher}.values()
         assert (teacher.second, teacher.teacher, teacher.seed) == ("weak2", None, seed)
         assert (teacher.views, teacher.width > specs[0].width) == (2 * specs[0].views, True)
@@ -91,7 +104,18 @@ def test_demonstrations_have_the_arms_of_both_contrasts_and_others_the_whole_gri
         "weak2, labels + KD", "JDA, labels + KD", "geometric, labels + KD", "geometric, labels",
     ]  # fmt: skip
     whole = [label(view, terms) for view in VIEWS for terms in TERMS] + [label("weak2", ALONE)]
-    assert list(study_at("reference").arms) == whole
+    extra = [f"{label(view, BOTH)}, {added}" for view, added in EXTRA]
+    assert list(study_at("reference").arms) == whole + extra and len(extra) == 5
+
+
+def test_what_is_added_to_an_arm_is_all_that_differs():
+    study = study_at("reference")
+    for view, added in EXTRA:
+        arm, base = f"{label(view, BOTH)}, {added}, seed 1", f"{label(view, BOTH)}, seed 1"
+        one, other = (dict(study.measurements[name]) for name in (arm, base))
+        assert {name for name in one if one[name] != other[name]} == set(ADDED[added])
+        (contrast,) = [c for c in study.contrasts if arm.startswith(next(iter(c.weights))) and added in c.title]
+        assert contrast.weights == {arm.removesuffix(", seed 1"): 1, label(view, BOTH): -1}
 
 
 def test_reference_is_what_was_planned():

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import nn
+from torchvision.models.resnet import Bottleneck, resnet50
 from torchvision.ops import nms
 
 from kdlib.elsewhere.boxes.detector import (
@@ -9,6 +11,7 @@ from kdlib.elsewhere.boxes.detector import (
     STRIDE,
     Detector,
     Said,
+    Strided,
     centres,
     decode,
     distances,
@@ -16,6 +19,7 @@ from kdlib.elsewhere.boxes.detector import (
     find,
 )
 from kdlib.elsewhere.detection import view_macs
+from kdlib.lab.cost import macs
 from kdlib.randomness import seeded
 
 pytestmark = pytest.mark.usefixtures("isolated")
@@ -86,3 +90,63 @@ def test_suppression_is_that_of_torchvision_class_by_class() -> None:
 def test_nothing_found_is_empty() -> None:
     (found,) = find(said_of([]), 128)
     assert found.corners.shape == (0, 4) and len(found.scores) == len(found.labels) == 0
+
+
+@pytest.mark.parametrize("width", [8, 16, 32])
+def test_a_strided_block_costs_what_a_dilated_one_does(width: int) -> None:
+    dilated, strided = (macs(Detector(width, 10, last), (1, 3, 128, 128)) for last in ("dilated", "strided"))
+    assert strided == pytest.approx(dilated, rel=0.01) and strided != dilated
+    said = Detector(width, 3, "strided")(torch.zeros(1, 3, 128, 128, dtype=torch.uint8))
+    assert said.classes.shape == (1, 256, 3)
+    with pytest.raises(ValueError, match="^last = 'wide' is unknown; allowed are dilated, strided$"):
+        Detector(width, 3, "wide")
+
+
+def test_a_strided_block_is_added_to_its_input() -> None:
+    with seeded(0, "test"):
+        block = Strided(16).eval()
+    x = torch.rand(1, 16, 16, 16)
+    assert not torch.allclose(block(x), x)
+    nn.init.zeros_(block.back[0].weight)
+    assert torch.allclose(block(x), x)
+
+
+class DetNet(nn.Module):
+    """DetNet-59 by its description: ResNet-50 to stage 4, then two stages of three bottlenecks of dilation 2 at stride
+    16, the first of each with a 1x1 convolution in its shortcut; `width` channels behind them."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        resnet = resnet50()
+        for first in (resnet.layer2[0], resnet.layer3[0]):  # the original ResNet strides where torchvision's does later
+            first.conv1.stride, first.conv2.stride = (2, 2), (1, 1)
+        self.stem = nn.Sequential(
+            resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, resnet.layer1, resnet.layer2, resnet.layer3
+        )
+        blocks = []
+        for stage in range(2):
+            for k in range(3):
+                inputs = 1024 if (stage, k) == (0, 0) else width
+                shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width))
+                block = Bottleneck(inputs, width // 4, downsample=None if k else shortcut, dilation=2)
+                block.conv1, block.conv2, block.conv3 = (
+                    nn.Conv2d(inputs, 256, 1, bias=False), nn.Conv2d(256, 256, 3, padding=2, dilation=2, bias=False),
+                    nn.Conv2d(256, width, 1, bias=False),
+                )  # fmt: skip
+                block.bn1, block.bn2, block.bn3 = nn.BatchNorm2d(256), nn.BatchNorm2d(256), nn.BatchNorm2d(width)
+                blocks.append(block)
+        self.stages, self.classify = nn.Sequential(*blocks), nn.Linear(width, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.stages(self.stem(x)).mean((2, 3)))
+
+
+def test_detnet_59_costs_what_was_counted() -> None:
+    """4.85 GMAC at 224 pixels, as the 4.8 G of its abstract ask for; with 256 channels it would be 4.07. Parameters by
+    hand: those of ResNet-50 without its last stage and classifier, and of six bottlenecks."""
+    networks = {width: DetNet(width) for width in (1024, 256)}
+    costs = {width: macs(network, (1, 3, 224, 224)) / 1e9 for width, network in networks.items()}
+    assert costs[1024] == pytest.approx(4.85, abs=0.01) and costs[256] == pytest.approx(4.07, abs=0.01)
+    stages = sum(p.numel() for p in networks[1024].stages.parameters())
+    bottleneck = 1024 * 256 + 9 * 256**2 + 256 * 1024 + 2 * (256 + 256 + 1024)
+    assert stages == 6 * bottleneck + 2 * (1024**2 + 2 * 1024)
