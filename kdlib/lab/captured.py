@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 WARM_UP = 3  # steps, as ever, before one is captured: libraries choose their algorithms, the optimiser makes its state
 IMAGES, DRAWN = "images", "draws of "  # what views are made of within the graph, beside the fields of a step
 
-Scalars = list[dict[str, Tensor]]
-
 
 class Captured:
     """Steps of a run: the first few as ever, the next one captured, the others replayed; on a CPU called again."""
@@ -50,7 +48,7 @@ class Captured:
         optimisation: Optimisation,
         inputs: Callable[[int], dict[str, Any]],
         numbers: Callable[[int], tuple[float, ...]],
-        gradients: Callable[[Step], Scalars],
+        gradients: Callable[[Step], list[dict[str, Tensor]]],
         policy: ViewPolicy | None,
     ):
         """inputs: number of a step -> its fields, and, where a policy is given, IMAGES and DRAWN in place of views.
@@ -65,7 +63,7 @@ class Captured:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.warm = 0
 
-    def step(self, number: int, done: float) -> Scalars:
+    def step(self, number: int, done: float) -> list[dict[str, Tensor]]:
         """Step 0, 1, 2, ... when the share `done` of the run is behind; scalars as `Optimisation.step` gives them."""
         self._fill(self.inputs(number), self.numbers(number))
         if self.warm < WARM_UP:
@@ -102,7 +100,7 @@ class Captured:
         for name, value in given.items():
             self.tensors[name].copy_(value, non_blocking=True)
 
-    def _compute(self) -> tuple[Scalars, list[Tensor], list[Tensor]]:
+    def _compute(self) -> tuple[list[dict[str, Tensor]], list[Tensor], list[Tensor]]:
         """What is captured: scalars, the weights that have a gradient, and the way that SGD goes with each of them."""
         self.optimisation.optimiser.zero_grad(set_to_none=True)
         scalars = self.gradients(self._made())
