@@ -15,26 +15,22 @@ Policies whose shapes depend on their draws make their views before the graph. W
 `obstacle_to`, and trained as ever.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdlib.lab import distributed
 from kdlib.lab.machine import resolve_capture
+from kdlib.lab.optimisation import Optimisation
 from kdlib.lab.task import Task
 from kdlib.methods import Step
 from kdlib.methods.base import no_numbers
 from kdlib.views.policy import ViewPolicy
-
-if TYPE_CHECKING:
-    from kdlib.lab.train import Optimisation
 
 WARM_UP = 3  # steps, as ever, before one is captured: libraries choose their algorithms, the optimiser makes its state
 IMAGES, DRAWN = "images", "draws of "  # what views are made of within the graph, beside the fields of a step

@@ -22,13 +22,13 @@ from kdlib.lab import distributed, soundness
 from kdlib.lab import train as training
 from kdlib.lab.captured import Captured, numbers_of, raw, steady_policy, told_to, wanted
 from kdlib.lab.loop import State, go_through, stops_of
+from kdlib.lab.optimisation import Optimisation
 from kdlib.lab.progress import Progress
 from kdlib.lab.soundness import Watch
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.stacks import members
 from kdlib.lab.stopping import NEVER, Stop
 from kdlib.lab.task import Task
-from kdlib.lab.train import Optimisation
 from kdlib.methods import Step, total
 from kdlib.methods.base import Batch
 from kdlib.models import Output

@@ -12,11 +12,11 @@ from kdlib.chapters.registry import create_study
 from kdlib.data.images import FACTS
 from kdlib.data.sampling import Order, training_ids
 from kdlib.lab.measurements import ScoresSpec, SpreadSpec, ThresholdsSpec, ViewsSpec
+from kdlib.lab.optimisation import rate
 from kdlib.lab.recipe import Public
 from kdlib.lab.runs import needed
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.tasks import TaskSpec
-from kdlib.lab.train import rate
 from kdlib.methods import METHODS
 from kdlib.methods.ccd import CCD_WEIGHTS
 from kdlib.models.checkpoints import PUBLIC

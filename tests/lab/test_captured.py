@@ -15,13 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kdlib.lab import captured
 from kdlib.lab.captured import WARM_UP, captured_run, obstacle_to
 from kdlib.lab.machine import resolve_capture
+from kdlib.lab.optimisation import Optimisation
 from kdlib.lab.recipe import Machine
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.stacked import Stack, captured_stack, tasks_of, train_stack
 from kdlib.lab.stacks import stack_of
 from kdlib.lab.stopping import OutOfTimeError, Stop
 from kdlib.lab.task import Task
-from kdlib.lab.train import Optimisation, train
+from kdlib.lab.train import train
 from kdlib.methods import METHODS, Definition, NoOptions, Term, policies_of
 from kdlib.views.policies import POLICIES
 

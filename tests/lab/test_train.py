@@ -21,11 +21,12 @@ from kdlib.data.classes import CIFAR100
 from kdlib.data.images import load_data
 from kdlib.lab import checkpoints, distributed
 from kdlib.lab.checkpoints import read_checkpoint
+from kdlib.lab.optimisation import rate
 from kdlib.lab.recipe import Policy, Public, Recipe
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.stopping import OutOfTimeError, Stop
 from kdlib.lab.task import check_public, check_views
-from kdlib.lab.train import Task, rate, train
+from kdlib.lab.train import Task, train
 from kdlib.methods import METHODS
 from kdlib.models.network import Network
 

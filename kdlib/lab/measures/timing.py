@@ -5,9 +5,9 @@ from pathlib import Path
 from kdlib.lab import distributed
 from kdlib.lab.clock import in_turn, summary, timed
 from kdlib.lab.measurements import TimingSpec
+from kdlib.lab.optimisation import Optimisation
 from kdlib.lab.specs import RunSpec
 from kdlib.lab.task import Task
-from kdlib.lab.train import Optimisation
 from kdlib.models.network import Network
 
 
