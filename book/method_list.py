@@ -24,8 +24,9 @@ label; $z_t$ and $z_s$ are the logits, $T$ is the temperature, $e$ the epoch of 
 and student say of the view $x$, $p_t$ and $p_s$ their probabilities of $N$ classes $c$, and $\\rho$ is Pearson's
 correlation; $\\mathbf{{1}}[\\cdot]$ is 1 where what it holds is true and else 0, $\\varepsilon_k$ is standard normal
 noise, $E_i$ the energy of the teacher's logits on a view. $M$ views $i$ make a batch; the rows of $F$ are their last
-feature maps, and $\\hat G$ is $G$ with rows of unit length; $f$ are mapped pooled features, and $\\hat A^l$ is
-the mean of the squares of stage $l$ over channels, of unit length. $g$ is SSKD's head, $a_l$ HSAKD's branch at stage
+feature maps, and $\\hat G$ is $G$ with rows of unit length; $f$ are mapped pooled features, $L_D$ is the
+loss of a discriminator that tells them apart, and $\\hat A^l$ is the mean of the squares of stage $l$ over channels, of
+unit length. $g$ is SSKD's head, $a_l$ HSAKD's branch at stage
 $l$. The losses themselves are on the page {{doc}}`methods`.
 """
 
