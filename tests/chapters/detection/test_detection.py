@@ -123,9 +123,9 @@ def test_reference_is_what_was_planned():
     spec = study.measurements["JDA, labels + KD, seed 3"]
     assert (spec.data, spec.width, spec.teacher.width, spec.views) == ("trees", 16, 32, 30_080)
     assert (spec.kd_weight, spec.ld_weight, spec.form) == (1.0, 0.25, "bernoulli")
-    assert len(study.all_specs) == 65 and study.specs_to(2) == [] and study.data == "trees"
+    assert len(study.all_specs) == 80 and study.specs_to(2) == [] and study.data == "trees"
     assert (
-        not_run(study, runs_frame(study, Store("reference"))).splitlines()[0].endswith("(about 115 min of one core).")
+        not_run(study, runs_frame(study, Store("reference"))).splitlines()[0].endswith("(about 2 h of one core).")
     )
 
 
@@ -140,7 +140,7 @@ def test_other_pictures_are_asked_for_by_name():
 def test_the_status_box_names_detectors_and_pictures():
     study = study_at("reference")
     said = status_box(study, study.all_specs, Store("reference")).data
-    assert "Profile reference on trees: 0 of 65 runs" in said
+    assert "Profile reference on trees: 0 of 80 runs" in said
     assert "<dd>detector of width 32 → detector of width 16</dd>" in said
 
 
