@@ -108,7 +108,7 @@ def tiles(
     for r, (row, name) in enumerate(zip(rows, names, strict=True)):
         axes[r, 0].set_ylabel(name, rotation=0, ha="right", va="center")
         for c, image in enumerate(row):
-            axes[r, c].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+            axes[r, c].imshow(image.permute(1, 2, 0).numpy(), interpolation="none")
     for c, title in enumerate(titles or ()):
         axes[0, c].set_title(title, fontsize=8)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
@@ -249,7 +249,7 @@ def answers(images: Tensor, hard: Sequence[str], soft: np.ndarray, classes: Sequ
     shape = (max(1.75 * len(images) + 1, 5.6), 3.9)
     figure, axes = plt.subplots(2, len(images), figsize=shape, height_ratios=(1, 1.25), squeeze=False)
     for c, image in enumerate(images):
-        axes[0, c].imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes[0, c].imshow(image.permute(1, 2, 0).numpy(), interpolation="none")
         axes[0, c].set(xticks=[], yticks=[])
         axes[0, c].set_title(hard[c], fontsize=9)
         axes[0, c].grid(False)

@@ -45,7 +45,7 @@ def before_and_after(index: int = 2) -> Figure:
         if operation and operation[0] in GEOMETRIC:
             labels = moved_corners(corners, *operation)
             outlines = moved_corners(outlines.repeat(1, 1, 2), *operation)[..., :2]
-        axis.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axis.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="none")
         axis.set(title=title, xticks=[], yticks=[], xlim=(0, FRAME), ylim=(FRAME, 0))
         axis.grid(False)
         for box, points in zip(labels, outlines, strict=True):

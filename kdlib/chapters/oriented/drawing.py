@@ -36,7 +36,7 @@ def four_views(index: int = INDEX) -> Figure:
     figure, axes = plt.subplots(1, len(VIEWS), figsize=(2.3 * len(VIEWS), 2.6))
     for axis, (second, title) in zip(axes, VIEWS.items(), strict=True):
         _, (pixels, moved) = two_views(image[None], frames, second, draws_of(DRAWN, roles(), at, at, 1))
-        axis.imshow(pixels[0].permute(1, 2, 0).numpy(), interpolation="nearest")
+        axis.imshow(pixels[0].permute(1, 2, 0).numpy(), interpolation="none")
         side = pixels.shape[-1]
         axis.set(title=title, xticks=[], yticks=[], xlim=(0, side), ylim=(side, 0))
         axis.grid(False)

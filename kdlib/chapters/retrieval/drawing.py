@@ -48,7 +48,7 @@ def _rows_of_images(data: Data, asked: torch.Tensor, answers: torch.Tensor) -> F
 
 def _tile(axis: plt.Axes, image: torch.Tensor, framed: bool) -> None:
     """An image, with a frame or without."""
-    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="none")
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for side in axis.spines.values():
