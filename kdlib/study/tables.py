@@ -16,7 +16,7 @@ from kdlib.lab.store import Store
 from kdlib.lab.tasks import TaskSpec
 from kdlib.methods import find_method
 from kdlib.models.checkpoints import PUBLIC
-from kdlib.study.arms import Contrast
+from kdlib.study.arms import Contrast, MeasuredArm
 from kdlib.study.setting import Study
 from kdlib.study.stats import Interval, mean_interval
 from kdlib.study.tiers import graded
@@ -174,9 +174,13 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def above_floor(study: Study, frame: pd.DataFrame, arms: Iterable[str], metric: str = "top1") -> dict[str, Interval]:
-    """Arm -> the paired 95 % interval of the arm minus the same student without a teacher, for arms with a floor."""
+    """Arm -> the paired 95 % interval of the arm minus the same student without a teacher, for arms with a floor.
+
+    metric: what is compared of arms that are measured; of runs it is top-1.
+    """
     floors = {arm: floor for arm in arms if (floor := study.arms[arm].floor)}
-    apart = {arm: Contrast.of("above the floor", arm, floor, metric=metric) for arm, floor in floors.items()}
+    own = {arm: metric if isinstance(study.arms[arm], MeasuredArm) else "top1" for arm in floors}
+    apart = {arm: Contrast.of("above the floor", arm, floor, metric=own[arm]) for arm, floor in floors.items()}
     return {arm: contrast_interval(contrast, frame) for arm, contrast in apart.items()}
 
 

@@ -19,6 +19,7 @@ METHODS: Mapping[str, str] = {
     "CRLD": "crld",
     "TeKAP": "tekap",
     "Energy KD": "energy_kd",
+    "Energy DKD": "energy_dkd",
     "standardised logits": "ls",
     "DIST": "dist",
 }
@@ -45,7 +46,8 @@ def grid_arms(setting: Setting, budget: int) -> list[Arm]:
 
 
 def _options(method: str, setting: Setting) -> Mapping[str, Any]:
-    return {"DKD": dkd_options(setting), "CRLD": CRLD_WEIGHTS}.get(method, {})
+    dkd = dkd_options(setting)
+    return {"DKD": dkd, "Energy DKD": dkd, "CRLD": CRLD_WEIGHTS}.get(method, {})
 
 
 def grid_contrasts(budget: int) -> list[Contrast]:

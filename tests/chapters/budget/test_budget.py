@@ -37,7 +37,8 @@ RESNET20, RESNET56 = "cifar100_resnet20", "cifar100_resnet56"
 BUDGETS = (10, 20, 40, 80)
 #: What the grid has beyond the other arms of its budget.
 GRID = [
-    *(f"{method} + {view}" for method in ("DKD", "CRLD", "TeKAP", "Energy KD", "standardised logits", "DIST")
+    *(f"{method} + {view}" for method in ("DKD", "CRLD", "TeKAP", "Energy KD", "Energy DKD",
+        "standardised logits", "DIST")
       for view in (PLAIN, JDA)),
     f"{CCD} + {PLAIN}",
 ]  # fmt: skip

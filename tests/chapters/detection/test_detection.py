@@ -124,9 +124,7 @@ def test_reference_is_what_was_planned():
     assert (spec.data, spec.width, spec.teacher.width, spec.views) == ("trees", 16, 32, 30_080)
     assert (spec.kd_weight, spec.ld_weight, spec.form) == (1.0, 0.25, "bernoulli")
     assert len(study.all_specs) == 80 and study.specs_to(2) == [] and study.data == "trees"
-    assert (
-        not_run(study, runs_frame(study, Store("reference"))).splitlines()[0].endswith("(about 2 h of one core).")
-    )
+    assert not_run(study, runs_frame(study, Store("reference"))).splitlines()[0].endswith("(about 2 h of one core).")
 
 
 def test_other_pictures_are_asked_for_by_name():
