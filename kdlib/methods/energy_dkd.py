@@ -56,7 +56,7 @@ def dkd_pulls(
     """
     student, temperatures = widened(student.detach()), temperatures.to(widened(student).dtype)
     q, p = (F.softmax(logits / temperatures[:, None], dim=1) for logits in (student, widened(teacher)))
-    label = F.one_hot(labels, q.shape[1]).bool()
+    label = torch.arange(q.shape[1], device=q.device) == labels[:, None]
     rest, its_rest = (
         F.softmax((logits / temperatures[:, None]).masked_fill(label, -torch.inf), dim=1)
         for logits in (student, widened(teacher))
