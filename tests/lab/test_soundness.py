@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kdlib.lab import soundness
-from kdlib.lab import train as training
+from kdlib.lab import optimisation, soundness
 from kdlib.lab.checkpoints import read_checkpoint
 from kdlib.lab.runs import execute
 from kdlib.lab.store import Store
@@ -69,7 +68,7 @@ def test_a_teacher_that_is_not_finite_is_blamed_at_the_first_step(kd, teacher, t
 
 def spoil(monkeypatch, step: int, name: str, value: float) -> None:
     """The term `name` of a step 1, 2, ... is `value`: its gradient spoils the student too."""
-    original, count = training.total, [0]
+    original, count = optimisation.total, [0]
 
     def total(terms):
         count[0] += 1
@@ -77,7 +76,7 @@ def spoil(monkeypatch, step: int, name: str, value: float) -> None:
             terms[name] = Term(terms[name].value * value, terms[name].weight)
         return original(terms)
 
-    monkeypatch.setattr(training, "total", total)
+    monkeypatch.setattr(optimisation, "total", total)
 
 
 @pytest.mark.parametrize("step", [2, 5, 7, 9])
