@@ -116,28 +116,28 @@ def plan(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(found, indent=1))
         return
-    for line in _long(groups) if arguments.long else listing.lines(found):
+    for line in _long(groups, found) if arguments.long else listing.lines(found):
         print(line)
-    _totals(scale, groups, arguments.tflops)
+    _totals(scale, groups, found, arguments.tflops)
     for line in _needs(studies, store):
         print(line)
 
 
-def _totals(scale: Profile, groups: Mapping[int, list[Spec]], tflops: float | None) -> None:
-    """A line for each tier, and one for all; tflops: of a machine, for the hours."""
+def _totals(scale: Profile, groups: Mapping[int, list[Spec]], found: list[dict], tflops: float | None) -> None:
+    """A line for each tier, and one for all; found: the records of the groups; tflops: of a machine, for the hours."""
     for tier, group in groups.items():
         time, kept = (forecasts.hours(forecasts.forecast(group, kept)) for kept in (False, True))
         cost = f"{time} of one CPU core with bfloat16, {kept} with $KDLIB_ANSWERS" if group else "no time"
         print(f"tier {tier}: {len(group)} runs, {cost}")
     specs = [spec for group in groups.values() for spec in group]
-    runs = [spec for spec in specs if isinstance(spec, RunSpec)]
-    views, total = map(sum, zip((0, 0), *map(forecasts.counted, specs), strict=True))
+    views, total = (sum(record[field] for record in found) for field in ("views", "macs"))
     where = f"at {tflops} TFLOP/s" if tflops else "of one CPU core with bfloat16"
     time = forecasts.hours(total / (tflops * 1e12 / 2) / 3600 if tflops else forecasts.forecast(specs))
-    most = max((forecasts.run_cost(run).training_bytes for run in runs), default=0)
+    most = max((record.get("training_bytes", 0) for record in found), default=0)
     memory = f"up to {most / 1e6:.1f} MB in a run beside activations"
     print(f"{len(specs)} runs of {scale.name}, {views:,} views, {total / 1e12:.4g} TMACs, {time} {where}, {memory}")
     if scale.gpus and not tflops:
+        runs = [spec for spec in specs if isinstance(spec, RunSpec)]
         print(f"reckoned from assumed rates, not measured: {forecasts.on_gpus(runs, scale.gpus)}")
 
 
@@ -148,12 +148,12 @@ def _needs(studies: list[Study], store: Store) -> list[str]:
     return power_plan.lines(studies, store)
 
 
-def _long(groups: Mapping[int, list[Spec]]) -> Iterator[str]:
-    """A line for each run, with its key."""
-    for spec in (spec for group in groups.values() for spec in group):
-        views, macs = forecasts.counted(spec)
-        kept = f" {forecasts.run_cost(spec).training_bytes / 1e6:>8.1f} MB" if isinstance(spec, RunSpec) else ""
-        yield f"{spec.key}  {describe(spec):70s} {views:>12,} views {macs / 1e12:>10.3g} TMACs{kept}"
+def _long(groups: Mapping[int, list[Spec]], found: list[dict]) -> Iterator[str]:
+    """A line for each run, with its key; found: the records of the groups."""
+    for spec, record in zip((spec for group in groups.values() for spec in group), found, strict=True):
+        kept = f" {record['training_bytes'] / 1e6:>8.1f} MB" if "training_bytes" in record else ""
+        size = f"{record['views']:>12,} views {record['macs'] / 1e12:>10.3g} TMACs{kept}"
+        yield f"{spec.key}  {describe(spec):70s} {size}"
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from the teacher. Of the second it is said what is done to it, whether its boxes
 answer counts: so it can be asked whether an answer repairs what a moved label has lost.
 """
 
-import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, Self
@@ -23,6 +22,7 @@ from kdlib.elsewhere.boxes.precision import average_precisions
 from kdlib.elsewhere.boxes.relations import Gated, descriptions, gate_macs, places_of, relation_losses
 from kdlib.elsewhere.boxes.trees import WINDOW
 from kdlib.elsewhere.boxes.views import Second, roles, two_views
+from kdlib.elsewhere.rates import rate
 from kdlib.lab.cost import macs
 from kdlib.lab.evaluate import eval_mode
 from kdlib.lab.learning import Learner
@@ -31,7 +31,6 @@ from kdlib.randomness import draws_of, seeded
 from kdlib.records import Number, Whole
 
 TOGETHER = 64  # images that are tested at once
-WARM_UP = 0.05  # of the steps, in which the learning rate rises
 CLIP = 10.0  # the largest norm of a gradient
 VIEWS = 2
 TAUGHT = ("kd", "ld", "self", "mutual")  # the terms of what a teacher says
@@ -140,10 +139,9 @@ class DetectionSpec(DetectorSpec):
 
 
 @cache
-def view_macs(width: int, classes: int, network: type[Detector] = Detector, last: Last = "dilated") -> int:
-    """Multiply-accumulates of one view through a detector."""
-    made = network(width, classes) if last == "dilated" else network(width, classes, last)
-    return macs(made, (1, 3, SIDE, SIDE))
+def view_macs(width: int, classes: int, network: type[Detector] = Detector, *more: Any) -> int:
+    """Multiply-accumulates of one view through a detector; more: what else its network is made of."""
+    return macs(network(width, classes, *more), (1, 3, SIDE, SIDE))
 
 
 class Detection(Learner):
@@ -273,18 +271,6 @@ class Detection(Learner):
     def finding(self, said: Any) -> list[Any]:
         """What an answer to some images says is there."""
         return find(said, SIDE)
-
-
-def rate(number: int, steps: int) -> float:
-    """The learning rate of step 0, 1, ... as a part of the highest: it rises over 5 % of them, then falls to zero.
-
-    >>> rate(0, 100), rate(4, 100), round(rate(52, 100), 2)
-    (0.2, 1.0, 0.51)
-    """
-    first = max(1, round(WARM_UP * steps))
-    if number < first:
-        return (number + 1) / first
-    return (1 + math.cos(math.pi * (number - first) / max(1, steps - first))) / 2
 
 
 SPEC, learner = DetectionSpec, Detection

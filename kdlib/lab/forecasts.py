@@ -33,14 +33,6 @@ def run_cost(spec: RunSpec) -> Cost:
     return arm_cost(*_networks(spec), spec.recipe.views_per_step, steps, run_extras(spec))
 
 
-def counted(spec: Spec) -> tuple[int, int]:
-    """Views and multiply-accumulates of a run, also one of another task."""
-    if isinstance(spec, TaskSpec):
-        return spec.views, spec.macs
-    cost = run_cost(spec)
-    return cost.views, cost.run_macs
-
-
 def training_images(spec: RunSpec) -> int:
     """How many images a run trains on. Raises ValueError if it would miss a class, see `class_counts`."""
     known = facts(spec.data)

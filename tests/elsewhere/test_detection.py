@@ -10,7 +10,8 @@ from kdlib.elsewhere.boxes.detector import Said
 from kdlib.elsewhere.boxes.losses import label_losses, targets, teacher_losses
 from kdlib.elsewhere.boxes.pictures import SIDE
 from kdlib.elsewhere.boxes.views import SECONDS
-from kdlib.elsewhere.detection import Detection, DetectionSpec, rate, view_macs
+from kdlib.elsewhere.detection import Detection, DetectionSpec, view_macs
+from kdlib.elsewhere.rates import rate
 from kdlib.lab.forecasts import work
 from kdlib.lab.learning import fit
 from kdlib.lab.recipe import Machine

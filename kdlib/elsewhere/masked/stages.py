@@ -1,14 +1,13 @@
 """A run of two stages, in each of which a fresh optimiser raises its learning rate and lets it fall to zero."""
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from kdlib.elsewhere.rates import rate
 from kdlib.lab.learning import Learner
 
-WARM_UP = 0.05  # of the steps of a stage
 CLIP = 5.0  # the largest norm of a gradient, as in SparK
 
 
@@ -41,18 +40,6 @@ class TwoStages(Learner):
         self.optimiser.step()
         # recorded scalars are averaged over the run: so this becomes the mean of the stage
         return {"loss": loss, self.names[stage]: loss * (sum(self.stages) / self.stages[stage])}
-
-
-def rate(number: int, steps: int) -> float:
-    """The learning rate of step 0, 1, ... of a stage as a part of the highest: it rises over 5 % of them, then falls.
-
-    >>> rate(0, 100), rate(4, 100), round(rate(52, 100), 2)
-    (0.2, 1.0, 0.51)
-    """
-    first = max(1, round(WARM_UP * steps))
-    if number < first:
-        return (number + 1) / first
-    return (1 + math.cos(math.pi * (number - first) / max(1, steps - first))) / 2
 
 
 def scored(scores: Mapping[str, float]) -> dict[str, float]:

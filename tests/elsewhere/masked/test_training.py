@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from kdlib.elsewhere.masked import training
 from kdlib.elsewhere.masked.losses import feature_loss
 from kdlib.elsewhere.masked.masks import greyed, scaled
-from kdlib.elsewhere.masked.stages import rate
 from kdlib.elsewhere.masked.teaching import Teaching
 from kdlib.elsewhere.masked.training import Masked
+from kdlib.elsewhere.rates import rate
 from kdlib.lab.learning import fit
 from kdlib.lab.results import WEIGHTS
 from kdlib.lab.runs import execute, missing, needed
