@@ -1,8 +1,8 @@
 """The chapters, one module or folder for each notebook of the same name: its arms, its tables, its figures.
 
 A chapter with tables or figures of its own is a folder; its `__init__` has the arms alone, since every plan of runs
-imports those of all chapters. What several chapters ask is in claims, controls, findings, plan, power_plan, registry,
-taxonomy, wording.
+imports those of all chapters. What several chapters ask is in claims, controls, detectors, findings, plan, power_plan,
+registry, taxonomy, wording.
 """
 
 #: In order, by the names of their notebooks. The module of 03_blind_teacher is `kdlib.chapters.blind_teacher`.

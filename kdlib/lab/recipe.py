@@ -61,6 +61,10 @@ class Machine(Record):
     #: and then no part of what is stored, for a run that was trained alone
     stacked: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
 
+    def without_float16(self) -> "Machine":
+        """The same, in float32 where only float16 would be left, which is too coarse for some losses."""
+        return self.model_copy(update={"precision": "float32"}) if self.precision == "float16" else self
+
     @field_validator("stacked")
     @classmethod
     def _several(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,12 +6,12 @@ view, for views that move boxes and for views that leave them as they are.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from kdlib.chapters.detectors import ALONE, BOTH, KD, LABELS, LATER, MARGIN, TAXONOMY, TERMS, Size, student
 from kdlib.elsewhere.boxes.views import Second
 from kdlib.elsewhere.detection import DetectionSpec
 from kdlib.lab.recipe import Policy
-from kdlib.methods.taxonomy import Taxonomy
 from kdlib.study.arms import Arm, Contrast, MeasuredArm, by_label
 from kdlib.study.setting import Setting, Study
 
@@ -19,15 +19,9 @@ from kdlib.study.setting import Setting, Study
 VIEWS: Mapping[Second, str] = {
     "weak2": "weak2", "photometric": "photometric", "geometric": "geometric", "jda": "JDA",
 }  # fmt: skip
-BOTH, LABELS, KD = "labels + KD", "labels", "KD"
-#: What the second view learns from -> whether from its boxes, whether from the teacher.
-TERMS: Mapping[str, tuple[bool, bool]] = {BOTH: (True, True), LABELS: (True, False), KD: (False, True)}
-ALONE = "no teacher"
 #: Metric of `kdlib.elsewhere.boxes.precision` -> what it is called.
 METRICS: Mapping[str, str] = {"ap50": "AP50", "ap75": "AP75", "ap": "AP50-95"}
-MARGIN = 1.0  # points of average precision
 PRIMARY = 2  # contrasts of this chapter that share an error rate
-LATER = 3  # the tier of all arms
 REPAIR = "KD x geometric views"
 #: What is added to an arm of labels and KD -> fields of `DetectionSpec`: inspired by ReAL and by DetNet.
 ADDED: Mapping[str, Mapping[str, Any]] = {
@@ -38,34 +32,13 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
 }
 #: Of which view each is.
 EXTRA: tuple[tuple[Second, str], ...] = (*(("jda", added) for added in ADDED), ("weak2", "strided"))
-TAXONOMY = Taxonomy(
-    knowledge=("answer", "position"), sees="both the same", chosen_by="none", labels="switched on or off",
-    status="inspired by", task="detection",
-)  # fmt: skip
-
-
-class Size(NamedTuple):
-    """How much is trained, see `DetectionSpec`. The teacher has twice the steps, of plain views."""
-
-    #: the data set, if no other one is asked for
-    data: str
-    #: of training and test, where the data are scenes
-    scenes: tuple[int, int]
-    #: of the student, and of the teacher
-    widths: tuple[int, int]
-    #: of the student
-    steps: int
-    #: each in two views
-    images_per_step: int
-    #: of every run
-    evaluations: int
-
-
+#: Profile -> its data set, if no other one is asked for.
+DATA: Mapping[str, str] = {"smoke": "scenes", "quick": "scenes", "reference": "trees", "paper": "trees"}
 SIZES: Mapping[str, Size] = {
-    "smoke": Size("scenes", (12, 4), (4, 6), 2, 4, 1),
-    "quick": Size("scenes", (200, 48), (8, 16), 60, 4, 1),
-    "reference": Size("trees", (2000, 500), (16, 32), 940, 16, 4),
-    "paper": Size("trees", (2000, 500), (32, 48), 3000, 16, 4),
+    "smoke": Size((12, 4), (4, 6), 2, 4, 1),
+    "quick": Size((200, 48), (8, 16), 60, 4, 1),
+    "reference": Size((2000, 500), (16, 32), 940, 16, 4),
+    "paper": Size((2000, 500), (32, 48), 3000, 16, 4),
 }
 
 
@@ -75,7 +48,7 @@ def create(setting: Setting, boxes: str = "auto") -> Study:
     boxes: the pictures, see `kdlib.elsewhere.boxes.load`; auto takes the profile's. Two contrasts are primary, and
     decide none of the book's claims. Demonstrations have their four arms alone, at one seed.
     """
-    data = SIZES[setting.profile.name].data if boxes == "auto" else boxes
+    data = DATA[setting.profile.name] if boxes == "auto" else boxes
     asked = _asked(setting)
     arms = by_label(*_arms(setting, asked))
     kinds = [*((second, terms, {}) for second, terms in asked), *_extra(setting)]
@@ -117,20 +90,9 @@ def _arms(setting: Setting, asked: Iterable[tuple[Second, str]]) -> Iterable[Mea
 
 
 def _spec(setting: Setting, data: str, second: Second, terms: str, seed: int) -> DetectionSpec:
-    """The student of an arm. Its teacher has the same seed, but at demonstrations, where one serves all."""
-    size, machine = SIZES[setting.profile.name], setting.machine
-    if machine.precision == "float16":  # too coarse
-        machine = machine.model_copy(update={"precision": "float32"})
-    shared = {
-        "data": data, "scenes": size.scenes, "images_per_step": size.images_per_step, "evaluations": size.evaluations,
-        "machine": machine,
-    }  # fmt: skip
-    teacher = DetectionSpec(width=size.widths[1], steps=2 * size.steps, seed=setting.shared_seed(seed), **shared)
-    labels, kd = TERMS.get(terms, (True, True))
-    return DetectionSpec(
-        width=size.widths[0], steps=size.steps, seed=seed, second=second, labels=labels, kd=kd,
-        teacher=None if terms == ALONE else teacher, **shared,
-    )  # fmt: skip
+    """The student of an arm."""
+    size = SIZES[setting.profile.name]
+    return student(DetectionSpec, setting, size, data, terms, seed, {}, second=second)
 
 
 def _contrasts(arms: Mapping[str, Arm]) -> Iterable[Contrast]:

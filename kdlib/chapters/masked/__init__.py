@@ -117,11 +117,9 @@ def _arm(setting: Setting, name: str) -> MeasuredArm:
 
 def _shared(setting: Setting) -> dict[str, Any]:
     """What teachers and students have in common. In full precision where only float16 would be left."""
-    machine, both = setting.machine, dict(SIZES[setting.profile.name].both)
-    if machine.precision == "float16":
-        machine = machine.model_copy(update={"precision": "float32"})
+    both = dict(SIZES[setting.profile.name].both)
     both["images"] = min(both["images"], largest(setting.data))
-    return {"data": setting.data, "machine": machine, **both}
+    return {"data": setting.data, "machine": setting.machine.without_float16(), **both}
 
 
 def _student(setting: Setting, name: str, seed: int) -> MaskedSpec:

@@ -8,11 +8,11 @@ angles.
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from kdlib.chapters.detectors import ALONE, BOTH, KD, LABELS, LATER, MARGIN, TAXONOMY, TERMS, Size, student
 from kdlib.elsewhere.oriented.scenes import NAME, SEEN, UNSEEN
 from kdlib.elsewhere.oriented.training import OrientedSpec
 from kdlib.elsewhere.oriented.views import Turning
 from kdlib.lab.recipe import Policy
-from kdlib.methods.taxonomy import Taxonomy
 from kdlib.study.arms import Arm, Contrast, MeasuredArm, by_label
 from kdlib.study.setting import Setting, Study
 
@@ -25,10 +25,6 @@ BECOMES: Mapping[Turning, str] = {
     "any-angle": "a crop and one after a turn by any angle",
     "jda": "a crop and a JDA crop",
 }
-BOTH, LABELS, KD = "labels + KD", "labels", "KD"
-#: What the second view learns from -> whether from its boxes, whether from the teacher.
-TERMS: Mapping[str, tuple[bool, bool]] = {BOTH: (True, True), LABELS: (True, False), KD: (False, True)}
-ALONE = "no teacher"
 SIGHTED = ", sighted teacher"  # behind the label of an arm whose teacher saw all angles
 BETA = 4.0  # of the decoupled divergence of angles
 BETAS = (1.0, 8.0)  # of its controls
@@ -41,14 +37,8 @@ METRICS: Mapping[str, str] = {
     "ap": "AP50-95",
     "clear_angle_error": "angle error, degrees",
 }
-MARGIN = 1.0  # points of average precision
 PRIMARY = 1  # contrasts of this chapter that share an error rate
-LATER = 3  # the tier of all arms
 HELPS, INTERACTION = "KD on any angle", "any angle x teacher"
-TAXONOMY = Taxonomy(
-    knowledge=("answer", "position"), sees="both the same", chosen_by="none", labels="switched on or off",
-    status="inspired by", task="detection",
-)  # fmt: skip
 
 
 class Kind(NamedTuple):
@@ -68,21 +58,6 @@ class Kind(NamedTuple):
         """What the arm is called."""
         control = f", beta {self.beta:g}" if self.beta != BETA else ""
         return label(self.second, self.terms) + (SIGHTED if self.teacher != "weak2" else "") + control
-
-
-class Size(NamedTuple):
-    """How much is trained, see `OrientedSpec`. The teacher has twice the steps."""
-
-    #: of training and of each test
-    scenes: tuple[int, int]
-    #: of the student, and of the teacher
-    widths: tuple[int, int]
-    #: of the student
-    steps: int
-    #: each in two views
-    images_per_step: int
-    #: of every run
-    evaluations: int
 
 
 SIZES: Mapping[str, Size] = {
@@ -145,21 +120,10 @@ def _arm(setting: Setting, kind: Kind) -> MeasuredArm:
 
 
 def _spec(setting: Setting, data: str, kind: Kind, seed: int) -> OrientedSpec:
-    """The student of an arm. Its teacher has the same seed, but at demonstrations, where one serves all."""
-    size, machine = SIZES[setting.profile.name], setting.machine
-    if machine.precision == "float16":  # too coarse
-        machine = machine.model_copy(update={"precision": "float32"})
-    shared = {
-        "data": data, "scenes": size.scenes, "images_per_step": size.images_per_step, "evaluations": size.evaluations,
-        "machine": machine,
-    }  # fmt: skip
-    teacher = OrientedSpec(
-        width=size.widths[1], steps=2 * size.steps, seed=setting.shared_seed(seed), second=kind.teacher, **shared
-    )
-    labels, kd = TERMS.get(kind.terms, (True, True))
-    return OrientedSpec(
-        width=size.widths[0], steps=size.steps, seed=seed, second=kind.second, labels=labels, kd=kd, beta=kind.beta,
-        teacher=None if kind.terms == ALONE else teacher, **shared,
+    """The student of an arm."""
+    size, taught = SIZES[setting.profile.name], {"second": kind.teacher}
+    return student(
+        OrientedSpec, setting, size, data, kind.terms, seed, taught, second=kind.second, beta=kind.beta
     )  # fmt: skip
 
 

@@ -98,15 +98,13 @@ def _arms(setting: Setting) -> Iterable[MeasuredArm]:
 
 def _spec(setting: Setting, views: str, check: str, seed: int) -> HashingSpec:
     """bfloat16 where runs have it; float16 is too coarse for the ratio of such losses."""
-    size, machine = SIZES[setting.profile.name], setting.machine
-    if machine.precision == "float16":
-        machine = machine.model_copy(update={"precision": "float32"})
+    size = SIZES[setting.profile.name]
     setup = Hashing(
         student=setting.networks[1], policy=VIEWS[views], check=check, bits=size.bits, epochs=size.epochs, seed=seed
     )
     return HashingSpec(
         data=setting.data, teacher=setting.teacher(seed), setup=setup, images=size.images, index=size.index,
-        queries=size.queries, machine=machine,
+        queries=size.queries, machine=setting.machine.without_float16(),
     )  # fmt: skip
 
 
