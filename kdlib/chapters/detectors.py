@@ -2,7 +2,7 @@
 trained."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from kdlib.elsewhere.detection import DetectorSpec
 from kdlib.methods.taxonomy import Taxonomy
@@ -18,8 +18,6 @@ TAXONOMY = Taxonomy(
     knowledge=("answer", "position"), sees="both the same", chosen_by="none", labels="switched on or off",
     status="inspired by", task="detection",
 )  # fmt: skip
-
-Kind = TypeVar("Kind", bound=DetectorSpec)
 
 
 class Size(NamedTuple):
@@ -38,7 +36,7 @@ class Size(NamedTuple):
 
 
 def student(
-    kind: type[Kind],
+    kind: type[DetectorSpec],
     setting: Setting,
     size: Size,
     data: str,
@@ -46,7 +44,7 @@ def student(
     seed: int,
     taught: Mapping[str, Any],
     **fields: Any,
-) -> Kind:
+) -> Any:
     """The student of an arm: terms, of TERMS or ALONE; taught: fields of its teacher alone, fields: of its own.
 
     Its teacher has the same seed, but at demonstrations, where one serves all. In float32 where only float16, which is
