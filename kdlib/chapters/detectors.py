@@ -4,7 +4,7 @@ trained."""
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kdlib.elsewhere.detection import DetectorSpec
+from kdlib.elsewhere.detecting import DetectorSpec
 from kdlib.methods.taxonomy import Taxonomy
 from kdlib.study.setting import Setting
 

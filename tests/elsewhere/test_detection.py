@@ -10,7 +10,8 @@ from kdlib.elsewhere.boxes.detector import Said
 from kdlib.elsewhere.boxes.losses import label_losses, targets, teacher_losses
 from kdlib.elsewhere.boxes.pictures import SIDE
 from kdlib.elsewhere.boxes.views import SECONDS
-from kdlib.elsewhere.detection import Detection, DetectionSpec, view_macs
+from kdlib.elsewhere.detecting import view_macs
+from kdlib.elsewhere.detection import Detection, DetectionSpec
 from kdlib.elsewhere.rates import rate
 from kdlib.lab.forecasts import work
 from kdlib.lab.learning import fit
@@ -133,6 +134,7 @@ def test_a_student_and_its_teacher_are_run_stored_and_read() -> None:
     assert {"ap50", "ap75", "ap", "mean_kd", "mean_ld", "boxes"} <= set(metrics)
     assert metrics["ap50"] == found.evaluations[-1]["ap50"] and len(found.evaluations) == 2
     assert (metrics["views"], metrics["steps"]) == (2 * 4 * STEPS, STEPS)
+    assert {"threshold", "precision", "recall", "f1"} <= set(metrics) and "threshold_loss" not in metrics
     assert metrics["boxes"] == {"test": int(scenes.load_scenes(12, 4).tests["test"].boxes.kept.sum())}
 
 
@@ -190,10 +192,11 @@ def test_the_rate_rises_and_falls_to_zero() -> None:
 
 
 def test_weight_zero_and_no_gate_are_the_run_without_them() -> None:
-    plain, same = student(second="jda"), student(second="jda", relation_weight=0.0, gate=False, last="dilated")
+    plain, same = student(second="jda"), student(second="jda", relation_weight=0.0, gate="none", last="dilated")
     assert plain.key == same.key and not {"relation_weight", "gate", "last"} & set(plain.model_dump(mode="json"))
-    keys = {student(**f).key for f in ({}, {"relation_weight": 1.0}, {"gate": True}, {"last": "strided"})}
-    assert len(keys) == 4 and student(gate=True).macs > student().macs == student(relation_weight=1.0).macs
+    gates = ({"gate": rule} for rule in ("agreement", "mean", "shuffled"))
+    keys = {student(**f).key for f in ({}, {"relation_weight": 1.0}, *gates, {"last": "strided"})}
+    assert len(keys) == 6 and student(gate="agreement").macs > student().macs == student(relation_weight=1.0).macs
     taught, zero = learner(), learner(relation_weight=1e-300)  # a weight at which nothing is left of the terms
     for step in range(2):
         taught.step(step)
@@ -211,7 +214,7 @@ def test_relations_add_two_terms() -> None:
 
 
 def test_a_gate_weighs_what_the_teacher_says_by_the_cosine_of_two_gradients() -> None:
-    one, by_hand = learner(gate=True), learner()
+    one, by_hand = learner(gate="agreement"), learner()
     terms = by_hand.losses(0)
     main, auxiliary = (sum(terms[n] for n in names) for names in (("class", "sides", "giou"), ("kd", "ld")))
     weight = by_hand.detector.head[2][0].weight
@@ -224,7 +227,7 @@ def test_a_gate_weighs_what_the_teacher_says_by_the_cosine_of_two_gradients() ->
 
 def test_a_gate_of_a_teacher_that_says_nothing_changes_no_bit() -> None:
     """Weights 0: the gradient of what it says is 0, and so is the gate."""
-    alone, gated = Detection(spec(), None), learner(gate=True, kd_weight=0.0, ld_weight=0.0)
+    alone, gated = Detection(spec(), None), learner(gate="agreement", kd_weight=0.0, ld_weight=0.0)
     for step in range(2):
         alone.step(step)
         assert gated.step(step)["gate"] == 0
@@ -232,8 +235,9 @@ def test_a_gate_of_a_teacher_that_says_nothing_changes_no_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
-def test_a_gated_run_is_resumed_with_its_average(tmp_path: Path) -> None:
-    one, request = student(gate=True, relation_weight=1.0), tmp_path / "request"
+@pytest.mark.parametrize("gate", ["agreement", "mean", "shuffled"])
+def test_a_gated_run_is_resumed_with_its_averages(tmp_path: Path, gate: str) -> None:
+    one, request = student(gate=gate, relation_weight=1.0), tmp_path / "request"
     known = [weights(one.teacher)]
     whole = fit(one, tmp_path / "whole", known)
 

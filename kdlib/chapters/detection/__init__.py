@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdlib.chapters.detectors import ALONE, BOTH, KD, LABELS, LATER, MARGIN, TAXONOMY, TERMS, Size, student
+from kdlib.elsewhere.boxes.trees import NAME
 from kdlib.elsewhere.boxes.views import Second
 from kdlib.elsewhere.detection import DetectionSpec
 from kdlib.lab.recipe import Policy
@@ -21,13 +22,16 @@ VIEWS: Mapping[Second, str] = {
 }  # fmt: skip
 #: Metric of `kdlib.elsewhere.boxes.precision` -> what it is called.
 METRICS: Mapping[str, str] = {"ap50": "AP50", "ap75": "AP75", "ap": "AP50-95"}
-PRIMARY = 2  # contrasts of this chapter that share an error rate
+PRIMARY = 3  # contrasts of this chapter that share an error rate
 REPAIR = "KD x geometric views"
+CONTROLS = ("gate, mean", "gate, shuffled")  # of the gate, see ADDED
 #: What is added to an arm of labels and KD -> fields of `DetectionSpec`: inspired by ReAL and by DetNet.
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "relations": {"relation_weight": 1.0},
-    "gate": {"gate": True},
-    "relations, gate": {"relation_weight": 1.0, "gate": True},
+    "gate": {"gate": "agreement"},
+    "gate, mean": {"gate": "mean"},
+    "gate, shuffled": {"gate": "shuffled"},
+    "relations, gate": {"relation_weight": 1.0, "gate": "agreement"},
     "strided": {"last": "strided"},
 }
 #: Of which view each is.
@@ -45,14 +49,15 @@ SIZES: Mapping[str, Size] = {
 def create(setting: Setting, boxes: str = "auto") -> Study:
     """The study of chapter 24_detection: what is done to the second view by what it learns from.
 
-    boxes: the pictures, see `kdlib.elsewhere.boxes.load`; auto takes the profile's. Two contrasts are primary, and
-    decide none of the book's claims. Demonstrations have their four arms alone, at one seed.
+    boxes: the pictures, see `kdlib.elsewhere.boxes.load`; auto takes the profile's. Three contrasts are primary, and
+    decide none of the book's claims; the third asks of other places, which only the photographs of trees have.
+    Demonstrations have their four arms alone, at one seed.
     """
     data = DATA[setting.profile.name] if boxes == "auto" else boxes
     asked = _asked(setting)
     arms = by_label(*_arms(setting, asked))
     kinds = [*((second, terms, {}) for second, terms in asked), *_extra(setting)]
-    study = Study("24_detection", setting, arms, tuple(_contrasts(arms)))
+    study = Study("24_detection", setting, arms, tuple(_contrasts(arms, elsewhere=data == NAME)))
     measured, later = {}, {}
     for arm, (second, terms, fields) in zip(arms.values(), kinds, strict=True):
         for seed in setting.seeds_of(arm):
@@ -95,12 +100,16 @@ def _spec(setting: Setting, data: str, second: Second, terms: str, seed: int) ->
     return student(DetectionSpec, setting, size, data, terms, seed, {}, second=second)
 
 
-def _contrasts(arms: Mapping[str, Arm]) -> Iterable[Contrast]:
+def _contrasts(arms: Mapping[str, Arm], elsewhere: bool) -> Iterable[Contrast]:
     """Those whose arms are there, the primary ones first."""
     jda, plain = label("jda", BOTH), label("weak2", BOTH)
     repaired = (label("geometric", BOTH), label("geometric", LABELS))
     yield Contrast.of("D1", jda, plain, primary=True, among=PRIMARY, tier=LATER, metric="ap50", margin=MARGIN)
     yield Contrast.of("D2", *repaired, primary=True, among=PRIMARY, tier=LATER, metric="ap75", margin=MARGIN)
+    if elsewhere:
+        text = f"threshold loss at other places: {jda} - {plain}"
+        fields = {"metric": "threshold_loss", "margin": MARGIN, "among": PRIMARY, "says": "less"}
+        yield Contrast("K2", {jda: 1.0, plain: -1.0}, text, primary=True, tier=LATER, **fields)
     gain = {second: (label(second, BOTH), label(second, LABELS)) for second in VIEWS}
     if set(gain["weak2"]) <= set(arms):
         for name, second in ((REPAIR, "geometric"), ("KD x photometric views", "photometric")):
@@ -120,6 +129,9 @@ def _contrasts(arms: Mapping[str, Arm]) -> Iterable[Contrast]:
         arm = f"{label(second, BOTH)}, {added}"
         if arm in arms:
             yield _of("ap50", arm, label(second, BOTH))
+    gated, *controls = (f"{label('jda', BOTH)}, {added}" for added in ("gate", *CONTROLS))
+    for control in controls if gated in arms else ():
+        yield _of("ap50", gated, control)
     for metric in ("ap75", "ap"):
         yield _of(metric, jda, plain)
     for metric in ("ap50", "ap"):

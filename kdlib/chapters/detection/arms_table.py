@@ -13,6 +13,8 @@ from kdlib.study.tables import digits, span
 
 #: Measurement by name -> its metrics, or None where it is missing, as a session has them.
 Measured = Mapping[str, dict[str, Any] | None]
+#: Score at a frozen threshold -> its column.
+AT_FROZEN: Mapping[str, str] = {"precision": "precision %", "recall": "recall %", "f1": "F1 %"}
 
 
 def found(study: Study, measured: Measured) -> dict[str, list[dict[str, Any]]]:
@@ -47,6 +49,26 @@ def places_table(study: Study, measured: Measured) -> pd.DataFrame:
         for arm, metrics in found(study, measured).items()
     }
     return pd.DataFrame.from_dict({arm: row for arm, row in rows.items() if row}, orient="index")
+
+
+def thresholds_table(study: Study, measured: Measured) -> pd.DataFrame:
+    """One row per arm that was tested elsewhere too and place: precision, recall and F1 at the threshold of the first
+    test, F1 at one that is chosen there, and what lies between; means over seeds. Empty where there is none."""
+    rows = {
+        (arm, place): _at_frozen(metrics, f"{place}: " if number else "")
+        for arm, metrics in found(study, measured).items()
+        if len(metrics[0]["boxes"]) > 1
+        for number, place in enumerate(metrics[0]["boxes"])
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _at_frozen(metrics: list[dict[str, Any]], place: str) -> dict[str, str]:
+    """place: what stands before the names of its scores."""
+    row = {words: f"{_mean(metrics, place + name):.2f}" for name, words in AT_FROZEN.items()}
+    row["F1 %, re-chosen"] = f"{_mean(metrics, f'{place}best_f1'):.2f}" if place else row["F1 %"]
+    row["threshold loss"] = f"{_mean(metrics, f'{place}threshold_loss'):.2f}" if place else "0.00"
+    return row | {"overconfidence, points": f"{_mean(metrics, f'{place}overconfidence'):+.1f}"}
 
 
 def boxes_text(study: Study, measured: Measured) -> str:

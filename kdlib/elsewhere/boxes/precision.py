@@ -16,10 +16,7 @@ def average_precisions(found: Sequence[Found], boxes: Boxes) -> dict[str, float]
     """
     from torchmetrics.detection import MeanAveragePrecision  # takes seconds to import
 
-    if len(found) != len(boxes):
-        raise ValueError(f"found = {len(found)} images do not go with boxes of {len(boxes)}; allowed are equally many")
-    if not boxes.kept.any():
-        raise ValueError("boxes have nothing that is to be found; one box is needed")
+    check(found, boxes)
     metric = MeanAveragePrecision(box_format="xyxy", iou_type="bbox")
     metric.update(
         [{"boxes": one.corners, "scores": one.scores, "labels": one.labels} for one in found],
@@ -32,3 +29,11 @@ def average_precisions(found: Sequence[Found], boxes: Boxes) -> dict[str, float]
     )
     values = metric.compute()
     return {ours: 100 * float(values[theirs]) for ours, theirs in NAMES.items()}
+
+
+def check(found: Sequence[object], boxes: Boxes) -> None:
+    """Raises ValueError where no box is to be found, or for another number of images."""
+    if len(found) != len(boxes):
+        raise ValueError(f"found = {len(found)} images do not go with boxes of {len(boxes)}; allowed are equally many")
+    if not boxes.kept.any():
+        raise ValueError("boxes have nothing that is to be found; one box is needed")

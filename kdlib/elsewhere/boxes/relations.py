@@ -6,6 +6,8 @@ of all of them is ours; the gate is the rule of Du et al. (arXiv 1812.02224), by
 as its gradient points where that of the main one does.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,10 +15,13 @@ from torch import Tensor, nn
 from kdlib.elsewhere.boxes.detector import BINS, STRIDE, Said, distances
 from kdlib.elsewhere.boxes.losses import Targets
 from kdlib.elsewhere.boxes.pictures import SIDE
+from kdlib.randomness import generator
 
 PLACES = 32  # of an image, between which relations are taken
 MEMORY = 0.9  # of the gate's moving average
 SMALL = 1e-12  # that a product of lengths is never below
+
+Gate = Literal["none", "agreement", "mean", "shuffled"]
 
 
 def places_of(asked: Targets, teacher: Said, count: int = PLACES) -> Tensor:
@@ -53,25 +58,36 @@ def relation_losses(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Gated(nn.Module):
-    """A detector, and the weight of what its teacher says: a moving average of how far two gradients agree."""
+    """A detector, and the weight of all that its teacher says, of steps that come one after the other.
 
-    #: float32 scalar in [0, 1]
-    weight: Tensor
+    rule: "agreement", a moving average of how far the gradients of labels and teacher agree, or one of its controls,
+    which know that average too: "mean", its mean over the steps so far; "shuffled", its value at one of them, drawn by
+    seed.
+    """
 
-    def __init__(self, detector: nn.Module):
+    #: float32 [steps]: the moving average after each
+    averages: Tensor
+
+    def __init__(self, detector: nn.Module, rule: Gate, steps: int, seed: int):
         super().__init__()
-        self.detector = detector
-        self.register_buffer("weight", torch.zeros((), device=next(detector.parameters()).device))
+        self.detector, self.rule, self.seed = detector, rule, seed
+        self.register_buffer("averages", torch.zeros(steps, device=next(detector.parameters()).device))
 
-    def update(self, main: Tensor, auxiliary: Tensor, parameter: Tensor, first: bool) -> Tensor:
-        """The weight after another step: of the part above zero of the cosine between the gradients of two losses.
-
-        parameter: with respect to what; first: whether there is no average yet.
-        """
+    def update(self, main: Tensor, auxiliary: Tensor, parameter: Tensor, number: int) -> Tensor:
+        """The weight of a step, float32 in [0, 1], of the gradients of two losses with respect to a parameter."""
         grads = [torch.autograd.grad(loss, parameter, retain_graph=True)[0] for loss in (main, auxiliary)]
         found = agreement(*grads)
-        self.weight.copy_(found if first else MEMORY * self.weight + (1 - MEMORY) * found)
-        return self.weight.clone()
+        self.averages[number] = MEMORY * self.averages[number - 1] + (1 - MEMORY) * found if number else found
+        return self.averages[self.chosen(number)].mean()
+
+    def chosen(self, number: int) -> slice:
+        """The steps over whose averages a step's weight is the mean."""
+        if self.rule == "mean":
+            return slice(number + 1)
+        last = number
+        if self.rule == "shuffled":
+            last = int(torch.randint(number + 1, (), generator=generator(self.seed, "gate", number)))
+        return slice(last, last + 1)
 
 
 def gate_macs(width: int, classes: int) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdlib.elsewhere.boxes.tensors import SMALLEST, Boxes
+from kdlib.elsewhere.boxes.precision import check
+from kdlib.elsewhere.boxes.tensors import SMALLEST
 from kdlib.elsewhere.oriented.boxes import TurnedBoxes
 from kdlib.elsewhere.oriented.detector import TurnedFound
 from kdlib.elsewhere.oriented.geometry import angle_between, shared_area, table, upright
@@ -32,14 +33,6 @@ def average_precisions(found: Sequence[TurnedFound], boxes: TurnedBoxes) -> dict
     by_threshold = dict(zip(THRESHOLDS, 100 * values, strict=True))
     chosen = {"ap50": by_threshold[0.5], "ap75": by_threshold[0.75], "ap": np.mean(list(by_threshold.values()))}
     return {name: float(value) for name, value in chosen.items()}
-
-
-def check(found: Sequence[TurnedFound], boxes: Boxes) -> None:
-    """Raises ValueError where no box is to be found, or for another number of images."""
-    if len(found) != len(boxes):
-        raise ValueError(f"found = {len(found)} images do not go with boxes of {len(boxes)}; allowed are equally many")
-    if not boxes.kept.any():
-        raise ValueError("boxes have nothing that is to be found; one box is needed")
 
 
 def _of_class(found: Sequence[TurnedFound], boxes: TurnedBoxes, label: int) -> list[float]:

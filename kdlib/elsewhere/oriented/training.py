@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from kdlib.elsewhere.boxes.pictures import SIDE, BoxData, Fixed
-from kdlib.elsewhere.detection import Detection, DetectorSpec, view_macs
+from kdlib.elsewhere.detecting import Detecting, DetectorSpec, view_macs
 from kdlib.elsewhere.oriented.detector import TurnedDetector, TurnedFound, TurnedSaid, find_turned
 from kdlib.elsewhere.oriented.load import check_turned_name, check_turned_there, count_classes, load_turned
 from kdlib.elsewhere.oriented.losses import ANGLE, TeacherWeights, label_losses, targets, teacher_losses
@@ -45,7 +45,7 @@ class OrientedSpec(DetectorSpec):
         check_turned_there(self.data)
 
 
-class Oriented(Detection):
+class Oriented(Detecting):
     """The training of a detector of turned boxes, see `OrientedSpec`. taught: the weights of the teacher."""
 
     def made(self, spec: OrientedSpec, classes: int) -> TurnedDetector:
@@ -73,7 +73,7 @@ class Oriented(Detection):
         return find_turned(said, SIDE)
 
     def scores(self, test: Fixed) -> dict[str, Any]:
-        """Average precision of the network as it is now on some test images."""
+        """ap50, ap75 and ap, see `average_precisions`."""
         return average_precisions(self.found(test), test.boxes)
 
     def measure(self) -> dict[str, Any]:

@@ -50,7 +50,14 @@ def told(invented):
             for seed, noise in zip(specs, np.roll(np.linspace(-1, 1, len(specs)), k), strict=True):
                 noise = spread * float(noise)
                 scores = {"ap50": ap50 + noise, "ap75": ap75 + noise, "ap": ap50 / 2 + noise}
-                elsewhere = {f"{place}: ap50": ap50 / 2 for place in ("Florida", "California")}
+                elsewhere = {
+                    f"{place}{score}": value
+                    for place in ("", "Florida: ", "California: ")
+                    for score, value in {"precision": 70, "recall": 60, "f1": 64 + noise, "overconfidence": -5}.items()
+                }
+                for place, lost in (("Florida", 20), ("California", 10 + noise)):
+                    elsewhere |= {f"{place}: ap50": ap50 / 2, f"{place}: best_f1": 80, f"{place}: threshold_loss": lost}
+                elsewhere["threshold_loss"] = 15 + noise / 2 - ap50 / 10
                 store.put(invented(study.measurements[f"{arm}, seed {seed}"], scale, **SCORES, **scores, **elsewhere))
         return study, Store(scale)
 
@@ -65,6 +72,7 @@ def measured(study, store) -> dict:
 def test_the_primary_contrasts_are_fixed(scale):
     study = study_at(scale)
     first, second, *others = study.contrasts
+    third = others.pop(0) if scale in ("reference", "paper") else None  # of other places, which scenes do not have
     assert (first.name, first.metric, first.weights) == (
         "D1",
         "ap50",
@@ -73,8 +81,11 @@ def test_the_primary_contrasts_are_fixed(scale):
     assert (second.name, second.metric) == ("D2", "ap75")
     assert second.weights == {"geometric, labels + KD": 1, "geometric, labels": -1}
     for contrast in (first, second):
-        assert (contrast.primary, contrast.says, contrast.margin, contrast.level) == (True, "better", 1.0, 0.975)
+        assert (contrast.primary, contrast.says, contrast.margin, contrast.level) == (True, "better", 1.0, 1 - 0.05 / 3)
         assert study.planned(contrast) == (5 if study.setting.profile.verdicts else 1)
+    if third:
+        assert (third.name, third.metric, third.weights) == ("K2", "threshold_loss", first.weights)
+        assert (third.primary, third.says, third.margin, third.level) == (True, "less", 1.0, 1 - 0.05 / 3)
     assert not any(contrast.primary for contrast in others) and all(c.margin == 1.0 for c in others)
 
 
@@ -105,7 +116,7 @@ def test_demonstrations_have_the_arms_of_both_contrasts_and_others_the_whole_gri
     ]  # fmt: skip
     whole = [label(view, terms) for view in VIEWS for terms in TERMS] + [label("weak2", ALONE)]
     extra = [f"{label(view, BOTH)}, {added}" for view, added in EXTRA]
-    assert list(study_at("reference").arms) == whole + extra and len(extra) == 5
+    assert list(study_at("reference").arms) == whole + extra and len(extra) == 7
 
 
 def test_what_is_added_to_an_arm_is_all_that_differs():
@@ -114,7 +125,9 @@ def test_what_is_added_to_an_arm_is_all_that_differs():
         arm, base = f"{label(view, BOTH)}, {added}, seed 1", f"{label(view, BOTH)}, seed 1"
         one, other = (dict(study.measurements[name]) for name in (arm, base))
         assert {name for name in one if one[name] != other[name]} == set(ADDED[added])
-        (contrast,) = [c for c in study.contrasts if arm.startswith(next(iter(c.weights))) and added in c.title]
+        (contrast,) = [
+            c for c in study.contrasts if list(c.weights) == [arm.removesuffix(", seed 1"), label(view, BOTH)]
+        ]
         assert contrast.weights == {arm.removesuffix(", seed 1"): 1, label(view, BOTH): -1}
 
 
@@ -123,8 +136,8 @@ def test_reference_is_what_was_planned():
     spec = study.measurements["JDA, labels + KD, seed 3"]
     assert (spec.data, spec.width, spec.teacher.width, spec.views) == ("trees", 16, 32, 30_080)
     assert (spec.kd_weight, spec.ld_weight, spec.form) == (1.0, 0.25, "bernoulli")
-    assert len(study.all_specs) == 80 and study.specs_to(2) == [] and study.data == "trees"
-    assert not_run(study, runs_frame(study, Store("reference"))).splitlines()[0].endswith("(about 2 h of one core).")
+    assert len(study.all_specs) == 86 and study.specs_to(2) == [] and study.data == "trees"
+    assert not_run(study, runs_frame(study, Store("reference"))).splitlines()[0].endswith("(about 3 h of one core).")
 
 
 def test_other_pictures_are_asked_for_by_name():
@@ -138,7 +151,7 @@ def test_other_pictures_are_asked_for_by_name():
 def test_the_status_box_names_detectors_and_pictures():
     study = study_at("reference")
     said = status_box(study, study.all_specs, Store("reference")).data
-    assert "Profile reference on trees: 0 of 80 runs" in said
+    assert "Profile reference on trees: 0 of 86 runs" in said
     assert "<dd>detector of width 32 → detector of width 16</dd>" in said
 
 
@@ -188,6 +201,22 @@ def test_tables_hold_means_over_seeds_and_other_places(told):
     )
 
 
+def test_frozen_thresholds_have_a_row_for_each_place_and_a_sentence(told):
+    study, store = told({label("jda", BOTH): (80, 30), label("weak2", BOTH): (50, 20)})
+    table = arms_table.thresholds_table(study, measured(study, store))
+    assert list(table.index) == [
+        (arm, place)
+        for arm in (label("weak2", BOTH), label("jda", BOTH))
+        for place in ("Yellowstone", "Florida", "California")
+    ]
+    assert list(table.loc[(label("jda", BOTH), "Florida")]) == ["70.00", "60.00", "64.00", "80.00", "20.00", "-5.0"]
+    home = table.loc[(label("jda", BOTH), "Yellowstone")]
+    assert home["F1 %"] == home["F1 %, re-chosen"] and home["threshold loss"] == "0.00"
+    assert "other places, of F1, is smaller after JDA**: -3.00 points [" in findings.finding(
+        study, runs_frame(study, store)
+    )
+
+
 @pytest.mark.usefixtures("strict_figures")
 def test_bars_stand_at_the_means(told):
     study, store = told({label("jda", BOTH): (60, 30), label("weak2", LABELS): (50, 20)})
@@ -203,6 +232,7 @@ def test_nothing_measured_is_said(told):
     study, store = told({})
     metrics = measured(study, store)
     assert arms_table.table(study, metrics).empty and arms_table.places_table(study, metrics).empty
+    assert arms_table.thresholds_table(study, metrics).empty
     assert arms_table.boxes_text(study, metrics) == "not measured"
     assert texts(drawing.grid(runs_frame(study, store))).count("not measured") == 1
 

@@ -18,7 +18,7 @@ from kdlib.elsewhere.boxes.detector import (
     encode,
     find,
 )
-from kdlib.elsewhere.detection import view_macs
+from kdlib.elsewhere.detecting import view_macs
 from kdlib.lab.cost import macs
 from kdlib.randomness import seeded
 

@@ -12,26 +12,6 @@ from kdlib.elsewhere.boxes.tensors import Boxes, clipped
 pytestmark = pytest.mark.usefixtures("isolated")
 
 
-def random_boxes(images: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    random = torch.Generator().manual_seed(seed)
-    parts = []
-    for _ in range(images):
-        count = int(torch.randint(1, 5, (1,), generator=random))
-        places = 70 * torch.rand(count, 2, generator=random)
-        sizes = 12 + 40 * torch.rand(count, 2, generator=random)
-        parts.append((torch.cat([places, places + sizes], 1), torch.randint(0, 2, (count,), generator=random)))
-    return parts
-
-
-def guesses(parts: list[tuple[torch.Tensor, torch.Tensor]], noise: float) -> list[Found]:
-    random = torch.Generator().manual_seed(7)
-    found = []
-    for corners, labels in parts:
-        moved = corners + noise * torch.randn(corners.shape, generator=random)
-        found.append(Found(moved, torch.rand(len(labels), generator=random), labels))
-    return found
-
-
 def slow_ap(found: list[Found], parts: list, threshold: float) -> float:
     """The mean over classes of precision at 101 recalls, made monotone, as COCO has it: written down once more."""
     values = []
@@ -55,14 +35,14 @@ def slow_ap(found: list[Found], parts: list, threshold: float) -> float:
     return 100 * float(np.mean(values))
 
 
-def test_perfect_answers_have_all() -> None:
+def test_perfect_answers_have_all(random_boxes, guesses) -> None:
     parts = random_boxes(5, 0)
     assert average_precisions(guesses(parts, 0.0), Boxes.stack(parts)) == pytest.approx(
         {"ap50": 100, "ap75": 100, "ap": 100}
     )
 
 
-def test_it_is_what_the_slow_computation_says() -> None:
+def test_it_is_what_the_slow_computation_says(random_boxes, guesses) -> None:
     parts = random_boxes(12, 1)
     found = guesses(parts, 3.0)
     scores = average_precisions(found, Boxes.stack(parts))
@@ -83,7 +63,7 @@ def test_what_is_found_of_hidden_objects_counts_neither_way() -> None:
     assert average_precisions([elsewhere], boxes)["ap50"] == pytest.approx(50, abs=1)
 
 
-def test_nothing_to_be_found_and_other_images_are_refused() -> None:
+def test_nothing_to_be_found_and_other_images_are_refused(random_boxes, guesses) -> None:
     none = Boxes.stack([(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))])
     with pytest.raises(ValueError, match="^boxes have nothing that is to be found"):
         average_precisions(guesses(random_boxes(1, 0), 0), none)

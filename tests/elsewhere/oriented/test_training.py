@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdlib.elsewhere.boxes.pictures import SIDE
-from kdlib.elsewhere.detection import view_macs
+from kdlib.elsewhere.detecting import view_macs
 from kdlib.elsewhere.oriented.losses import TeacherWeights, label_losses, targets, teacher_losses
 from kdlib.elsewhere.oriented.scenes import RANGES, SEEN, load_turned_scenes
 from kdlib.elsewhere.oriented.training import Oriented, OrientedSpec
