@@ -96,6 +96,7 @@ REASONS: Mapping[str, Callable[[Benchmark, float], str]] = {
     "plain": _but_convolutions("if all else took no time, this would be"),
     "products": _but_convolutions("in that time their share of the rate is"),
     "bare": lambda found, _: f"making views takes {_percent(found.shares[VIEWS])} of the step",
+    "photo step": lambda found, value: f"making views takes {_percent(1 - value)} of the step",
     "bank": _student("floor", "bank"),
     "stored": _student("small floor", "stored"),
     "parallel": lambda found, _: (

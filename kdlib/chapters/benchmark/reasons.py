@@ -1,10 +1,12 @@
-"""What the chapter says of small networks, and of other ways to compute a step. All of it also works without them."""
+"""What the chapter says of small networks, of other ways to compute a step, and of photographs. All of it also works
+without them."""
 
 import pandas as pd
 
 from kdlib.chapters.benchmark.records import Benchmark, Choice, Small, Spread
 from kdlib.chapters.benchmark.report import in_words, table
 from kdlib.chapters.benchmark.runs import alone, gigaflops_of_a_pair, run_of
+from kdlib.data.images import FACTS
 
 TARGET = 0.7  # of the rate of matrix products, for a step of a small network in float32
 FUSED = ("batch norm", "activations", "sums")  # what a fused convolution could do in passing
@@ -91,12 +93,26 @@ def choices_words(found: Benchmark | None) -> str:
     return f"The best way would bring {', '.join(map(_gain, found.choices))}, per thread."
 
 
+def photograph_words(found: Benchmark | None) -> str:
+    """How long one core takes to decode the photographs of ImageNet, and to read them from the cache, in a sentence."""
+    rates = found.comparison("decoding") if found else None
+    if rates is None:
+        return UNMEASURED
+    count = sum(FACTS["imagenet"].class_sizes)
+    cached, decoded = (count / Spread.of(rates.rates[arm]).median for arm in ("cache", "files"))
+    return (
+        f"At these rates a core decodes the {count:,} photographs of ImageNet-1k in {decoded / 3600:.1f} hours, once, "
+        f"and reads them from the cache in {cached / 60:.1f} minutes in each epoch, where memory holds them."
+    )
+
+
 def printed(found: Benchmark) -> list[str]:
     """All tables of a benchmark, for a terminal."""
     return [
         table(found).to_string(), table(found, targets=False).to_string(), float32_words(found),
         f"Small networks in float32: {small_words(found)}", small_table(found).to_string(),
         f"Other ways to compute a step: {choices_words(found)}", choices_table(found).to_string(),
+        f"Photographs: {photograph_words(found)}",
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from kdlib.chapters.benchmark.breakdown import breakdown
 from kdlib.chapters.benchmark.drawing import overview
+from kdlib.chapters.benchmark.photographs import photograph_rates
 from kdlib.chapters.benchmark.processes import memory, parallel_runs
 from kdlib.chapters.benchmark.rates import Rates
 from kdlib.chapters.benchmark.records import Benchmark, Comparison, Spread
@@ -48,6 +49,18 @@ COMPARED: Mapping[str, tuple[tuple, ...]] = {
         ("threads", "ResNet run with two threads, against one", None, "pairs/s", "in turn", "one thread"),
         ("beside", "two ResNet runs side by side, against one alone", None, "pairs/s", "side by side", "one thread"),
     ),
+    "photographs": (
+        (
+            "photo step",
+            "ResNet-18 step on photographs, against one on fixed tensors",
+            0.92,
+            "pairs/s",
+            "step",
+            "fixed tensors",
+        ),
+        ("photo views", "views of photographs on one core, against PIL", None, "views/s", "kdlib", "PIL"),
+        ("decoding", "photographs from the cache on one core, against files", None, "photographs/s", "cache", "files"),
+    ),
     "memory": (("memory", "memory of a WRN run above import", 1.5, "GB", "most"),),
 }
 LOWER = ("memory",)  # is better
@@ -76,6 +89,7 @@ PARTS: Mapping[str, Part] = {
     "parallel": Part("two runs side by side", 80.0, THREADS, parallel_runs),
     "small networks": Part("small networks in float32", 40.0, THREADS, small_networks),
     "choices": Part("other ways to compute a step", 70.0, THREADS, choices),
+    "photographs": Part("photographs of 224 pixels", 40.0, 1, photograph_rates),
     "memory": Part("memory of a run", 9.0, THREADS, lambda rounds, tell: memory()),
 }
 

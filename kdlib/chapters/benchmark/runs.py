@@ -46,14 +46,15 @@ def run_of(
     return alone(student, "jda", images, teacher=alone(teacher, "weak1", images), **fields)
 
 
-def alone(student: str, policy: str = "jda", images: int = IMAGES, **fields: Any) -> RunSpec:
+def alone(student: str, policy: str | Policy = "jda", images: int = IMAGES, **fields: Any) -> RunSpec:
     """A network that learns from labels, on the views of a policy. fields: what differs."""
-    views = Policy(name=policy)
+    views = Policy(name=policy) if isinstance(policy, str) else policy
     recipe = Recipe(
         views_per_step=images * views.views, views_per_image=views.views, learning_rate=0.01, weight_decay=1e-4
     )
     own = {"method": "ce", "machine": Machine.of("cpu", threads=1)}
-    return RunSpec(data=data_name(), pool=POOL, student=student, policy=views, recipe=recipe, seed=0, **own | fields)
+    own |= {} if "data" in fields else {"data": data_name(), "pool": POOL}
+    return RunSpec(student=student, policy=views, recipe=recipe, seed=0, **own | fields)
 
 
 def steps_of(run: RunSpec, banks: Path | None = None) -> Steps:

@@ -17,6 +17,11 @@ MEASURED = {
         "folded teacher": [60.0, 75.0, 60.0], "teacher": [50.0, 50.0, 50.0],
     },
     "parallel": {"side by side": [22.0, 22.0, 22.0], "in turn": [20.0, 20.0, 20.0], "one thread": [11.0, 11.0, 11.0]},
+    "photographs": {
+        "cache": [800.0, 800.0, 800.0], "files": [32.0, 40.0, 50.0],
+        "kdlib": [20.0, 20.0, 20.0], "PIL": [10.0, 10.0, 10.0],
+        "step": [4.5, 4.5, 4.0], "fixed tensors": [5.0, 5.0, 5.0],
+    },
     "memory": {"most": [0.25]},
 }  # fmt: skip
 SHARES = {

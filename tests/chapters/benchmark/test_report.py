@@ -21,19 +21,19 @@ def test_what_is_compared_with_what(found):
     by_hand = {
         "views": 10.0, "plain": 2.5, "bank": 5.0, "bare": 25 / 26, "products": 0.8, "stored": 2.1, "parallel": 1.1,
         "memory": 0.25, "floor": 6.0, "exact": 0.5, "small floor": 4.0, "threads": 20 / 11, "beside": 2.0,
-        "folded": 1.2,
+        "folded": 1.2, "photo step": 0.9, "photo views": 2.0, "decoding": 20.0,
     }  # fmt: skip
     assert {c.name: c.value.median for c in found.comparisons} == pytest.approx(by_hand)
     met = {c.name for c in found.comparisons if c.met}
     assert met == {"views", "bank", "bare", "products", "memory"}
-    assert {c.name for c in found.comparisons if c.met is False} == {"plain", "stored", "parallel"}
+    assert {c.name for c in found.comparisons if c.met is False} == {"plain", "stored", "parallel", "photo step"}
 
 
 def test_targets():
     targets = {row[0]: row[2] for rows in report.COMPARED.values() for row in rows if row[2] is not None}
     assert targets == {
         "views": 8, "plain": 2.6, "bank": 4.6, "bare": 0.92, "products": 0.78, "stored": 3, "parallel": 1.2,
-        "memory": 1.5,
+        "memory": 1.5, "photo step": 0.92,
     }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_progress_goes_through_all_parts_and_never_back(monkeypatch):
     parts = {name: part._replace(measure=stand_in(name)) for name, part in report.PARTS.items()}
     monkeypatch.setattr(report, "PARTS", parts)
     found = report.measure(1, lambda finished, shares: seen.append((finished, dict(shares))))
-    assert asked == [(name, 1, 1 if name in ("views", "growths") else report.THREADS) for name in parts]
+    assert asked == [(name, 1, 1 if name in ("views", "growths", "photographs") else report.THREADS) for name in parts]
     meter = Meter({name: part.weight for name, part in parts.items()}, {})
     done = [meter.read(finished, shares).share for finished, shares in seen]
     assert done == sorted(done) and done[0] == 0 and 0.9 < done[-1] < 1
