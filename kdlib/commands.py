@@ -14,7 +14,6 @@ from kdlib.data import images, paths
 from kdlib.lab import archives, forecasts
 from kdlib.lab.executors import open_executor
 from kdlib.lab.machine import resolve_device
-from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.results import RunResult
 from kdlib.lab.runs import missing, run_all
 from kdlib.lab.runs import repeat as repeat_run
@@ -34,24 +33,6 @@ FAILED = 1  # some runs did
 SIGNALLED = 128  # to which shells add the number of the signal
 OUT_OF_TIME = 75  # what sysexits.h calls a temporary failure: to be tried again
 RESERVE = 20.0  # seconds of the time given that are left for checkpoints, evaluations and the end of processes
-
-
-def describe(spec: Spec) -> str:
-    """A spec in a few words."""
-    if isinstance(spec, TimingSpec):
-        return f"seconds of a step of {len(spec.runs)} arms"
-    teacher = "none"
-    if spec.teacher:
-        teacher = spec.teacher.key[:6] if isinstance(spec.teacher, Spec) else spec.teacher.checkpoint
-    if isinstance(spec, RunSpec):
-        weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
-        bank = f", bank {spec.bank}" if spec.bank else ", float32" if spec.exact else ""
-        bank += f", one of {len(spec.machine.stacked)} seeds together" if spec.machine.stacked else ""
-        return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}{bank}"
-    if isinstance(spec, TaskSpec):
-        return f"{spec.kind} seed {spec.seed}, teacher {teacher}"
-    policy = getattr(spec, "policy", None)
-    return f"{spec.kind}{f' of {policy.name}' if policy else ''}, teacher {teacher}"
 
 
 def by_tier(studies: list[Study], arguments: argparse.Namespace) -> tuple[Profile, dict[int, list[Spec]]]:
@@ -153,7 +134,7 @@ def _long(groups: Mapping[int, list[Spec]], found: list[dict]) -> Iterator[str]:
     for spec, record in zip((spec for group in groups.values() for spec in group), found, strict=True):
         kept = f" {record['training_bytes'] / 1e6:>8.1f} MB" if "training_bytes" in record else ""
         size = f"{record['views']:>12,} views {record['macs'] / 1e12:>10.3g} TMACs{kept}"
-        yield f"{spec.key}  {describe(spec):70s} {size}"
+        yield f"{spec.key}  {listing.described(spec):70s} {size}"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -214,7 +195,7 @@ def status(arguments: argparse.Namespace) -> None:
     for tier, specs in planned.items():
         lacking = [spec for spec in specs if spec.key in missing_keys]
         for spec in lacking if arguments.long else ():
-            print(f"missing  {spec.key}  {describe(spec)}")
+            print(f"missing  {spec.key}  {listing.described(spec)}")
         time = forecasts.hours(forecasts.forecast(lacking)) if lacking else "no time"
         there = f"{len(specs) - len(lacking)} of {len(specs)} there"
         print(f"tier {tier}: {there}; the others need about {time} of one CPU core")
@@ -284,7 +265,7 @@ def repeat(arguments: argparse.Namespace) -> None:
         for spec, future in zip(specs, futures, strict=True):
             same = future.result() == found[spec.key].bits
             differ += [] if same else [spec.key]
-            print(f"{spec.key}  {describe(spec)}: {'the same bits' if same else 'other bits'}", flush=True)
+            print(f"{spec.key}  {listing.described(spec)}: {'the same bits' if same else 'other bits'}", flush=True)
     if differ:
         raise ValueError(f"{len(differ)} of {len(specs)} runs have other bits: {', '.join(differ)}")
 

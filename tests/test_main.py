@@ -70,9 +70,10 @@ def test_a_plan_adds_up(capsys):
 
 def test_a_plan_counts_runs_of_other_tasks(capsys):
     assert main(["plan", "24_detection", "--profile", "reference", "--device", "cpu", "--long"]) == 0
-    *rows, _, _, third, total, _, _ = capsys.readouterr().out.strip().split("\n")
+    *rows, _, _, third, total, d1, d2, k2 = capsys.readouterr().out.strip().split("\n")
     specs = chosen("24_detection", "reference")
     assert {row.split()[0] for row in rows} == {spec.key for spec in specs}
+    assert [line.split()[1] for line in (d1, d2, k2)] == ["D1:", "D2:", "K2:"]
     assert third.startswith(f"tier 3: {len(specs)} runs, ")
     views, macs = (int(sum(getattr(spec, field) for spec in specs)) for field in ("views", "macs"))
     assert f"{len(specs)} runs of reference, {views:,} views, {macs / 1e12:.4g} TMACs, " in total

@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from kdlib.lab.forecasts import run_cost
+from kdlib.lab.measurements import TimingSpec
 from kdlib.lab.specs import RunSpec, Spec
 from kdlib.lab.store import Store
 from kdlib.lab.tasks import TaskSpec
@@ -27,6 +28,24 @@ def records(studies: Sequence[Study], planned: Mapping[int, Sequence[Spec]], sto
         for tier, specs in planned.items()
         for spec in specs
     ]
+
+
+def described(spec: Spec) -> str:
+    """A spec in a few words."""
+    if isinstance(spec, TimingSpec):
+        return f"seconds of a step of {len(spec.runs)} arms"
+    teacher = "none"
+    if spec.teacher:
+        teacher = spec.teacher.key[:6] if isinstance(spec.teacher, Spec) else spec.teacher.checkpoint
+    if isinstance(spec, RunSpec):
+        weight = f" {spec.options['weight']}" if "weight" in spec.options else ""
+        bank = f", bank {spec.bank}" if spec.bank else ", float32" if spec.exact else ""
+        bank += f", one of {len(spec.machine.stacked)} seeds together" if spec.machine.stacked else ""
+        return f"{spec.method}{weight} {spec.policy.name} {spec.student} seed {spec.seed}, teacher {teacher}{bank}"
+    if isinstance(spec, TaskSpec):
+        return f"{spec.kind} seed {spec.seed}, teacher {teacher}"
+    policy = getattr(spec, "policy", None)
+    return f"{spec.kind}{f' of {policy.name}' if policy else ''}, teacher {teacher}"
 
 
 def _costs(spec: Spec) -> dict[str, Any]:

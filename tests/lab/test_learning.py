@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdlib.commands import describe
 from kdlib.lab import runs, tasks
 from kdlib.lab.checkpoints import newest_checkpoint
 from kdlib.lab.forecasts import work
@@ -20,6 +19,7 @@ from kdlib.lab.stopping import Stop, StoppedError
 from kdlib.lab.store import Store, read_result
 from kdlib.lab.tasks import TaskSpec
 from kdlib.randomness import generator, seeded
+from kdlib.study.listing import described
 
 STEPS = 12
 
@@ -125,7 +125,7 @@ def test_a_teacher_is_run_first_and_its_weights_are_given(isolated) -> None:
     assert found.metrics["error"] == pytest.approx(abs(found.metrics["slope"] - taught), abs=1e-6)
     assert read_result(store.folder(student) / RESULT).spec == student
     assert missing([student], Store("smoke")) == []
-    assert describe(student) == f"line seed 1, teacher {teacher.key[:6]}"
+    assert described(student) == f"line seed 1, teacher {teacher.key[:6]}"
 
 
 def test_the_store_refuses_a_result_of_an_unknown_task(isolated, monkeypatch: pytest.MonkeyPatch) -> None:
