@@ -27,9 +27,9 @@ class Found:
         found = self.study.contrast(name)
         return self._shown(replace(found, primary=found.primary or strictly)) if found else None
 
-    def untrained(self, *arms: str, metric: str = "top1") -> dict[str, Interval]:
+    def untrained(self, *arms: str) -> dict[str, Interval]:
         """Those of the arms that are below their floor."""
-        below = untrained(above_floor(self.study, self.frame, arms, metric))
+        below = untrained(above_floor(self.study, self.frame, arms))
         return {arm: interval for arm, interval in below.items() if interval.shown}
 
     def decided(self, name: str, sentence: str, words: tuple[str, str, str]) -> str:
@@ -37,7 +37,7 @@ class Found:
         difference, contrast = self.contrast(name), self.study.contrast(name)
         if not difference or not contrast:
             return ""
-        if below := self.untrained(*contrast.weights, metric=contrast.metric):
+        if below := self.untrained(*contrast.weights):
             return f"{contrast.title} is not tested: {joined(below)} did not train."
         return f"**{sentence.format(direction(difference, *words))}**: {points(difference)}."
 

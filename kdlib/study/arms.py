@@ -74,6 +74,8 @@ class MeasuredArm(Arm):
     taxonomy: Taxonomy | None = None
     #: what becomes of an input, in words, where that is no image and the policy means nothing
     view: str = ""
+    #: in which it is held against its floor, more being better: a column of `kdlib.study.tables.runs_frame`
+    metric: str = "top1"
 
     def measurement(self, seed: int) -> str:
         """What the study calls the measurement of a seed."""

@@ -61,7 +61,7 @@ def judge(study: Study, contrast: Contrast, frame: pd.DataFrame) -> Judged:
     rule = by_rule(study, contrast, contrast_interval(contrast, frame))
     if rule not in _JUDGED:
         return Judged(rule, rule)
-    floors = above_floor(study, frame, contrast.weights, contrast.metric)
+    floors = above_floor(study, frame, contrast.weights)
     if any(interval.n < study.planned_above_floor(arm) for arm, interval in floors.items()):
         return Judged(rule, Verdict.NOT_MEASURED)
     if below := untrained(floors):
@@ -114,7 +114,7 @@ def verdict_text(study: Study, contrast: Contrast, frame: pd.DataFrame) -> str:
     if not study.setting.verdicts:
         return NO_VERDICT if contrast.primary else "exploratory"
     if not contrast.primary:
-        below = untrained(above_floor(study, frame, contrast.weights, contrast.metric))
+        below = untrained(above_floor(study, frame, contrast.weights))
         return f"exploratory; {Verdict.NOT_TESTED}" if below else "exploratory"
     return verdict_in_words(judge(study, contrast, frame))
 

@@ -173,13 +173,11 @@ def arms_table(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def above_floor(study: Study, frame: pd.DataFrame, arms: Iterable[str], metric: str = "top1") -> dict[str, Interval]:
-    """Arm -> the paired 95 % interval of the arm minus the same student without a teacher, for arms with a floor.
-
-    metric: what is compared of arms that are measured; of runs it is top-1.
-    """
+def above_floor(study: Study, frame: pd.DataFrame, arms: Iterable[str]) -> dict[str, Interval]:
+    """Arm -> the paired 95 % interval of the arm minus the same student without a teacher, for arms with a floor: of
+    top-1, or of the metric that a measured arm names."""
     floors = {arm: floor for arm in arms if (floor := study.arms[arm].floor)}
-    own = {arm: metric if isinstance(study.arms[arm], MeasuredArm) else "top1" for arm in floors}
+    own = {arm: found.metric if isinstance(found := study.arms[arm], MeasuredArm) else "top1" for arm in floors}
     apart = {arm: Contrast.of("above the floor", arm, floor, metric=own[arm]) for arm, floor in floors.items()}
     return {arm: contrast_interval(contrast, frame) for arm, contrast in apart.items()}
 

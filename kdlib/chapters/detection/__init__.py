@@ -20,6 +20,12 @@ from kdlib.study.setting import Setting, Study
 VIEWS: Mapping[Second, str] = {
     "weak2": "weak2", "photometric": "photometric", "geometric": "geometric", "jda": "JDA",
 }  # fmt: skip
+#: What becomes of a picture, in words.
+BECOMES: Mapping[Second, str] = {
+    "weak2": "two crops", "photometric": "a crop, and a crop whose colours JDA changed",
+    "geometric": "a crop, and a crop that JDA sheared or turned, boxes with pixels",
+    "jda": "a crop and a JDA crop, boxes with pixels",
+}  # fmt: skip
 #: Metric of `kdlib.elsewhere.boxes.precision` -> what it is called.
 METRICS: Mapping[str, str] = {"ap50": "AP50", "ap75": "AP75", "ap": "AP50-95"}
 PRIMARY = 3  # contrasts of this chapter that share an error rate
@@ -84,14 +90,20 @@ def _extra(setting: Setting) -> list[tuple[Second, str, Mapping[str, Any]]]:
 
 
 def _arms(setting: Setting, asked: Iterable[tuple[Second, str]]) -> Iterable[MeasuredArm]:
-    seeds = "one" if setting.profile.trains else "usual"
+    """The floor of students of a teacher is the one without."""
+    few = setting.profile.trains
+    floor = None if few else label("weak2", ALONE)
     for second, terms in asked:
-        policy = Policy(name="weak2" if second == "weak2" else "jda")
-        yield MeasuredArm(label(second, terms), policy, "detection", taxonomy=TAXONOMY, seeds=seeds, tier=LATER)
-    for second, added in EXTRA if not setting.profile.trains else ():
-        policy = Policy(name="weak2" if second == "weak2" else "jda")
-        words = f"{label(second, BOTH)}, {added}"
-        yield MeasuredArm(words, policy, "detection", taxonomy=TAXONOMY, seeds="few", tier=LATER)
+        yield _arm(label(second, terms), second, "one" if few else "usual", None if terms == ALONE else floor)
+    for second, added in () if few else EXTRA:
+        yield _arm(f"{label(second, BOTH)}, {added}", second, "few", floor)
+
+
+def _arm(words: str, second: Second, seeds: Any, floor: str | None) -> MeasuredArm:
+    return MeasuredArm(
+        words, Policy(name="weak2" if second == "weak2" else "jda"), "detection", taxonomy=TAXONOMY,
+        view=BECOMES[second], seeds=seeds, tier=LATER, floor=floor, metric="ap50",
+    )  # fmt: skip
 
 
 def _spec(setting: Setting, data: str, second: Second, terms: str, seed: int) -> DetectionSpec:

@@ -108,15 +108,9 @@ def _arm(setting: Setting, kind: Kind) -> MeasuredArm:
     seeds = "one" if setting.profile.trains else "few" if kind.beta != BETA else "usual"
     policy = Policy(name="jda" if kind.second == "jda" else "weak2")
     return MeasuredArm(
-        kind.label,
-        policy,
-        "oriented",
-        taxonomy=TAXONOMY,
-        view=BECOMES[kind.second],
-        seeds=seeds,
-        tier=LATER,
-        floor=floor,
-    )
+        kind.label, policy, "oriented", taxonomy=TAXONOMY, view=BECOMES[kind.second], seeds=seeds, tier=LATER,
+        floor=floor, metric="ap50",
+    )  # fmt: skip
 
 
 def _spec(setting: Setting, data: str, kind: Kind, seed: int) -> OrientedSpec:

@@ -158,7 +158,7 @@ def test_the_status_box_names_detectors_and_pictures():
 def test_contrasts_are_those_of_the_measured_precision(told):
     values = {
         label("weak2", BOTH): (60, 30), label("jda", BOTH): (63, 31), label("geometric", BOTH): (61, 30),
-        label("geometric", LABELS): (61, 25), label("weak2", LABELS): (59, 29),
+        label("geometric", LABELS): (61, 25), label("weak2", LABELS): (59, 29), label("weak2", ALONE): (50, 20),
     }  # fmt: skip
     study, store = told(values)
     frame = runs_frame(study, store)
@@ -170,6 +170,27 @@ def test_contrasts_are_those_of_the_measured_precision(told):
     assert text.startswith("**Under KD a detector of JDA is better than one of two plain crops**: +3.00 points [")
     assert "**On geometric views a detector of labels and KD is better than one of labels alone**: +5.00 points" in text
     assert "The teacher adds more there than on plain views: +4.00 points [" in text
+
+
+def test_a_contrast_is_not_tested_below_the_student_without_a_teacher(told):
+    """The floor is one of AP50, whatever the metric of the contrast."""
+    values = {label("jda", BOTH): (63, 10), label("weak2", BOTH): (50, 40)}
+    study, store = told(values)
+    assert judge(study, study.contrast("D1"), runs_frame(study, store)).word.endswith("its floor is not measured")
+    study, store = told({label("weak2", ALONE): (60, 30)})
+    frame = runs_frame(study, store)
+    d1, _, k2 = (judge(study, contrast, frame) for contrast in study.contrasts[:3])
+    assert d1.word.startswith("not tested") and k2.word == d1.word and d1.rule == "supported"
+    assert list(d1.below) == list(k2.below) == [label("weak2", BOTH)]
+    assert "did not train" in findings.finding(study, frame)
+
+
+def test_every_taught_arm_of_a_study_has_the_floor():
+    study = study_at("reference")
+    floors = {arm.floor for name, arm in study.arms.items() if name != label("weak2", ALONE)}
+    assert floors == {label("weak2", ALONE)} and study.arms[label("weak2", ALONE)].floor is None
+    assert study.planned_above_floor(label("jda", BOTH)) == 5
+    assert {arm.floor for arm in study_at("quick").arms.values()} == {None}
 
 
 @pytest.mark.parametrize(("ap75", "words"), [(20, "is worse than"), (25, "is not told apart from")])
