@@ -21,7 +21,7 @@ from kdlib.elsewhere.boxes.losses import LD, Form
 from kdlib.elsewhere.boxes.pictures import SIDE, BoxData, Fixed
 from kdlib.elsewhere.boxes.trees import WINDOW
 from kdlib.elsewhere.rates import rate
-from kdlib.lab.cost import macs
+from kdlib.lab.cost import macs, parameters
 from kdlib.lab.evaluate import eval_mode
 from kdlib.lab.learning import Learner
 from kdlib.lab.tasks import TaskSpec
@@ -87,7 +87,16 @@ class DetectorSpec(TaskSpec):
     @property
     def view_macs(self) -> int:
         """Multiply-accumulates of one view through the detector."""
-        raise NotImplementedError(f"{type(self).__name__} does not say its view_macs")
+        return self._size[0]
+
+    @property
+    def parameters(self) -> int:
+        return self._size[1]
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """That of its network, see `size`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its size")
 
     @property
     def network(self) -> str:
@@ -95,9 +104,10 @@ class DetectorSpec(TaskSpec):
 
 
 @cache
-def view_macs(width: int, classes: int, network: type[Detector] = Detector, *more: Any) -> int:
-    """Multiply-accumulates of one view through a detector; more: what else its network is made of."""
-    return macs(network(width, classes, *more), (1, 3, SIDE, SIDE))
+def size(width: int, classes: int, network: type[Detector] = Detector, *more: Any) -> tuple[int, int]:
+    """Multiply-accumulates of one view through a detector, and its parameters; more: what its network takes besides."""
+    detector = network(width, classes, *more)
+    return macs(detector, (1, 3, SIDE, SIDE)), parameters(detector)
 
 
 class Detecting(Learner):

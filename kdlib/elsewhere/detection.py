@@ -15,7 +15,8 @@ from kdlib.elsewhere.boxes.relations import Gate, Gated, descriptions, gate_macs
 from kdlib.elsewhere.boxes.tensors import Boxes
 from kdlib.elsewhere.boxes.thresholds import at_home_and_elsewhere, ranked
 from kdlib.elsewhere.boxes.views import Second, roles, two_views
-from kdlib.elsewhere.detecting import Detecting, DetectorSpec, view_macs
+from kdlib.elsewhere.detecting import Detecting, DetectorSpec, size
+from kdlib.lab.cost import BYTES
 from kdlib.records import Number
 
 TAUGHT = ("kd", "ld", "self", "mutual")  # the terms of what a teacher says
@@ -55,8 +56,12 @@ class DetectionSpec(DetectorSpec):
         return super().macs + self.views * (self.gate != "none") * gate_macs(self.width, count_classes(self.data))
 
     @property
-    def view_macs(self) -> int:
-        return view_macs(self.width, count_classes(self.data), Detector, self.last)
+    def kept_bytes(self) -> int:
+        return BYTES * self.steps if self.gate != "none" else 0  # the gate's averages
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return size(self.width, count_classes(self.data), Detector, self.last)
 
     def check(self) -> None:
         check_boxes_there(self.data)

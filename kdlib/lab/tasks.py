@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from kdlib.lab.cost import BYTES
 from kdlib.lab.recipe import Machine
 from kdlib.lab.specs import Spec
 from kdlib.records import Whole
@@ -24,6 +25,9 @@ TASKS: Mapping[str, str] = {
     "masked teacher": "masked.teaching",
     "masked": "masked.training",
 }
+
+
+AVERAGES = 2  # that Adam and AdamW keep of each parameter's gradient
 
 
 class TaskSpec(Spec):
@@ -48,6 +52,28 @@ class TaskSpec(Spec):
     def macs(self) -> int:
         """Multiply-accumulates of the run: all networks, forward and backward."""
         raise NotImplementedError(f"{type(self).__name__} does not say its macs")
+
+    @property
+    def parameters(self) -> int:
+        """Of the network that the run leaves."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its parameters")
+
+    @property
+    def trained(self) -> int:
+        """Parameters that are trained: those of the network, and of what is thrown away after the run."""
+        return self.parameters
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that are kept in training beside networks and optimiser: answers, memory."""
+        return 0
+
+    @property
+    def training_bytes(self) -> int:
+        """Bytes that a run keeps in training beside activations, in float32: what is trained, its gradients and the two
+        averages of AdamW; the teacher; and `kept_bytes`."""
+        taught = self.teacher.parameters if isinstance(self.teacher, TaskSpec) else 0
+        return BYTES * ((1 + 1 + AVERAGES) * self.trained + taught) + self.kept_bytes
 
     @property
     def views(self) -> int:

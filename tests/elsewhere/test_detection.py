@@ -10,7 +10,7 @@ from kdlib.elsewhere.boxes.detector import Said
 from kdlib.elsewhere.boxes.losses import label_losses, targets, teacher_losses
 from kdlib.elsewhere.boxes.pictures import SIDE
 from kdlib.elsewhere.boxes.views import SECONDS
-from kdlib.elsewhere.detecting import view_macs
+from kdlib.elsewhere.detecting import size
 from kdlib.elsewhere.detection import Detection, DetectionSpec
 from kdlib.elsewhere.rates import rate
 from kdlib.lab.forecasts import work
@@ -139,8 +139,8 @@ def test_a_student_and_its_teacher_are_run_stored_and_read() -> None:
 
 
 def test_macs_are_those_of_both_networks() -> None:
-    assert spec().macs == 3 * 32 * view_macs(4, 10)
-    assert student().macs == 32 * (3 * view_macs(4, 10) + view_macs(6, 10))
+    assert spec().macs == 3 * 32 * size(4, 10)[0]
+    assert student().macs == 32 * (3 * size(4, 10)[0] + size(6, 10)[0])
     assert work(student()) > student().macs and student().network == "detector of width 4"
 
 

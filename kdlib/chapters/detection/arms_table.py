@@ -19,14 +19,20 @@ AT_FROZEN: Mapping[str, str] = {"precision": "precision %", "recall": "recall %"
 
 def found(study: Study, measured: Measured) -> dict[str, list[dict[str, Any]]]:
     """Arm -> the metrics of its runs that are there, seed by seed; arms without any are left out."""
-    names = {arm: [study.arms[arm].measurement(seed) for seed in study.measured(arm)] for arm in study.arms}
-    there = {arm: [metrics for name in some if (metrics := measured[name])] for arm, some in names.items()}
+    there = {
+        arm: [
+            metrics | {"training_bytes": spec.training_bytes}
+            for seed, spec in study.measured(arm).items()
+            if (metrics := measured[study.arms[arm].measurement(seed)])
+        ]
+        for arm in study.arms
+    }
     return {arm: metrics for arm, metrics in there.items() if metrics}
 
 
 def table(study: Study, measured: Measured) -> pd.DataFrame:
     """One row per arm that has runs: average precision in percent, a mean over seeds, with the interval of AP50; views,
-    steps and operations of a run. Empty where there is none."""
+    steps, operations and bytes of a run. Empty where there is none."""
     rows = {arm: _row(metrics) for arm, metrics in found(study, measured).items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -38,6 +44,7 @@ def _row(metrics: list[dict[str, Any]]) -> dict[str, str]:
         "views": f"{metrics[0]['views']:,}",
         "steps": f"{metrics[0]['steps']:,}",
         "TMACs": digits(metrics[0]["macs"] / 1e12),
+        "training MB": f"{metrics[0]['training_bytes'] / 1e6:.2f}",
     }
     return {"AP50": scores.pop("AP50"), "95 % interval": interval} | scores | {"n": str(len(metrics))} | cost
 

@@ -11,6 +11,7 @@ from matplotlib.patches import Polygon
 from torch import Tensor
 
 from kdlib.chapters.detection import METRICS, TERMS, VIEWS, label
+from kdlib.data.images import FASHION_CLASSES
 from kdlib.elsewhere.boxes.pictures import FRAME
 from kdlib.elsewhere.boxes.scenes import SEED, scene
 from kdlib.elsewhere.boxes.tensors import area
@@ -51,6 +52,22 @@ def before_and_after(index: int = 2) -> Figure:
         for box, points in zip(labels, outlines, strict=True):
             axis.add_patch(Polygon(outline(box).numpy(), fill=False, edgecolor=BLUE, lw=1.5))
             axis.add_patch(Polygon(points.numpy(), fill=False, edgecolor="white", lw=1, ls="--"))
+    return figure
+
+
+@styled
+def scenes(count: int = 5) -> Figure:
+    """Composed scenes, the labels of their objects beside the boxes."""
+    figure, axes = plt.subplots(1, count, figsize=(2.0 * count, 2.2))
+    for index, axis in enumerate(axes):
+        image, corners, labels = scene(SEED, "train", index, FRAME)
+        axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="none")
+        axis.set(xticks=[], yticks=[], xlim=(0, FRAME), ylim=(FRAME, 0))
+        axis.grid(False)
+        for box, kind in zip(corners, labels.tolist(), strict=True):
+            axis.add_patch(Polygon(outline(box).numpy(), fill=False, edgecolor=BLUE, lw=1.5))
+            x, y = box[:2].tolist()
+            axis.text(x, y - 2, FASHION_CLASSES[kind], color="white", fontsize=6, va="bottom", clip_on=True)
     return figure
 
 

@@ -17,7 +17,11 @@ from kdlib.study.tables import contrast_interval, digits, span
 def found(study: Study, store: Store) -> dict[str, list[dict[str, Any]]]:
     """Arm -> the metrics of its runs that are there, seed by seed; arms without any are left out."""
     there = {
-        arm: [result.metrics for spec in study.measured(arm).values() if (result := store.get(spec))]
+        arm: [
+            result.metrics | {"training_bytes": spec.training_bytes}
+            for spec in study.measured(arm).values()
+            if (result := store.get(spec))
+        ]
         for arm in study.arms
     }
     return {arm: metrics for arm, metrics in there.items() if metrics}
@@ -40,6 +44,7 @@ def _row(study: Study, arm: str, metrics: Sequence[Mapping[str, Any]], frame: pd
         "views": f"{first['views']:,}",
         "steps": f"{first['steps']:,}",
         "TMACs": digits(first["macs"] / 1e12),
+        "training MB": f"{first['training_bytes'] / 1e6:.2f}",
         "n": f"{len(metrics)} of {len(study.measured(arm))}",
     }
 

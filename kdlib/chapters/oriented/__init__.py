@@ -147,8 +147,7 @@ def _contrasts(arms: Mapping[str, Arm], ranges: bool) -> Iterable[Contrast]:
     ):
         if {arm, than} <= set(arms):
             yield _of("ap50", arm, than)
-    for metric in ("ap75", "clear_angle_error"):
-        yield _of(metric, turned, plain)
+    yield _of("ap75", turned, plain)  # the error of angles, in degrees, stands in the table of arms
 
 
 def _of(metric: str, arm: str, than: str, name: str = "") -> Contrast:

@@ -22,14 +22,17 @@ def found(study: Study, store: Store) -> dict[str, list[dict[str, Any]]]:
         runs[arm] = {spec.key: spec for spec in specs}
         for teacher in (spec.teacher for spec in specs if spec.teacher):
             runs[TEACHER if teacher.second == "weak2" else SIGHTED][teacher.key] = teacher
-    there = {name: [r.metrics for spec in specs.values() if (r := store.get(spec))] for name, specs in runs.items()}
+    there = {
+        name: [r.metrics | {"training_bytes": s.training_bytes} for s in specs.values() if (r := store.get(s))]
+        for name, specs in runs.items()
+    }
     return {name: metrics for name, metrics in there.items() if metrics}
 
 
 def table(study: Study, store: Store) -> pd.DataFrame:
     """One row per kind of teacher and per arm that has runs: average precision in percent on all angles, on those that
-    were learnt from and on the others, the median error of angles, means over seeds; views, steps and operations of a
-    run. Empty where there is none."""
+    were learnt from and on the others, the median error of angles, means over seeds; views, steps, operations and
+    bytes of a run. Empty where there is none."""
     rows = {arm: _row(metrics) for arm, metrics in found(study, store).items()}
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
@@ -40,6 +43,7 @@ def _row(metrics: list[dict[str, Any]]) -> dict[str, str]:
         "views": f"{metrics[0]['views']:,}",
         "steps": f"{metrics[0]['steps']:,}",
         "TMACs": digits(metrics[0]["macs"] / 1e12),
+        "training MB": f"{metrics[0]['training_bytes'] / 1e6:.2f}",
     }
     interval = {"95 % interval": span(mean_interval([some["ap50"] for some in metrics]))}
     return {"AP50": scores.pop("AP50")} | interval | scores | {"n": str(len(metrics))} | cost

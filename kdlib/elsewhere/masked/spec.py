@@ -4,7 +4,7 @@ Both have two stages, in one run each. Counts of epochs are of the images that a
 """
 
 from functools import cache
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -15,7 +15,7 @@ from kdlib.elsewhere.masked.mae import MAE
 from kdlib.elsewhere.masked.masks import cells_of, kept_count
 from kdlib.elsewhere.masked.student import Student
 from kdlib.elsewhere.masked.vit import PATCH, ViT
-from kdlib.lab.cost import macs
+from kdlib.lab.cost import macs, parameters
 from kdlib.lab.tasks import TaskSpec
 from kdlib.records import Number, Whole
 
@@ -124,13 +124,27 @@ class TeacherSpec(_Spec):
 
     @property
     def macs(self) -> int:
-        both = pretraining_macs(self.width, self.depth, self.heads, self.side, self.ratio), self.view_macs
-        return 3 * self.images_per_step * sum(n * each for n, each in zip(self.stages, both, strict=True))
+        network, pretraining = self._sizes
+        first, second = self.stages
+        return 3 * self.images_per_step * (first * pretraining.macs + second * network.macs)
 
     @property
     def view_macs(self) -> int:
         """Of one view, forward, all patches of it."""
-        return vit_macs(self.width, self.depth, self.heads, self.side, self.classes)
+        return self._sizes[0].macs
+
+    @property
+    def parameters(self) -> int:
+        return self._sizes[0].parameters
+
+    @property
+    def trained(self) -> int:
+        """With the decoder of the autoencoder."""
+        return self._sizes[1].parameters
+
+    @property
+    def _sizes(self) -> "tuple[Size, Size]":
+        return teacher_sizes(self.width, self.depth, self.heads, self.side, self.classes, self.ratio)
 
     @property
     def side(self) -> int:
@@ -208,34 +222,54 @@ class MaskedSpec(_Spec):
     def macs(self) -> int:
         """A masked convolution costs what a dense one does."""
         first, second = (steps * self.images_per_step for steps in self.stages)
+        tuned, taught = self._sizes
+        return first * (3 * taught.macs + (self.teacher.view_macs if self.teacher else 0)) + 3 * second * tuned.macs
+
+    @property
+    def parameters(self) -> int:
+        return self._sizes[0].parameters
+
+    @property
+    def trained(self) -> int:
+        """With the decoder, which learns the teacher's features."""
+        return self._sizes[1].parameters
+
+    @property
+    def _sizes(self) -> "tuple[Size, Size]":
         tokens = self.teacher.width if self.teacher else 1
         classes = len(material.facts(self.data).class_sizes)
-        taught, tuned = student_macs(self.width, tokens, material.side_of(self.data), classes)
-        return first * (3 * taught + (self.teacher.view_macs if self.teacher else 0)) + 3 * second * tuned
+        return student_sizes(self.width, tokens, material.side_of(self.data), classes)
 
     @property
     def network(self) -> str:
         return f"ResNet-8 with one stage more, width {self.width}"
 
 
-@cache
-def vit_macs(width: int, depth: int, heads: int, side: int, classes: int) -> int:
-    """Multiply-accumulates of one view through a transformer."""
-    return macs(ViT(side, width, depth, heads, classes), (1, 3, side, side))
+class Size(NamedTuple):
+    """Of a network: multiply-accumulates of one view, forward, and parameters."""
+
+    macs: int
+    parameters: int
+
+    @classmethod
+    def of(cls, module: nn.Module, side: int) -> "Size":
+        """For images of side x side pixels."""
+        return cls(macs(module, (1, 3, side, side)), parameters(module))
 
 
 @cache
-def pretraining_macs(width: int, depth: int, heads: int, side: int, ratio: float) -> int:
-    """Of one view through the autoencoder, of which few patches go through the transformer."""
-    return macs(_Drawing(MAE(ViT(side, width, depth, heads, 1), heads, ratio)), (1, 3, side, side))
+def teacher_sizes(width: int, depth: int, heads: int, side: int, classes: int, ratio: float) -> tuple[Size, Size]:
+    """Of the transformer, and of the autoencoder around it, in which few patches go through the transformer. What is
+    trained is both: the classifier of the transformer is part of each."""
+    vit = ViT(side, width, depth, heads, classes)
+    return Size.of(vit, side), Size.of(_Drawing(MAE(vit, heads, ratio)), side)
 
 
 @cache
-def student_macs(width: int, tokens: int, side: int, classes: int) -> tuple[int, int]:
-    """Of one view through encoder and decoder, and through the encoder and its classifier."""
+def student_sizes(width: int, tokens: int, side: int, classes: int) -> tuple[Size, Size]:
+    """Of the encoder with its classifier, and of it with the decoder."""
     student = Student(width, tokens, (0.5,) * 3, (0.5,) * 3, classes, "float32").eval()
-    shape = (1, 3, side, side)
-    return macs(student, shape), macs(student.network.backbone, shape)
+    return Size.of(student.network.backbone, side), Size.of(student, side)
 
 
 class _Drawing(nn.Module):

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from kdlib.elsewhere.boxes.pictures import SIDE, BoxData, Fixed
-from kdlib.elsewhere.detecting import Detecting, DetectorSpec, view_macs
+from kdlib.elsewhere.detecting import Detecting, DetectorSpec, size
 from kdlib.elsewhere.oriented.detector import TurnedDetector, TurnedFound, TurnedSaid, find_turned
 from kdlib.elsewhere.oriented.load import check_turned_name, check_turned_there, count_classes, load_turned
 from kdlib.elsewhere.oriented.losses import ANGLE, TeacherWeights, label_losses, targets, teacher_losses
@@ -38,8 +38,8 @@ class OrientedSpec(DetectorSpec):
         return self
 
     @property
-    def view_macs(self) -> int:
-        return view_macs(self.width, count_classes(self.data), TurnedDetector)
+    def _size(self) -> tuple[int, int]:
+        return size(self.width, count_classes(self.data), TurnedDetector)
 
     def check(self) -> None:
         check_turned_there(self.data)

@@ -20,6 +20,9 @@ from kdlib.chapters.detection import (
     label,
 )
 from kdlib.chapters.registry import command_line, create_study
+from kdlib.data.images import FASHION_CLASSES
+from kdlib.elsewhere.boxes.pictures import FRAME
+from kdlib.elsewhere.boxes.scenes import SEED, scene
 from kdlib.elsewhere.detection import DetectionSpec
 from kdlib.lab.store import Store
 from kdlib.show import figures
@@ -270,3 +273,14 @@ def test_labels_that_are_drawn_hold_what_is_dashed_and_touch_it():
                 values = [getattr(p, side)(0) for p in points]
                 assert torch.allclose(*values, atol=1e-3)
     drawn(drawing.loose_boxes())
+
+
+@pytest.mark.usefixtures("strict_figures")
+def test_scenes_are_drawn_with_their_boxes_and_classes():
+    figure = drawn(drawing.scenes(5))
+    for index, axis in enumerate(figure.axes):
+        _, corners, labels = scene(SEED, "train", index, FRAME)
+        boxes = np.stack([patch.get_xy()[:4] for patch in axis.patches])
+        np.testing.assert_allclose(boxes[:, [0, 2]].reshape(-1, 4), corners.numpy(), atol=1e-4)
+        assert [text.get_text() for text in axis.texts] == [FASHION_CLASSES[label] for label in labels.tolist()]
+    assert len(figure.axes) == 5

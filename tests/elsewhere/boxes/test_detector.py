@@ -18,7 +18,7 @@ from kdlib.elsewhere.boxes.detector import (
     encode,
     find,
 )
-from kdlib.elsewhere.detecting import view_macs
+from kdlib.elsewhere.detecting import size
 from kdlib.lab.cost import macs
 from kdlib.randomness import seeded
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("isolated")
 
 
 def test_its_size_is_what_was_planned() -> None:
-    assert [round(view_macs(width, 10) / 1e6, 1) for width in (8, 16, 32)] == [17.8, 68.6, 269.3]
+    assert [round(size(width, 10)[0] / 1e6, 1) for width in (8, 16, 32)] == [17.8, 68.6, 269.3]
 
 
 def test_it_says_one_thing_of_each_cell_and_first_that_all_is_background() -> None:

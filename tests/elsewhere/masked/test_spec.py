@@ -3,7 +3,7 @@
 import pytest
 
 from kdlib.elsewhere.masked.material import check, count_of
-from kdlib.elsewhere.masked.spec import MaskedSpec, TeacherSpec, pretraining_macs, student_macs, vit_macs
+from kdlib.elsewhere.masked.spec import MaskedSpec, TeacherSpec, student_sizes, teacher_sizes
 from kdlib.lab.forecasts import work
 
 from .conftest import MACHINE, teacher_of
@@ -16,13 +16,14 @@ def block(tokens: int, width: int) -> int:
 
 def test_macs_of_the_transformer_are_the_closed_form():
     embedding = 64 * 48 * 96
-    assert vit_macs(96, 4, 4, 32, 100) == embedding + 4 * block(64, 96) + 96 * 100
-    assert vit_macs(96, 4, 4, 32, 100) == pytest.approx(31.5e6, rel=0.01)
+    vit, _ = teacher_sizes(96, 4, 4, 32, 100, 0.6)
+    assert vit.macs == embedding + 4 * block(64, 96) + 96 * 100 == pytest.approx(31.5e6, rel=0.01)
 
 
 def test_macs_of_the_autoencoder_are_the_closed_form():
     decoder = 26 * 96 * 48 + block(64, 48) + 64 * 48 * 48
-    assert pretraining_macs(96, 4, 4, 32, 0.6) == 64 * 48 * 96 + 4 * block(26, 96) + decoder
+    _, pretraining = teacher_sizes(96, 4, 4, 32, 100, 0.6)
+    assert pretraining.macs == 64 * 48 * 96 + 4 * block(26, 96) + decoder
     assert 4 * block(26, 96) == pytest.approx(12e6, rel=0.01)
 
 
@@ -37,14 +38,15 @@ def test_macs_of_the_student_are_the_closed_form():
         narrow, wide = w * 2 ** (k - 1), w * 2**k
         encoder += conv(narrow, wide, side) + conv(wide, wide, side) + conv(narrow, wide, side, 1)
     decoder = conv(128, 64, 4, 1) + 4 * 4 * 64 * 64 * 16 + 2 * conv(64, 64, 8) + conv(64, 96, 8, 1)
-    assert student_macs(16, 96, 32, 100) == (encoder + decoder, encoder + 128 * 100)
+    sizes = student_sizes(16, 96, 32, 100)
+    assert [size.macs for size in sizes] == [encoder + 128 * 100, encoder + decoder]
 
 
 def test_macs_of_runs_are_those_of_their_stages(student_of, plain, floor):
     teacher = teacher_of()
-    drawing, whole = pretraining_macs(16, 1, 2, 32, 0.6), vit_macs(16, 1, 2, 32, 10)
+    whole, drawing = (size.macs for size in teacher_sizes(16, 1, 2, 32, 10, 0.6))
     assert teacher.stages == (3, 3) and teacher.macs == 3 * 60 * (drawing + whole) and teacher.views == 120
-    taught, tuned = student_macs(2, 16, 32, 10)
+    tuned, taught = (size.macs for size in student_sizes(2, 16, 32, 10))
     masked = student_of(ratio=0.75)
     assert masked.stages == (3, 3)
     assert masked.macs == 60 * (3 * taught + whole) + 3 * 60 * tuned == student_of(**plain).macs  # a mask saves nothing

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdlib.elsewhere.boxes.pictures import SIDE
-from kdlib.elsewhere.detecting import view_macs
+from kdlib.elsewhere.detecting import size
 from kdlib.elsewhere.oriented.losses import TeacherWeights, label_losses, targets, teacher_losses
 from kdlib.elsewhere.oriented.scenes import RANGES, SEEN, load_turned_scenes
 from kdlib.elsewhere.oriented.training import Oriented, OrientedSpec
@@ -112,7 +112,7 @@ def test_a_student_and_its_teacher_are_run_stored_and_read() -> None:
 
 def test_macs_are_those_of_both_networks_and_of_the_angles() -> None:
     assert student().macs == 2 * 4 * STEPS * (3 * student().view_macs + spec(width=6).view_macs)
-    assert spec().view_macs == view_macs(4, 10) + 256 * 16 * 45
+    assert spec().view_macs == size(4, 10)[0] + 256 * 16 * 45
 
 
 def test_all_that_decides_is_part_of_the_key() -> None:
