@@ -1,15 +1,12 @@
-"""Runs of masked views: equal work, what each arm is shown, and the same bits after a stop or a kill."""
+"""Runs of masked views: equal work, what each arm is shown, and the same bits after a stop."""
 
 import copy
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from kdlib.elsewhere.masked import training
 from kdlib.elsewhere.masked.losses import feature_loss
@@ -68,40 +65,6 @@ def test_a_stopped_teacher_goes_on_to_the_same_bits(tmp_path, at):
         fit(spec, tmp_path / "stopped", [None], progress, Stop(request=request))
     assert fit(spec, tmp_path / "stopped", [None])["bits"] == whole["bits"]
     assert set(whole["metrics"]) >= {"top1", "mean_drawing", "mean_labels", "views", "macs"}
-
-
-KILLED = """
-import os, signal, sys, torch
-from pathlib import Path
-from safetensors.torch import load_file
-from kdlib.elsewhere.masked.spec import MaskedSpec
-from kdlib.lab import loop, machine
-from kdlib.lab.learning import fit
-spec, folder, taught = MaskedSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), load_file(sys.argv[3])
-machine.prepare(spec.machine.threads)
-loop.CHECKPOINT_SECONDS = 0.0
-steps, update = [], torch.optim.AdamW.step
-def updating(*arguments, **named):
-    steps.append(1)
-    if len(steps) == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return update(*arguments, **named)
-torch.optim.AdamW.step = updating
-fit(spec, folder, [taught])
-"""
-
-
-def test_a_killed_student_goes_on_to_the_same_bits(tmp_path, student_of, taught):
-    """Its process is killed within its fifth step, between gradients and update."""
-    spec, weights = student_of(), tmp_path / "teacher.safetensors"
-    save_file(taught, weights)
-    words = [sys.executable, "-c", KILLED, spec.model_dump_json(), str(tmp_path / "killed"), str(weights)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    seen: list[int] = []
-    resumed = fit(spec, tmp_path / "killed", [taught], lambda step, _: seen.append(step))
-    assert seen == [5, 6]
-    assert resumed["bits"] == fit(spec, tmp_path / "whole", [taught])["bits"]
 
 
 def test_the_loss_of_features_is_that_of_masked_tokens(student_of, taught):
