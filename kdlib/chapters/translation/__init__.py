@@ -25,9 +25,9 @@ TEACHING: Mapping[str, Terms] = {
     DUAL: Terms(neighbours=1.0, consistency=1.0),
 }
 UNTAUGHT = (LABELS, ALIKE)  # without a teacher
-TEXT, ENCODER = "text without translations", "text without translations + encoder"
-#: What a student learns from the sources of the pairs that it has not: its base, a student of its own pairs and labels
-#: alone, writes what stands in place of their targets.
+TEXT, ENCODER = "more sources", "more sources + encoder"
+#: What a student learns from text without translations, the sources of the pairs that it has not: its base, a student
+#: of its own pairs and labels alone, writes what stands in place of their targets.
 BESIDE: Mapping[str, Terms] = {TEXT: Terms(), ENCODER: Terms(encoder=1.0)}
 PLAIN, SPELT, LITTLE, MUCH = "plain", "BPE-dropout 0.1", "replacement 0.1", "replacement 0.3"
 #: What the second presentation of a pair reads: a view, and its strength.
