@@ -212,13 +212,23 @@ def _contrasts(arms: Mapping[str, Arm], external: bool) -> Iterable[Contrast]:
         (label(PLAIN, DUAL), label(PLAIN, NEIGHBOURS)),
         (label(SPELT, DUAL), label(PLAIN, DUAL)),
         *((label(SPELT, KD, divisor), label(PLAIN, KD, divisor)) for divisor in FEWER),
-        (label(PLAIN, TEXT, SCARCE), label(PLAIN, LABELS, SCARCE)),
-        *((label(view, ENCODER, SCARCE), label(view, TEXT, SCARCE)) for view in (PLAIN, SPELT)),
-        (label(SPELT, TEXT, SCARCE), label(PLAIN, TEXT, SCARCE)),
-        (label(PLAIN, ENCODER, SCARCE), label(PLAIN, LABELS, SCARCE)),
     ):
         if {arm, than} <= set(arms):
             yield Contrast.of(f"{arm} - {than}", arm, than, **own)
+    yield from _of_more_sources(arms, own)
     arm, than = pairs[KD]
     for metric, words in list(METRICS.items())[1 : None if external else -1]:
         yield Contrast(f"M1, {words}", {arm: 1, than: -1}, f"{words}: {arm} - {than}", metric=metric, margin=MARGIN)
+
+
+def _of_more_sources(arms: Mapping[str, Arm], own: Mapping[str, Any]) -> Iterable[Contrast]:
+    """Text without translations, and the term of the encoder: what each adds to a student of few pairs."""
+    for says, one, other in (
+        (f"plain: {TEXT} - {LABELS}", (PLAIN, TEXT), (PLAIN, LABELS)),
+        (f"plain: {ENCODER} - {LABELS}", (PLAIN, ENCODER), (PLAIN, LABELS)),
+        *((f"{view}: {ENCODER} - without", (view, ENCODER), (view, TEXT)) for view in (PLAIN, SPELT)),
+        (f"{TEXT}: {SPELT} - {PLAIN}", (SPELT, TEXT), (PLAIN, TEXT)),
+    ):
+        arm, than = label(*one, SCARCE), label(*other, SCARCE)
+        if {arm, than} <= set(arms):
+            yield Contrast(f"{arm} - {than}", {arm: 1.0, than: -1.0}, f"1/{SCARCE} of the pairs, {says}", **own)

@@ -153,6 +153,7 @@ def test_text_without_translations_is_that_of_the_pairs_that_are_not_there(scale
         assert (text.terms.encoder, term.terms.encoder) == (0, 1) and term.macs > text.macs > alone.macs
     arms = {label(*one, SCARCE) for one in UNTRANSLATED}
     own = [contrast for contrast in study.contrasts if set(contrast.weights) & arms]
+    assert max(len(contrast.title) for contrast in own) <= 67  # longer ones leave a forest no room
     assert len(own) == 5 and not any(contrast.primary for contrast in own)
     assert all(study.tier(arm) == 3 for arm in arms)
     assert {arm for contrast in own for arm in contrast.weights} == arms <= set(study.arms)
