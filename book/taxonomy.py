@@ -11,7 +11,6 @@ from kdlib.study.setting import Setting
 NOT_IMPLEMENTED = (
     "PURF, of which only the title is public",
     "pixel distillation {cite:p}`guo2021pixel`",
-    "the part of dual KD on text without translations {cite:p}`wan2024dual`",
 )
 #: Field of a row -> the head of its column.
 HEADS = {

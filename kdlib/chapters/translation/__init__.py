@@ -25,6 +25,10 @@ TEACHING: Mapping[str, Terms] = {
     DUAL: Terms(neighbours=1.0, consistency=1.0),
 }
 UNTAUGHT = (LABELS, ALIKE)  # without a teacher
+TEXT, ENCODER = "more sources", "more sources + encoder"
+#: What a student learns from text without translations, the sources of the pairs that it has not: its base, a student
+#: of its own pairs and labels alone, writes what stands in place of their targets.
+BESIDE: Mapping[str, Terms] = {TEXT: Terms(), ENCODER: Terms(encoder=1.0)}
 PLAIN, SPELT, LITTLE, MUCH = "plain", "BPE-dropout 0.1", "replacement 0.1", "replacement 0.3"
 #: What the second presentation of a pair reads: a view, and its strength.
 VIEWS: Mapping[str, tuple[View, float]] = {
@@ -43,6 +47,8 @@ MORE = (
     (PLAIN, NEIGHBOURS), (SPELT, NEIGHBOURS), (PLAIN, SEQUENCES),
     (PLAIN, ALIKE), (SPELT, ALIKE), (PLAIN, DUAL), (SPELT, DUAL),
 )  # fmt: skip
+SCARCE = 5  # divisor of the pairs where there is text without translations
+UNTRANSLATED = ((PLAIN, LABELS), *((view, taught) for taught in BESIDE for view in (PLAIN, SPELT)))
 FEWER = (5, 2)  # divisors of the pairs that are learnt from; each is learnt from so many times more often
 #: Metric of a run -> what it is called.
 METRICS: Mapping[str, str] = {
@@ -105,14 +111,11 @@ def create(setting: Setting, text: str = "auto") -> Study:
     arms = by_label(*(_arm(setting, *one) for one in asked))
     size = SIZES[setting.profile.name]
     external = text == "auto" and "external" in size.student
-    teacher = _spec(setting, text, size.teacher, seed=0)
-    measured: dict[str, TranslationSpec] = {}
-    for arm, (view, taught, divisor) in zip(arms.values(), asked, strict=True):
-        kind, p = VIEWS[view]
-        fields = {"view": kind, "p": p, "terms": TEACHING[taught], "teacher": None if taught in UNTAUGHT else teacher}
-        fewer = fields | _fewer(size, divisor)
-        for seed in setting.seeds_of(arm):
-            measured[arm.measurement(seed)] = _spec(setting, text, size.student, seed, **fewer)
+    measured = {
+        arm.measurement(seed): _student(setting, text, *one, seed)
+        for arm, one in zip(arms.values(), asked, strict=True)
+        for seed in setting.seeds_of(arm)
+    }
     contrasts, later = tuple(_contrasts(arms, external)), dict.fromkeys(measured, LATER)
     return Study("25_translation", setting, arms, contrasts, measured, series=_by_pairs(size, arms), later=later)
 
@@ -124,18 +127,34 @@ def planned(setting: Setting, text: str = "auto") -> list[tuple[str, str, int]]:
         return [(*one, 1) for one in FIRST]
     divisors = FEWER if text == "auto" else ()
     fewer = [(view, KD, divisor) for divisor in divisors for view in (PLAIN, SPELT)]
-    return [*((*one, 1) for one in (*FIRST, *MORE)), *fewer]
+    beside = [(*one, SCARCE) for one in UNTRANSLATED] if text == "auto" else []
+    return [*((*one, 1) for one in (*FIRST, *MORE)), *fewer, *beside]
 
 
 def label(view: str, taught: str, divisor: int = 1) -> str:
-    """What an arm is called, of names of VIEWS and TEACHING, and of the pairs that it has."""
+    """What an arm is called, of names of VIEWS, TEACHING and BESIDE, and of the pairs that it has."""
     return f"{view}, {taught}" + (f", 1/{divisor} of the pairs" if divisor > 1 else "")
 
 
-def _fewer(size: Size, divisor: int) -> dict[str, int]:
-    """The fields of a student that has fewer pairs, and is presented with as many as any other."""
+def _student(setting: Setting, text: str, view: str, taught: str, divisor: int, seed: int) -> TranslationSpec:
+    """The run of an arm and a seed."""
+    size, (kind, p) = SIZES[setting.profile.name], VIEWS[view]
+    fields: dict[str, Any] = {"view": kind, "p": p, **_fewer(size, divisor, taught in BESIDE)}
+    if taught in BESIDE:
+        fields["teacher"] = _student(setting, text, PLAIN, LABELS, divisor, seed)
+    elif taught not in UNTAUGHT:
+        fields["teacher"] = _spec(setting, text, size.teacher, seed=0)
+    return _spec(setting, text, size.student, seed, terms={**TEACHING, **BESIDE}[taught], **fields)
+
+
+def _fewer(size: Size, divisor: int, beside: bool) -> dict[str, int]:
+    """The fields of a student that has fewer pairs, and is presented with as many sentences as any other: more often
+    with its own, or with the sources of the others beside them."""
     pairs, epochs = (({**size.both, **size.student})[name] for name in ("pairs", "epochs"))
-    return {"pairs": pairs // divisor, "epochs": epochs * divisor} if divisor > 1 else {}
+    own = pairs // divisor
+    if beside:
+        return {"pairs": own, "untranslated": pairs - own}
+    return {"pairs": own, "epochs": epochs * divisor} if divisor > 1 else {}
 
 
 def _by_pairs(size: Size, arms: Mapping[str, Arm]) -> dict[str, dict[str, float]]:
@@ -148,9 +167,10 @@ def _by_pairs(size: Size, arms: Mapping[str, Arm]) -> dict[str, dict[str, float]
 def _arm(setting: Setting, view: str, taught: str, divisor: int) -> MeasuredArm:
     """Policies are of images: here none means anything."""
     seeds = "one" if setting.profile.trains else "usual" if (view, taught) in FIRST and divisor == 1 else "few"
+    alone = taught in UNTAUGHT or taught in BESIDE  # a base reads plain spellings
     facts = Taxonomy(
-        knowledge=() if taught in UNTAUGHT else ("answer",),
-        sees="student alone" if taught in UNTAUGHT else "both the same",
+        knowledge=() if taught in UNTAUGHT else ("answer", "feature") if taught == ENCODER else ("answer",),
+        sees="student alone" if alone else "both the same",
         chosen_by="none", labels="the same", status="inspired by", task="translation",
     )  # fmt: skip
     return MeasuredArm(
@@ -195,6 +215,20 @@ def _contrasts(arms: Mapping[str, Arm], external: bool) -> Iterable[Contrast]:
     ):
         if {arm, than} <= set(arms):
             yield Contrast.of(f"{arm} - {than}", arm, than, **own)
+    yield from _of_more_sources(arms, own)
     arm, than = pairs[KD]
     for metric, words in list(METRICS.items())[1 : None if external else -1]:
         yield Contrast(f"M1, {words}", {arm: 1, than: -1}, f"{words}: {arm} - {than}", metric=metric, margin=MARGIN)
+
+
+def _of_more_sources(arms: Mapping[str, Arm], own: Mapping[str, Any]) -> Iterable[Contrast]:
+    """Text without translations, and the term of the encoder: what each adds to a student of few pairs."""
+    for says, one, other in (
+        (f"plain: {TEXT} - {LABELS}", (PLAIN, TEXT), (PLAIN, LABELS)),
+        (f"plain: {ENCODER} - {LABELS}", (PLAIN, ENCODER), (PLAIN, LABELS)),
+        *((f"{view}: {ENCODER} - without", (view, ENCODER), (view, TEXT)) for view in (PLAIN, SPELT)),
+        (f"{TEXT}: {SPELT} - {PLAIN}", (SPELT, TEXT), (PLAIN, TEXT)),
+    ):
+        arm, than = label(*one, SCARCE), label(*other, SCARCE)
+        if {arm, than} <= set(arms):
+            yield Contrast(f"{arm} - {than}", {arm: 1.0, than: -1.0}, f"1/{SCARCE} of the pairs, {says}", **own)

@@ -1,7 +1,8 @@
 """What a translation is trained with: labels that are smoothed, and what a teacher says of each piece.
 
-B sentences of T places; V pieces. Places with PAD as label count for nothing; every loss is the mean over the others.
-Distances of kNN-KD are those of the teacher's last hidden states (Yang et al., 2022), of width d.
+B sentences of T places, with V pieces in the vocabulary, of sources of S pieces; states are of width d. Places with PAD
+as label count for nothing; every loss of places is the mean over the others. Distances of kNN-KD are those of the
+teacher's last hidden states (Yang et al., 2022).
 """
 
 from typing import NamedTuple
@@ -69,3 +70,22 @@ def answers_loss(scores: Tensor, answers: Tensor) -> Tensor:
     """KL(q || student), a scalar; scores: float [n, V]; answers: q, float [n, V], rows sum to one."""
     entropy = torch.xlogy(answers, answers).sum(1)
     return (entropy - (answers * scores.log_softmax(1)).sum(1)).mean()
+
+
+def pooled(states: Tensor, source: Tensor) -> Tensor:
+    """float [B, d] of unit length: the mean of what was read over the pieces of each source, padding left out.
+
+    states: float [B, S, d]; source: int64 [B, S].
+    """
+    there = (source != PAD)[..., None]
+    return F.normalize(states.masked_fill(~there, 0).sum(1) / there.sum(1), dim=1)
+
+
+def encoder_loss(states: Tensor, source: Tensor, others: Tensor, read: Tensor) -> Tensor:
+    """Squared distance of `pooled` states from those of another network, a scalar: the mean over sentences.
+
+    Inspired by dual distillation (Wan et al., 2024). states: float [B, S, d] of source: int64 [B, S]; others: float
+    [B, S', d] of read: int64 [B, S'], the same sentences, maybe in another spelling. They are what is approached: no
+    gradient reaches them.
+    """
+    return (pooled(states, source) - pooled(others, read).detach()).square().sum(1).mean()

@@ -162,8 +162,12 @@ def pair_macs(shape: Shape, source: int, target: int) -> int:
     >>> pair_macs(Shape(pieces=4000, width=96, layers=2, heads=4), 22, 22) / 1e6
     19.17696
     """
-    linear, inner = shape.width**2, 2 * shape.width * shape.inner
-    encoder = source * (4 * linear + inner) + 2 * source**2 * shape.width
-    own = target * (4 * linear + inner) + 2 * target**2 * shape.width
-    other = (2 * target + 2 * source) * linear + 2 * target * source * shape.width
-    return shape.layers * (encoder + own + other) + target * shape.width * shape.pieces
+    own = encoder_macs(shape, target)  # a decoder is an encoder of its sentence that attends to the other one too
+    other = (2 * target + 2 * source) * shape.width**2 + 2 * target * source * shape.width
+    return encoder_macs(shape, source) + own + shape.layers * other + target * shape.width * shape.pieces
+
+
+def encoder_macs(shape: Shape, source: int) -> int:
+    """Those of the encoder alone, for a sentence of so many pieces."""
+    blocks = source * (4 * shape.width**2 + 2 * shape.width * shape.inner)
+    return shape.layers * (blocks + 2 * source**2 * shape.width)

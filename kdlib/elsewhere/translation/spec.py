@@ -1,10 +1,10 @@
 """A run of translation: a network learns to translate, from labels alone or from a teacher too."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from kdlib.elsewhere.translation.network import Shape, pair_macs
+from kdlib.elsewhere.translation.network import Shape, encoder_macs, pair_macs
 from kdlib.elsewhere.translation.parallel import GRAMMAR, HELP, check_name, load_text
 from kdlib.elsewhere.translation.scores import sacrebleu
 from kdlib.elsewhere.translation.spelling import sentencepiece
@@ -14,6 +14,7 @@ from kdlib.records import Number, Record, Whole
 View = Literal["plain", "bpe-dropout", "replacement"]
 PRESENTATIONS = 2  # of a pair in a step: the plain spelling, and the view
 BEAM = 4  # of a teacher that writes what its student learns
+AVERAGE = 0.999  # how much of a moving average stays in a step
 #: Data set -> pieces of a source and of a target, about; other text is reckoned as `help-texts`.
 LENGTHS = {GRAMMAR: (11, 12), HELP: (21, 23)}
 # How much longer an operation takes than in the convolutions that forecasts are made for: one core did 10.7 GMAC/s.
@@ -35,12 +36,23 @@ class Terms(Record):
     k: Whole = Field(64, ge=1)
     #: the temperature of their squared distances
     tau: Number = Field(100.0, gt=0)
+    #: on text without translations: squared distance of what the encoder reads from what its moving average reads
+    encoder: Number = Field(0.0, ge=0)
+    #: how much of that moving average of the weights stays in a step
+    average: Number = Field(AVERAGE, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _of_one_text(self) -> "Terms":
         if self.sequences and self.neighbours:
             raise ValueError("terms.sequences = true replace the targets that terms.neighbours is of; allowed is one")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that the keys of runs without the term of the encoder are what they were before it was there."""
+        if self.encoder or self.average != AVERAGE:
+            return handler(self)
+        return {name: value for name, value in handler(self).items() if name not in ("encoder", "average")}
 
     @property
     def taught(self) -> bool:
@@ -61,6 +73,9 @@ class TranslationSpec(TaskSpec):
     external: str | None = None
     #: how many training pairs are learnt from, the first in their fixed order
     pairs: Whole = Field(ge=1)
+    #: of how many training pairs behind those the sources alone are learnt from too: in place of their targets, which
+    #: are not read, stands what the teacher writes, greedily
+    untranslated: Whole = Field(0, ge=0)
     #: how many test pairs are translated, or null for all
     tested: Whole | None = Field(None, ge=1)
     #: of the vocabulary, at most; 260 of them are marks and bytes
@@ -83,7 +98,7 @@ class TranslationSpec(TaskSpec):
     smoothing: Number = Field(0.1, ge=0, lt=1)
     #: of the network, in training
     dropout: Number = Field(0.1, ge=0, lt=1)
-    #: how often each pair is learnt from, each time in two presentations
+    #: how often each pair, and each source without a translation, is learnt from, each time in two presentations
     epochs: Whole = Field(ge=1)
     #: of an optimiser step
     pairs_per_step: Whole = Field(32, ge=1)
@@ -103,14 +118,27 @@ class TranslationSpec(TaskSpec):
             raise ValueError(f"width = {self.width} must be a multiple of 2 and of heads = {self.heads}")
         if self.view == "plain" and self.p:
             raise ValueError(f"p = {self.p} goes with no plain view; allowed is 0, or another view")
-        if self.terms.taught != (self.teacher is not None):
-            raise ValueError("a teacher goes with terms.words, terms.neighbours or terms.sequences, and those with one")
+        if (self.terms.taught or self.untranslated > 0) != (self.teacher is not None):
+            needy = "terms.words, terms.neighbours, terms.sequences or untranslated"
+            raise ValueError(f"a teacher goes with {needy}, and those with one")
+        if self.terms.encoder and not self.untranslated:
+            said = f"terms.encoder = {self.terms.encoder} is of text without translations"
+            raise ValueError(f"{said}; allowed is 0, or untranslated above 0")
+        if self.terms.neighbours and self.untranslated:
+            said = f"untranslated = {self.untranslated} has no right pieces that terms.neighbours could find"
+            raise ValueError(f"{said}; allowed is one of both")
         if self.teacher and (self.teacher.data, self.teacher.pieces) != (self.data, self.pieces):
             reads = f"{self.teacher.data!r} in {self.teacher.pieces} pieces"
             raise ValueError(f"teacher reads {reads}; allowed are {self.data!r} in {self.pieces}, as the student does")
         if self.machine.precision != "float32":
             raise ValueError(f"machine.precision = {self.machine.precision!r} is too coarse; allowed is 'float32'")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that the keys of runs of pairs alone are what they were before there was other text."""
+        fields = handler(self)
+        return fields if self.untranslated else {n: value for n, value in fields.items() if n != "untranslated"}
 
     @property
     def network(self) -> str:
@@ -121,9 +149,14 @@ class TranslationSpec(TaskSpec):
         return Shape(pieces, self.width, self.layers, self.heads)
 
     @property
+    def sentences(self) -> int:
+        """Those that are learnt from, with translations and without."""
+        return self.pairs + self.untranslated
+
+    @property
     def steps(self) -> int:
-        """Of the optimiser; pairs that fill no step are left out of an epoch."""
-        return self.epochs * (self.pairs // self.pairs_per_step)
+        """Of the optimiser; sentences that fill no step are left out of an epoch."""
+        return self.epochs * (self.sentences // self.pairs_per_step)
 
     @property
     def views(self) -> int:
@@ -139,6 +172,10 @@ class TranslationSpec(TaskSpec):
         taught = pair_macs(self.teacher.shape(self.pieces), *lengths)
         found = own + (self.views * taught if self.terms.words else 0)
         found += BEAM * self.pairs * taught if self.terms.sequences else 0
+        found += self.untranslated * taught
+        if self.terms.encoder:
+            again = self.views * self.untranslated // self.sentences
+            found += again * encoder_macs(self.shape(self.pieces), lengths[0])
         states = self.pairs * lengths[1]
         return found + (self.pairs * taught + states**2 * self.teacher.width if self.terms.neighbours else 0)
 
@@ -146,6 +183,9 @@ class TranslationSpec(TaskSpec):
         """Raises ValueError for too few pairs, or a library that is missing; FileNotFoundError for text that is."""
         sentencepiece(), sacrebleu()
         there = len(load_text(self.data).train)
+        if self.untranslated and self.sentences > there:
+            said = f"untranslated = {self.untranslated} sources are not there beside pairs = {self.pairs}"
+            raise ValueError(f"{said}; {self.data} has {there} training pairs, and allowed are as many together")
         if not self.pairs_per_step <= self.pairs <= there:
             allowed = f"allowed are {self.pairs_per_step}, those of a step, to {there}, those of {self.data}"
             raise ValueError(f"pairs = {self.pairs} are not possible; {allowed}")

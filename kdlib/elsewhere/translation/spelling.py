@@ -126,22 +126,23 @@ def _read(path: Path) -> Speller:
     return Speller(path.read_bytes())
 
 
-def spelt_anew(speller: Speller, texts: Sequence[str], p: float, seed: int, epoch: int) -> list[list[int]]:
-    """Spellings of texts by BPE-dropout in one epoch; text i has draws of its own."""
-    role = "spelling"
+def spelt_anew(
+    speller: Speller, texts: Sequence[str], p: float, seed: int, epoch: int, role: str = "spelling"
+) -> list[list[int]]:
+    """Spellings of texts by BPE-dropout in one epoch; text i has draws of its own, which other roles have not."""
     return [
         speller.dropped(text, p, random.Random(stream_seed(seed, f"{role} {i}", epoch))) for i, text in enumerate(texts)
     ]
 
 
 def replaced(
-    spellings: Sequence[Sequence[int]], counts: torch.Tensor, p: float, seed: int, epoch: int
+    spellings: Sequence[Sequence[int]], counts: torch.Tensor, p: float, seed: int, epoch: int, role: str = "replacement"
 ) -> list[list[int]]:
     """Spellings in which each piece is, with probability p, one that is drawn as often as it occurs.
 
     counts: float or int [V], how often each piece occurs in the training text.
     """
-    draws, flat = generator(seed, "replacement", epoch), torch.tensor([i for ids in spellings for i in ids])
+    draws, flat = generator(seed, role, epoch), torch.tensor([i for ids in spellings for i in ids])
     chosen = torch.rand(len(flat), generator=draws) < p
     others = torch.multinomial(counts.double(), len(flat), replacement=True, generator=draws)
     mixed = torch.where(chosen, others, flat)

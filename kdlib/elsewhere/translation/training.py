@@ -1,25 +1,27 @@
 """A run of translation at work."""
 
+import copy
 import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from kdlib.elsewhere.translation.batches import Batch, Batches
+from kdlib.elsewhere.translation.batches import Batch, Batches, Written
 from kdlib.elsewhere.translation.decoding import BATCH, padded, translate
 from kdlib.elsewhere.translation.losses import (
     Neighbours,
     answers_loss,
     consistency_loss,
+    encoder_loss,
     label_loss,
     nearest_states,
     neighbour_answers,
     words_loss,
 )
-from kdlib.elsewhere.translation.network import Translator, pair_macs
+from kdlib.elsewhere.translation.network import Translator, encoder_macs, pair_macs
 from kdlib.elsewhere.translation.parallel import Pair, load_text
 from kdlib.elsewhere.translation.scores import text_scores
 from kdlib.elsewhere.translation.spec import BEAM, TranslationSpec
@@ -42,20 +44,34 @@ class Translation(Learner):
         self.external = load_text(spec.external).test if spec.external else ()
         self.fingerprint = _joint(text.fingerprint, load_text(spec.external).fingerprint if spec.external else "")
         with seeded(spec.seed, "translator"):
-            self.module = Translator(spec.shape(len(self.speller)), spec.dropout).to(spec.machine.device)
-        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=spec.learning_rate, betas=(0.9, 0.98))
-        self.batches = Batches(spec, text.train[: spec.pairs], self.speller)
+            self.student = Translator(spec.shape(len(self.speller)), spec.dropout).to(spec.machine.device)
+        self.optimiser = torch.optim.Adam(self.student.parameters(), lr=spec.learning_rate, betas=(0.9, 0.98))
+        self.average = copy.deepcopy(self.student).requires_grad_(False) if spec.terms.encoder else None
+        self.module = self.student if self.average is None else nn.ModuleList([self.student, self.average])
         self.steps, self.evaluations = spec.steps, spec.evaluations
         self.teacher = None if taught is None else self._teacher(taught)
+        further = self._written([source for source, _ in text.train[spec.pairs : spec.sentences]])
+        self.batches = Batches(spec, text.train[: spec.pairs], self.speller, further)
         self.starts = torch.cat([torch.zeros(1, dtype=torch.int64), (self.batches.lengths + 1).cumsum(0)])
         self.near = self._neighbours() if spec.terms.neighbours else None
         if spec.terms.sequences:
-            self.batches.targets = translate(self.teacher, self.batches.sources, BEAM)
+            pairs = slice(spec.pairs)
+            self.batches.targets[pairs] = translate(self.teacher, self.batches.sources[pairs], BEAM)
+
+    @property
+    def network(self) -> Translator:
+        return self.student
 
     def _teacher(self, taught: dict[str, Tensor]) -> Translator:
         network = Translator(self.spec.teacher.shape(len(self.speller)), 0.0)
         network.load_state_dict(taught)
         return network.to(self.spec.machine.device).eval().requires_grad_(False)
+
+    def _written(self, sources: Sequence[str]) -> list[Written]:
+        """What the teacher writes for text without translations, greedily."""
+        if not sources:
+            return []
+        return list(zip(sources, translate(self.teacher, [self.speller.plain(s) for s in sources]), strict=True))
 
     @torch.no_grad()
     def _neighbours(self) -> Neighbours:
@@ -79,13 +95,30 @@ class Translation(Learner):
         batch = Batch(*(tensor.to(self.spec.machine.device) for tensor in batch))
         self.module.train()
         with seeded(self.spec.seed, f"dropout {number}"):
-            scores = self.module(batch.source, batch.target)
-        terms = self._terms(batch, scores)
+            memory = self.student.encode(batch.source)
+            scores = self.student.scores(self.student.hidden(batch.target, memory, batch.source))
+        terms, macs = self._terms(batch, scores), self._macs(batch)
+        if self.average is not None:
+            terms["encoder"], again = self._encoder(batch, memory, number)
+            macs += again
         loss = sum(terms.values())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        return {"loss": loss, **terms, "gmacs": loss.new_tensor(self._macs(batch) / 1e9)}
+        if self.average is not None:
+            move(self.average, self.student, self.spec.terms.average)
+        return {"loss": loss, **terms, "gmacs": loss.new_tensor(macs / 1e9)}
+
+    def _encoder(self, batch: Batch, memory: Tensor, number: int) -> tuple[Tensor, int]:
+        """The term of the encoder with its weight, 0 in a step without such text, and the cost of the second pass."""
+        rows = (batch.ids >= self.spec.pairs).repeat(len(batch.source) // len(batch.ids))
+        if not rows.any():
+            return memory.new_zeros(()), 0
+        read = self.batches.again(number).to(memory.device)
+        with torch.no_grad(), seeded(self.spec.seed, f"dropout of the average {number}"):
+            others = self.average.encode(read)
+        loss = self.spec.terms.encoder * encoder_loss(memory[rows], batch.source[rows], others, read)
+        return loss, len(read) * encoder_macs(self.student.shape, read.shape[1])
 
     def _terms(self, batch: Batch, scores: Tensor) -> dict[str, Tensor]:
         """The parts of the loss, each with its weight."""
@@ -106,15 +139,16 @@ class Translation(Learner):
         return terms
 
     def _macs(self, batch: Batch) -> int:
-        """Of a step, padding too: forward and backward of the student, forward of a teacher that is asked."""
+        """Of a step, padding too: forward and backward of the student, forward of a teacher that is asked; without
+        the second pass of `_encoder`."""
         lengths = batch.source.shape[1], batch.target.shape[1]
-        own = 3 * pair_macs(self.module.shape, *lengths)
+        own = 3 * pair_macs(self.student.shape, *lengths)
         asked = pair_macs(self.teacher.shape, *lengths) if self.spec.terms.words else 0
         return len(batch.source) * (own + asked)
 
     def evaluate(self) -> dict[str, float]:
         """BLEU and chrF of greedy translations, and the share of pieces that are written right after the right ones."""
-        return {**self._scores(self.test), "token_accuracy": token_accuracy(self.module, self._spelt(self.test))}
+        return {**self._scores(self.test), "token_accuracy": token_accuracy(self.student, self._spelt(self.test))}
 
     def measure(self) -> dict[str, Any]:
         """Some translations; with an external text the scores on it."""
@@ -123,8 +157,10 @@ class Translation(Learner):
         keys = ("source", "reference", "translation")
         found: dict[str, Any] = {
             "examples": [dict(zip(keys, (*pair, text), strict=True)) for pair, text in zip(some, written, strict=True)],
-            "pairs": len(self.batches.texts),
+            "pairs": self.batches.pairs,
         }
+        if self.spec.untranslated:
+            found["untranslated"] = len(self.batches.texts) - self.batches.pairs
         external = self._scores(self.external) if self.external else {}
         return found | {f"external_{name}": score for name, score in external.items()}
 
@@ -133,10 +169,17 @@ class Translation(Learner):
 
     def _translated(self, pairs: Sequence[Pair]) -> list[str]:
         sources = [self.speller.plain(source) for source, _ in pairs]
-        return [self.speller.text(ids) for ids in translate(self.module, sources)]
+        return [self.speller.text(ids) for ids in translate(self.student, sources)]
 
     def _spelt(self, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
         return [(self.speller.plain(source), self.speller.plain(target)) for source, target in pairs]
+
+
+@torch.no_grad()
+def move(average: nn.Module, network: nn.Module, kept: float) -> None:
+    """A step of a moving average of weights: of each, `kept` stays, and the rest is that of the network."""
+    for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(weight, 1 - kept)
 
 
 def learning_rate(spec: TranslationSpec, step: int) -> float:

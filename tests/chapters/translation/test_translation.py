@@ -7,10 +7,15 @@ from kdlib.chapters import taxonomy
 from kdlib.chapters.registry import create_study
 from kdlib.chapters.translation import (
     ALIKE,
+    BESIDE,
+    ENCODER,
     FEWER,
     INTERACTION,
     LABELS,
+    SCARCE,
     TEACHING,
+    TEXT,
+    UNTRANSLATED,
     VIEWS,
     arms_table,
     drawing,
@@ -79,7 +84,8 @@ def test_students_differ_in_view_and_terms_alone(scale):
     for arm, (view, taught, divisor) in zip(study.arms, asked, strict=True):
         assert study.specs(arm) == [] and study.tier(arm) == 3
         for seed, spec in study.measured(arm).items():
-            assert spec.seed == seed and (spec.view, spec.p) == VIEWS[view] and spec.terms == TEACHING[taught]
+            assert spec.seed == seed and (spec.view, spec.p) == VIEWS[view]
+            assert spec.terms == {**TEACHING, **BESIDE}[taught]
             assert (spec.teacher is None) == (taught in (LABELS, ALIKE))
             if divisor == 1:
                 by_seed.setdefault(seed, []).append(spec)
@@ -102,7 +108,7 @@ def test_reference_is_what_was_planned():
     teacher = spec.teacher
     assert (teacher.width, teacher.layers, teacher.learning_rate, teacher.pairs) == (192, 3, 1e-3, 20_000)
     assert study.data == "help-texts" and study_at("quick").data == "grammar"
-    assert len(study.all_specs) == 4 * 5 + 11 * 3 + 4 * 3 and study.specs_to(2) == []
+    assert len(study.all_specs) == 4 * 5 + 11 * 3 + 4 * 3 + 5 * 3 and study.specs_to(2) == []
     assert not_run(study, runs_frame(study, Store("reference"))).splitlines()[0].endswith(" h of one core).")
     said = Session(study, "gap", "COMMAND").gap("This").data
     assert said == "*This: needs the data set `help-texts` and the runs of this chapter.* `COMMAND`"
@@ -124,6 +130,34 @@ def test_students_of_fewer_pairs_are_presented_with_as_many(scale):
             study.arms
         )
     assert study_at("quick").series == {}
+
+
+@pytest.mark.parametrize("scale", ["reference", "paper"])
+def test_text_without_translations_is_that_of_the_pairs_that_are_not_there(scale):
+    study = study_at(scale)
+
+    def of(view: str, taught: str, seed: int = 1) -> TranslationSpec:
+        return study.measurements[f"{label(view, taught, SCARCE)}, seed {seed}"]
+
+    whole, alone = study.measurements["plain, labels, seed 1"], of("plain", LABELS)
+    fewer = study.measurements[f"{label('plain', 'KD', SCARCE)}, seed 1"]
+    assert (alone.pairs, alone.epochs, alone.untranslated) == (fewer.pairs, fewer.epochs, 0)
+    for view in ("plain", "BPE-dropout 0.1"):
+        text, term = of(view, TEXT), of(view, ENCODER)
+        assert text.teacher == term.teacher == alone  # it has read no other pair
+        assert alone.teacher is None and alone.seed == text.seed == 1
+        assert (text.pairs, text.pairs + text.untranslated, text.epochs) == (alone.pairs, whole.pairs, whole.epochs)
+        assert (text.steps, text.views) == (whole.steps, whole.views) == (term.steps, term.views)
+        assert abs(alone.views - text.views) < alone.epochs * 2 * alone.pairs_per_step  # whole steps
+        assert text.model_dump(exclude={"terms"}) == term.model_dump(exclude={"terms"})
+        assert (text.terms.encoder, term.terms.encoder) == (0, 1) and term.macs > text.macs > alone.macs
+    arms = {label(*one, SCARCE) for one in UNTRANSLATED}
+    own = [contrast for contrast in study.contrasts if set(contrast.weights) & arms]
+    assert max(len(contrast.title) for contrast in own) <= 67  # longer ones leave a forest no room
+    assert len(own) == 5 and not any(contrast.primary for contrast in own)
+    assert all(study.tier(arm) == 3 for arm in arms)
+    assert {arm for contrast in own for arm in contrast.weights} == arms <= set(study.arms)
+    assert not arms & set(study_at("quick").arms)
 
 
 @pytest.mark.usefixtures("strict_figures")

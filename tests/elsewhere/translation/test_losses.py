@@ -11,6 +11,7 @@ from kdlib.elsewhere.translation.losses import (
     Neighbours,
     answers_loss,
     consistency_loss,
+    encoder_loss,
     label_loss,
     nearest_states,
     neighbour_answers,
@@ -121,3 +122,43 @@ def test_a_text_is_its_own_best_translation() -> None:
     found = text_scores(other, text)
     assert found["bleu"] == sacrebleu.corpus_bleu(other, [text]).score < 60
     assert 0 < found["chrf"] == sacrebleu.corpus_chrf(other, [text]).score < 100
+
+
+# --- what an encoder reads
+
+
+@pytest.fixture
+def read() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """States of sources, and another network's of the same sentences, in other spellings."""
+    draws = torch.Generator().manual_seed(5)
+    states, others = (torch.randn(B, s, 6, generator=draws, dtype=torch.float64) for s in (T, T + 2))
+    source, spelt = torch.ones(B, T, dtype=torch.int64), torch.ones(B, T + 2, dtype=torch.int64)
+    source[1, 2:], spelt[0, 4:], spelt[2, 1:] = PAD, PAD, PAD
+    return states, source, others, spelt
+
+
+def test_encoders_are_apart_by_the_slow_sum(read) -> None:
+    states, source, others, spelt = read
+    expected = 0.0
+    for b in range(B):
+        h, mean = (x[b, ids[b] != PAD].numpy().mean(0) for x, ids in ((states, source), (others, spelt)))
+        expected += ((h / np.linalg.norm(h) - mean / np.linalg.norm(mean)) ** 2).sum() / B
+    assert encoder_loss(*read).item() == pytest.approx(expected)
+    assert encoder_loss(states, source, 3 * states, source).item() == pytest.approx(0, abs=1e-12)
+    assert encoder_loss(states, source, -states, source).item() == pytest.approx(4)
+
+
+def test_encoders_do_not_see_padding(read) -> None:
+    states, source, others, spelt = read
+    wider = torch.cat([states, torch.full((B, 3, 6), torch.inf, dtype=torch.float64)], 1)
+    changed = wider.masked_fill((F.pad(source, (0, 3), value=PAD) == PAD)[..., None], torch.nan)
+    found = encoder_loss(changed, F.pad(source, (0, 3), value=PAD), others, spelt)
+    assert found.item() == pytest.approx(encoder_loss(*read).item(), rel=1e-12)
+
+
+def test_the_gradient_of_encoders_reaches_the_first_alone(read) -> None:
+    states, source, others, spelt = read
+    states.requires_grad_(), others.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: encoder_loss(x, source, others.detach(), spelt), (states,))
+    encoder_loss(states, source, others, spelt).backward()
+    assert others.grad is None and states.grad[1, 2:].eq(0).all() and states.grad[1, :2].ne(0).any()
