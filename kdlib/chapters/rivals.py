@@ -1,6 +1,7 @@
 """Rivals of CCD that need as little storage: CRLD, TeKAP, logit standardisation and DIST, each against its own zero.
 
-A rival brings weight as well as an idea. So each stands beside an arm that has the weight alone.
+A rival brings weight as well as an idea. So each stands beside an arm that has the weight alone. DIST is the exception:
+no weight of KD equals that of its terms, so it stands beside itself with half of it.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ CCD, CRLD, TEKAP = "CCD", "CRLD", "TeKAP"
 WEIGHED = f"CCD, {CRLD}'s weight"  # in all
 QUIET = f"{TEKAP}, no noise"
 TRIPLE = "KD, 3.4 times"
+SOFTER = f"{TRIPLE}, T 4.44"  # of both networks; TeKAP softens its copies alone
+LIGHTER = "DIST, weights 1"
 
 # What gives CCD the same weight for the teacher in all. Its own is (1 + w) / 2, with a mean w of 1.471 in its published
 # runs of profile reference; CRLD's is 2 (1.0 * 0.951 + 0.25 * 0.983), with the mean gates of the public ResNet-56 on
@@ -28,9 +31,11 @@ GATES = {
     "cosine": "cosine",
     "both": "gate x cosine",
 }
+HALVED = {"inter_weight": 1.0, "intra_weight": 1.0}  # DIST's weights: 2 in the paper, 1 in ports
 # TeKAP's weights; three copies at 0.8 make 3.4 times the term of plain KD.
 LABELS, SOFT = 0.1, 0.9
 NOISES = (1.0, 3.0)
+TEMPERATURE = 4 / 0.9  # at which a teacher's softmax is that of 0.9 times its logits at 4
 PRIMARY = 2  # contrasts of this chapter that share an error rate
 
 
@@ -61,18 +66,23 @@ def create(setting: Setting) -> Study:
 
 def _controls(jda: Policy, plain: Policy, few: dict[str, Any]) -> list[Arm]:
     """What a rival's weight, gate, view or noise does alone."""
-    alone = {"ce_weight": LABELS, "kd_weight": SOFT}
+    alone, own = {"ce_weight": LABELS, "kd_weight": SOFT}, Policy(name="crld")
+    apart = {**CRLD_WEIGHTS, "cross_weight": 0.0}
     return [
         *(Arm(f"{CRLD}, {words}", jda, "crld", {**CRLD_WEIGHTS, "gate": gate}, **few) for gate, words in GATES.items()),
-        Arm(f"{CRLD}, own view alone", jda, "crld", {**CRLD_WEIGHTS, "cross_weight": 0.0}, **few),
+        Arm(f"{CRLD}, own view alone", jda, "crld", apart, **few),
         Arm(f"{CRLD} + weak2", plain, "crld", CRLD_WEIGHTS, **few),
-        Arm(f"{CRLD} + its view", Policy(name="crld"), "crld", CRLD_WEIGHTS, **few),
-        Arm("KD + CRLD's view", Policy(name="crld"), **few),
+        Arm(f"{CRLD} + its view", own, "crld", CRLD_WEIGHTS, **few),
+        Arm(f"{CRLD} + its view, no gate", own, "crld", {**CRLD_WEIGHTS, "gate": "none"}, **few),
+        Arm(f"{CRLD} + its view, own view alone", own, "crld", apart, **few),
+        Arm("KD + CRLD's view", own, **few),
         Arm(TRIPLE, plain, "kd", alone | {"kd_weight": 3.4 * SOFT}, **few),
+        Arm(SOFTER, plain, "kd", alone | {"kd_weight": 3.4 * SOFT, "temperature": TEMPERATURE}, **few),
         Arm("KD, TeKAP's weights", plain, "kd", alone, **few),
         *(Arm(f"{TEKAP}, noise {noise:g}", plain, "tekap", {"noise": noise}, **few) for noise in NOISES),
         Arm(f"{TEKAP} + JDA", jda, "tekap", **few),
-        *(Arm(f"one scale + {views}", policy, "ls", {"scale": "batch"}, **few)
+        *(Arm(f"{name} + {views}", policy, method, options, **few)
+          for name, method, options in (("one scale", "ls", {"scale": "batch"}), (LIGHTER, "dist", HALVED))
           for views, policy in (("weak2", plain), ("JDA", jda))),
     ]  # fmt: skip
 
@@ -87,8 +97,11 @@ def _contrasts(arms: Mapping[str, Arm]) -> tuple[Contrast, ...]:
         *(Contrast.of(f"{name} - {than}", name, than) for name, than in (
             (CRLD, CCD), (CRLD, "JDA"), (CRLD, f"{CRLD}, no gate"), (CRLD, f"{CRLD}, mean gate"),
             (CRLD, f"{CRLD}, own view alone"), (CRLD, f"{CRLD} + weak2"), (f"{CRLD} + its view", "KD + CRLD's view"),
-            (TEKAP, TRIPLE), (TEKAP, "KD, TeKAP's weights"), ("JDA", TEKAP), (f"{TEKAP} + JDA", TEKAP),
+            (f"{CRLD} + its view", f"{CRLD} + its view, no gate"),
+            (f"{CRLD} + its view", f"{CRLD} + its view, own view alone"),
+            (TEKAP, TRIPLE), (QUIET, SOFTER), (TEKAP, "KD, TeKAP's weights"), ("JDA", TEKAP), (f"{TEKAP} + JDA", TEKAP),
             ("standardised + JDA", CCD), ("DIST + JDA", CCD),
+            *((f"DIST + {views}", f"{LIGHTER} + {views}") for views in ("weak2", "JDA")),
         )),
         *(Contrast.of(f"gain of {name}", *pair) for name, pair in pairs.items()),
         *(Contrast.interaction(f"gain of {name} - gain of KD", pair, gain, f"gain from JDA: {name} - KD")

@@ -98,17 +98,28 @@ class CRLDOptions(KDOptions):
 def crld_terms(
     student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], keys: Tensor | None, options: CRLDOptions
 ) -> Loss:
-    """Both terms of CRLD, and the means of their gates. student, teacher: logits [B, N] of the (weak, strong) views."""
+    """Both terms of CRLD, and what is recorded of their gates. student, teacher: logits [B, N] of the (weak, strong)
+    views.
+
+    The means of both gates; and of gates with a cosine, whose spread does not follow from their mean m as the
+    sqrt(m (1 - m)) of zeros and ones does, the standard deviations of the same numbers.
+    """
     gates = crld_gates(*teacher, options.gate, (options.tau_weak, options.tau_strong), keys)
     within, cross = crld_losses(student, teacher, gates, options.temperature)
     return {
         "within": soft_term(within, options.kd_weight, options.temperature),
         "cross": soft_term(cross, options.cross_weight, options.temperature),
-    }, {"gate_within": gates[0].mean(), "gate_cross": gates[1].mean()}
+    }, _recorded(*gates, spread=options.gate in ("cosine", "both"))
+
+
+def _recorded(within: Tensor, cross: Tensor, spread: bool) -> dict[str, Tensor]:
+    gates = {"gate_within": within, "gate_cross": cross}
+    found = {name: gate.mean() for name, gate in gates.items()}
+    return found | {f"{name}_sd": gate.std(correction=0) for name, gate in gates.items() if spread}
 
 
 def crld(batch: Batch, options: CRLDOptions) -> Loss:
-    """`crld_terms`, and CE of both views, added; the means of the gates are recorded."""
+    """`crld_terms`, and CE of both views, added; the means of the gates, and the spread of cosines, are recorded."""
     student, teacher = batch.pair(batch.student.logits), batch.pair(batch.teacher_output.logits)
     terms, records = crld_terms(student, teacher, batch.step.keys, options)
     return {"ce": Term(batch.cross_entropy, 2 * options.ce_weight)} | terms, records

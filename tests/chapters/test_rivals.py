@@ -1,6 +1,8 @@
 """The rivals of CCD: each beside the weight that it brings, at equal views."""
 
+import numpy as np
 import pytest
+from scipy.special import softmax
 
 from kdlib.chapters import rivals
 from kdlib.chapters.registry import create_study
@@ -35,6 +37,35 @@ def test_kd_has_the_weights_of_tekap_and_of_its_copies():
     alone, tripled = (arms[label].options for label in ("KD, TeKAP's weights", rivals.TRIPLE))
     assert alone == {"ce_weight": tekap.ce_weight, "kd_weight": tekap.kd_weight}
     assert tripled["kd_weight"] == pytest.approx(tekap.kd_weight * (1 + tekap.copies * tekap.copies_weight))
+    softer, z = arms[rivals.SOFTER].options, np.random.default_rng(0).normal(0, 4, (8, 100))
+    assert softer == tripled | {"temperature": pytest.approx(4.44, abs=0.005)}
+    copy = softmax(tekap.keep * z / tekap.temperature, 1)
+    assert np.allclose(copy, softmax(z / softer["temperature"], 1), rtol=1e-12)
+
+
+def test_dist_stands_beside_itself_with_half_the_weight_under_both_views():
+    """And in nothing else: of KD no weight is equal to that of its terms."""
+    study = study_at("reference")
+    for views in ("weak2", "JDA"):
+        one, other = f"DIST + {views}", f"DIST, weights 1 + {views}"
+        contrast = study.contrast(f"{one} - {other}")
+        assert contrast.weights == {one: 1, other: -1} and not contrast.primary
+        assert study.tier(one) == study.tier(other) == 3
+        for whole, half in zip(study.specs(one), study.specs(other), strict=True):
+            weights = ("inter_weight", "intra_weight", "kd_weight")
+            assert [[spec.options[name] for name in weights] for spec in (whole, half)] == [[2, 2, 0], [1, 1, 0]]
+            assert half.model_copy(update={"options": whole.options}) == whole
+
+
+def test_crlds_own_view_has_the_zeros_that_jda_has():
+    study = study_at("reference")
+    for without, changed in (("no gate", {"gate": "none"}), ("own view alone", {"cross_weight": 0.0})):
+        for views in ("CRLD", "CRLD + its view"):
+            label = f"{views}, {without}"
+            assert study.contrast(f"{views} - {label}").weights == {views: 1, label: -1}
+            for spec, whole in zip(study.specs(label), study.specs(views), strict=False):
+                assert spec == whole.model_copy(update={"options": {**whole.options, **changed}})
+            assert {spec.policy.name for spec in study.specs(label)} == {"jda" if views == "CRLD" else "crld"}
 
 
 @pytest.mark.parametrize("scale", ["smoke", "quick", "reference", "paper"])
