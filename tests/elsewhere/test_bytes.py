@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 import torch
 
+from kdlib.elsewhere import translation
 from kdlib.elsewhere.detection import Detection, DetectionSpec
 from kdlib.elsewhere.masked.spec import MaskedSpec, TeacherSpec
 from kdlib.elsewhere.masked.teaching import Teaching
 from kdlib.elsewhere.masked.training import Masked
 from kdlib.elsewhere.oriented.training import Oriented, OrientedSpec
+from kdlib.elsewhere.translation.parallel import GRAMMAR
+from kdlib.elsewhere.translation.spec import Terms
 
 from ..conftest import MACHINE
 
@@ -18,6 +21,10 @@ BOXES = {"width": 4, "steps": 3, "images_per_step": 2, "evaluations": 1, "seed":
 SCENES = {"data": "scenes", "scenes": (4, 2)} | BOXES
 TURNED = {"data": "turned-scenes", "scenes": (4, 2)} | BOXES
 IMAGES = {"data": "fashion-mnist-8k", "images": 60, "images_per_step": 20, "seed": 0, "machine": MACHINE}
+TEXT = {
+    "data": GRAMMAR, "pieces": 400, "pairs": 20, "tested": 4, "width": 16, "layers": 1, "heads": 2, "epochs": 2,
+    "pairs_per_step": 6, "warm_up": 4, "seed": 0, "machine": MACHINE,
+}  # fmt: skip
 VIT = {"width": 16, "depth": 1, "heads": 2, "pretraining": 1, "epochs": 1} | IMAGES
 MASKED = {"width": 2, "ratio": 0.5, "tokens": "masked", "epochs": 1, "labelled": 0.5, "tuning": 2} | IMAGES
 
@@ -54,6 +61,22 @@ def test_detectors_of_turned_boxes(taught):
 def test_a_gate_keeps_its_averages():
     learner = of(DetectionSpec, Detection, SCENES | {"gate": "mean"}, {"gate": "none"})
     assert learner.spec.training_bytes == held(learner) + learner.module.averages.nbytes
+
+
+def test_translators():
+    """Neighbours are those of each piece of the targets, whose number is reckoned with usual lengths."""
+    teacher = translation.learner(translation.SPEC(**TEXT | {"width": 24}), None)
+    assert teacher.spec.training_bytes == held(teacher) and len(teacher.speller) == 400
+    terms = Terms(words=1.0, neighbours=1.0, k=8)
+    student = translation.learner(
+        translation.SPEC(**TEXT, terms=terms, teacher=teacher.spec), teacher.network.state_dict()
+    )
+    kept = student.near.pieces.nbytes + student.near.distances.nbytes
+    assert student.spec.training_bytes - student.spec.kept_bytes == held(student)
+    assert student.spec.kept_bytes / student.spec.states == kept / len(student.near.pieces) == 12 * 8
+    spec = translation.SPEC(**TEXT, untranslated=20, terms=Terms(encoder=1.0), teacher=teacher.spec)
+    learner = translation.learner(spec, teacher.network.state_dict())
+    assert spec.kept_bytes == sum(weights.nbytes for weights in learner.average.parameters())
 
 
 def test_masked_views():

@@ -175,8 +175,14 @@ def _arm(setting: Setting, view: str, taught: str, divisor: int) -> MeasuredArm:
     )  # fmt: skip
     return MeasuredArm(
         label(view, taught, divisor), Policy(name="weak2"), "translation", taxonomy=facts, seeds=seeds, tier=LATER,
-        view=BECOMES[view],
+        view=BECOMES[view], floor=_floor(setting, taught, divisor), metric="bleu",
     )  # fmt: skip
+
+
+def _floor(setting: Setting, taught: str, divisor: int) -> str | None:
+    """The student of as many pairs that learns from labels alone, where there is one."""
+    there = not setting.profile.trains and taught != LABELS and divisor in (1, SCARCE)
+    return label(PLAIN, LABELS, divisor) if there else None
 
 
 def _spec(setting: Setting, text: str, own: Mapping[str, Any], seed: int, **fields: Any) -> TranslationSpec:
@@ -198,11 +204,17 @@ def _contrasts(arms: Mapping[str, Arm], external: bool) -> Iterable[Contrast]:
     yield Contrast.interaction(
         INTERACTION, pairs[KD], pairs[LABELS], "another spelling - plain, with KD - with labels alone", **own
     )
+    for view in (LITTLE, MUCH):
+        gains = [(label(view, taught), label(PLAIN, taught)) for taught in (KD, LABELS)]
+        if {arm for gain in gains for arm in gain} <= set(arms):
+            words = f"{view} - plain, with KD - with labels alone"
+            yield Contrast.interaction(f"{view} x teacher", *gains, words, **own)
     for arm, than in (
         pairs[LABELS],
         (label(PLAIN, KD), label(PLAIN, LABELS)),
         (label(LITTLE, KD), label(PLAIN, KD)),
         (label(MUCH, KD), label(PLAIN, KD)),
+        (label(LITTLE, LABELS), label(PLAIN, LABELS)),
         (label(MUCH, LABELS), label(PLAIN, LABELS)),
         pairs[NEIGHBOURS],
         (label(PLAIN, NEIGHBOURS), label(PLAIN, KD)),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.chapters.translation import KD, METRICS, SPELT, label
+from kdlib.elsewhere.translation.spec import TranslationSpec
 from kdlib.lab.store import Store
 from kdlib.study.setting import Study
 from kdlib.study.stats import mean_interval
@@ -19,7 +20,14 @@ def found(study: Study, store: Store) -> dict[str, list[dict[str, Any]]]:
     """Arm -> the metrics of its runs that are there, seed by seed; and those of the teacher, if it is there."""
     runs = {arm: list(study.measured(arm).values()) for arm in study.arms}
     runs[TEACHER] = [next(spec.teacher for specs in runs.values() for spec in specs if spec.teacher)]
-    return {arm: [result.metrics for spec in specs if (result := store.get(spec))] for arm, specs in runs.items()}
+    return {
+        arm: [result.metrics | _costs(spec) for spec in specs if (result := store.get(spec))]
+        for arm, specs in runs.items()
+    }
+
+
+def _costs(spec: TranslationSpec) -> dict[str, int]:
+    return {"prepared_macs": spec.prepared_macs, "training_bytes": spec.training_bytes}
 
 
 def table(study: Study, store: Store) -> pd.DataFrame:
@@ -36,8 +44,12 @@ def _row(metrics: list[dict[str, Any]]) -> dict[str, str]:
     }
     interval = span(mean_interval([some["bleu"] for some in metrics]))
     first = metrics[0]
-    work = digits(np.mean([some["mean_gmacs"] * some["steps"] for some in metrics]) / 1e3)
-    cost = {"pairs": f"{first['pairs']:,}", "views": f"{first['views']:,}", "TMACs": work, "n": str(len(metrics))}
+    steps = np.mean([some["mean_gmacs"] * some["steps"] for some in metrics])
+    cost = {
+        "pairs": f"{first['pairs']:,}", "views": f"{first['views']:,}",
+        "TMACs": digits(steps / 1e3 + first["prepared_macs"] / 1e12),
+        "training MB": f"{first['training_bytes'] / 1e6:.2f}", "n": str(len(metrics)),
+    }  # fmt: skip
     return {"BLEU": means.pop("BLEU"), "95 % interval": interval} | means | cost
 
 

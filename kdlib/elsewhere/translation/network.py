@@ -5,6 +5,7 @@ the scores of the next piece. B sentences of S pieces are read, T pieces are wri
 """
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.elsewhere.translation.spelling import PAD
+from kdlib.lab.cost import parameters
+from kdlib.models.hollow import hollow
 
 Keys = tuple[Tensor, Tensor]  #: keys and values of one attention, float [B, heads, length, d / heads]
 
@@ -152,6 +155,13 @@ def positions(first: int, count: int, width: int) -> Tensor:
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
     angles = torch.arange(first, first + count)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+@cache
+def network_parameters(shape: Shape) -> int:
+    """Those of a translator."""
+    with hollow():
+        return parameters(Translator(shape, 0.0))
 
 
 def pair_macs(shape: Shape, source: int, target: int) -> int:

@@ -4,16 +4,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from kdlib.elsewhere.translation.network import Shape, encoder_macs, pair_macs
+from kdlib.elsewhere.translation.network import Shape, encoder_macs, network_parameters, pair_macs
 from kdlib.elsewhere.translation.parallel import GRAMMAR, HELP, check_name, load_text
 from kdlib.elsewhere.translation.scores import sacrebleu
 from kdlib.elsewhere.translation.spelling import sentencepiece
+from kdlib.lab.cost import BYTES
 from kdlib.lab.tasks import TaskSpec
 from kdlib.records import Number, Record, Whole
 
 View = Literal["plain", "bpe-dropout", "replacement"]
 PRESENTATIONS = 2  # of a pair in a step: the plain spelling, and the view
 BEAM = 4  # of a teacher that writes what its student learns
+NEIGHBOUR_BYTES = 12  # of a piece, int64, and of a distance, float32
 AVERAGE = 0.999  # how much of a moving average stays in a step
 #: Data set -> pieces of a source and of a target, about; other text is reckoned as `help-texts`.
 LENGTHS = {GRAMMAR: (11, 12), HELP: (21, 23)}
@@ -164,20 +166,46 @@ class TranslationSpec(TaskSpec):
 
     @property
     def macs(self) -> int:
-        """With usual lengths; what a run came to is counted, see its metric `mean_gmacs`."""
-        lengths = LENGTHS.get(self.data, LENGTHS[HELP])
-        own = 3 * self.views * pair_macs(self.shape(self.pieces), *lengths)
-        if self.teacher is None:
-            return own
-        taught = pair_macs(self.teacher.shape(self.pieces), *lengths)
-        found = own + (self.views * taught if self.terms.words else 0)
-        found += BEAM * self.pairs * taught if self.terms.sequences else 0
-        found += self.untranslated * taught
+        """With usual lengths; what the steps of a run came to is counted, see its metric `mean_gmacs`."""
+        found = 3 * self.views * pair_macs(self.shape(self.pieces), *self.lengths)
+        found += self.views * self._taught_macs if self.terms.words else 0
         if self.terms.encoder:
             again = self.views * self.untranslated // self.sentences
-            found += again * encoder_macs(self.shape(self.pieces), lengths[0])
-        states = self.pairs * lengths[1]
-        return found + (self.pairs * taught + states**2 * self.teacher.width if self.terms.neighbours else 0)
+            found += again * encoder_macs(self.shape(self.pieces), self.lengths[0])
+        return found + self.prepared_macs
+
+    @property
+    def prepared_macs(self) -> int:
+        """Those before the first step, with usual lengths: what the teacher writes, and the search of neighbours."""
+        found = (BEAM * self.pairs * self.terms.sequences + self.untranslated) * self._taught_macs
+        if self.terms.neighbours:
+            found += self.pairs * self._taught_macs + self.states**2 * self.teacher.width
+        return found
+
+    @property
+    def _taught_macs(self) -> int:
+        """Of a pair through the teacher, if there is one."""
+        return pair_macs(self.teacher.shape(self.pieces), *self.lengths) if self.teacher else 0
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Pieces of a source and of a target, about."""
+        return LENGTHS.get(self.data, LENGTHS[HELP])
+
+    @property
+    def states(self) -> int:
+        """Pieces of all targets of the pairs, about."""
+        return self.pairs * self.lengths[1]
+
+    @property
+    def parameters(self) -> int:
+        return network_parameters(self.shape(self.pieces))
+
+    @property
+    def kept_bytes(self) -> int:
+        """Neighbours of each state, a piece and a distance, and the moving average of the weights."""
+        neighbours = self.states * self.terms.k * NEIGHBOUR_BYTES if self.terms.neighbours else 0
+        return neighbours + (BYTES * self.parameters if self.terms.encoder else 0)
 
     def check(self) -> None:
         """Raises ValueError for too few pairs, or a library that is missing; FileNotFoundError for text that is."""

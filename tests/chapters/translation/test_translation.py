@@ -12,7 +12,9 @@ from kdlib.chapters.translation import (
     FEWER,
     INTERACTION,
     LABELS,
+    NEIGHBOURS,
     SCARCE,
+    SEQUENCES,
     TEACHING,
     TEXT,
     UNTRANSLATED,
@@ -73,6 +75,38 @@ def test_the_primary_contrast_is_fixed(scale):
     metrics = {c.metric for c in study.contrasts if c.weights == primary.weights}
     external = {"external_bleu"} if study.setting.profile.verdicts else set()
     assert metrics == {"bleu", "chrf", "token_accuracy"} | external
+
+
+def test_the_floor_is_a_student_of_labels_of_as_many_pairs():
+    study = study_at("reference")
+    floors = {name: arm.floor for name, arm in study.arms.items()}
+    assert floors[label("plain", "KD")] == floors[label("BPE-dropout 0.1", "KD")] == label("plain", LABELS)
+    few = {name: floor for name, floor in floors.items() if f"1/{SCARCE} of" in name and floor}
+    assert set(few.values()) == {label("plain", LABELS, SCARCE)} and label("plain", "KD", SCARCE) in few
+    assert all(floors[name] is None for name in floors if f", {LABELS}" in name or "1/2 of" in name)
+    assert {arm.metric for arm in study.arms.values()} == {"bleu"}
+    assert {arm.floor for arm in study_at("quick").arms.values()} == {None}
+
+
+@pytest.mark.parametrize("share", ["0.1", "0.3"])
+def test_replacement_is_asked_with_and_without_a_teacher(share):
+    view = f"replacement {share}"
+    contrast = study_at("reference").contrast(f"{view} x teacher")
+    assert contrast.weights == {
+        f"{view}, KD": 1, "plain, KD": -1, f"{view}, labels": -1, "plain, labels": 1,
+    }  # fmt: skip
+
+
+def test_the_table_counts_what_is_done_before_the_first_step(told):
+    """The steps are as dear in all of these invented runs."""
+    names = (label("plain", LABELS), label("plain", NEIGHBOURS), label("plain", SEQUENCES))
+    study, store = told(dict.fromkeys(names, 20.0))
+    table = arms_table.table(study, store)
+    assert list(table.index) == list(names)
+    first = [float(value) for value in table["TMACs"]]
+    assert first[0] == pytest.approx(1248 * 2e-3, rel=1e-2) and min(first[1:]) > 1.2 * first[0]
+    weights = [float(value) for value in table["training MB"]]
+    assert weights[1] - weights[2] == pytest.approx(2500 * 23 * 64 * 12 / 1e6, abs=0.02) and weights[2] > weights[0]
 
 
 @pytest.mark.parametrize("scale", SCALES)
