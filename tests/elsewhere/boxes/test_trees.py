@@ -11,7 +11,7 @@ import torch
 
 from kdlib.elsewhere.boxes import trees
 from kdlib.elsewhere.boxes.load import check_boxes_there
-from kdlib.elsewhere.boxes.trees import INSIDE, PHOTOGRAPHS, Photograph, load_trees, unpack
+from kdlib.elsewhere.boxes.trees import INSIDE, Photograph, load_trees, unpack
 
 from .conftest import voc_xml
 
@@ -103,7 +103,3 @@ def test_other_files_are_refused(wheel, tmp_path: Path) -> None:
     (tmp_path / "broken.whl").write_bytes(b"PK no")
     with pytest.raises(ValueError, match="^broken.whl is not the wheel of deepforest==2.1.0"):
         unpack(tmp_path / "broken.whl", to, described)
-
-
-def test_the_photographs_are_those_of_the_results() -> None:
-    assert [one.boxes for one in PHOTOGRAPHS.values()] == [574, 279, 61, 37]
