@@ -99,7 +99,7 @@ def thresholds(found: Found) -> str:
 def detection(found: Found) -> str:
     """Whether JDA helps a taught detector, and whether its teacher repairs what geometric views do to boxes."""
     better = ("is better than", "is worse than", "is not told apart from")
-    shifted = ("is larger after JDA", "is smaller after JDA", "is not shown to change")
+    shifted = ("is larger after JDA", "is smaller after JDA", "is not shown to be another after JDA")
     text = [
         found.decided("D1", "Under KD a detector of JDA {} one of two plain crops", better),
         found.decided("D2", "On geometric views a detector of labels and KD {} one of labels alone", better),

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdlib.chapters.detection import METRICS
+from kdlib.chapters.detection import MARGIN, METRICS
 from kdlib.study.setting import Study
 from kdlib.study.stats import mean_interval
 from kdlib.study.tables import digits, span
 
 #: Measurement by name -> its metrics, or None where it is missing, as a session has them.
 Measured = Mapping[str, dict[str, Any] | None]
+LITTLE = 5 * MARGIN  # percent, below which a metric leaves little room for differences
 #: Score at a frozen threshold -> its column.
 AT_FROZEN: Mapping[str, str] = {"precision": "precision %", "recall": "recall %", "f1": "F1 %"}
 
@@ -76,6 +77,14 @@ def _at_frozen(metrics: list[dict[str, Any]], place: str) -> dict[str, str]:
     row["F1 %, re-chosen"] = f"{_mean(metrics, f'{place}best_f1'):.2f}" if place else row["F1 %"]
     row["threshold loss"] = f"{_mean(metrics, f'{place}threshold_loss'):.2f}" if place else "0.00"
     return row | {"overconfidence, points": f"{_mean(metrics, f'{place}overconfidence'):+.1f}"}
+
+
+def room_text(study: Study, measured: Measured) -> str:
+    """A sentence where AP75 is so low in all arms that its differences are bound to be small; else nothing."""
+    values = [_mean(metrics, "ap75") for metrics in found(study, measured).values()]
+    if not values or max(values) >= LITTLE:
+        return ""
+    return f"No arm has an AP75 above {max(values):.2f} %, so D2 has little room to be seen in."
 
 
 def boxes_text(study: Study, measured: Measured) -> str:

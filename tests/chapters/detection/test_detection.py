@@ -204,6 +204,13 @@ def test_the_finding_says_what_is_not_repaired(told, ap75, words):
     assert "The teacher adds" not in text
 
 
+@pytest.mark.parametrize(("ap75", "said"), [(0.9, "AP75 above 0.90 %, so D2"), (6.0, ""), (None, "")])
+def test_little_room_is_said(told, ap75, said):
+    study, store = told({} if ap75 is None else {label("jda", BOTH): (20, ap75), label("weak2", BOTH): (20, 0.2)})
+    text = arms_table.room_text(study, measured(study, store))
+    assert said in text and bool(text) == bool(said)
+
+
 def test_tables_hold_means_over_seeds_and_other_places(told):
     study, store = told({label("jda", BOTH): (60, 30), label("weak2", KD): (50, 20)})
     metrics = measured(study, store)
