@@ -5,8 +5,8 @@ teacher sees the image as it is (asymmetric), or those means (consistent).
 
 And the other way round: may a view of fewer details be one more augmentation, for a student of whole images?
 
-Squares of 4 x 4 pixels are the option `scale=4` of the method. The same question of a detector, trees at 96 pixels under
-a teacher that sees 192, is not built.
+Squares of 4 x 4 pixels are the option `scale=4` of the method. The same question of a detector, trees at 96 pixels
+under a teacher that sees 192, is not built.
 """
 
 from collections.abc import Mapping
