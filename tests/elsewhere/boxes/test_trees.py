@@ -11,7 +11,7 @@ import torch
 
 from kdlib.elsewhere.boxes import trees
 from kdlib.elsewhere.boxes.load import check_boxes_there
-from kdlib.elsewhere.boxes.trees import INSIDE, PHOTOGRAPHS, Photograph, load_trees, unpack
+from kdlib.elsewhere.boxes.trees import INSIDE, Photograph, load_trees, unpack
 
 from .conftest import voc_xml
 
@@ -105,5 +105,16 @@ def test_other_files_are_refused(wheel, tmp_path: Path) -> None:
         unpack(tmp_path / "broken.whl", to, described)
 
 
-def test_the_photographs_are_those_of_the_results() -> None:
-    assert [one.boxes for one in PHOTOGRAPHS.values()] == [574, 279, 61, 37]
+@pytest.mark.parametrize("name", BOXES)
+def test_fetch_leaves_nothing_where_a_photograph_has_another_number_of_boxes(fetched, name: str, monkeypatch) -> None:
+    """Each number is held against the XML: what was drawn into the wheel, and one more that is not there."""
+    described = dict(trees.PHOTOGRAPHS)
+    more = described[name]._replace(boxes=len(BOXES[name]) + 1)
+    monkeypatch.setattr(trees.unpack, "__defaults__", (described | {name: more},))
+    with pytest.raises(
+        ValueError, match=rf"^{name}.xml in .* has {len(BOXES[name])} boxes, expected are {more.boxes}$"
+    ):
+        trees.fetch()
+    assert not trees.folder().exists()
+    monkeypatch.setattr(trees.unpack, "__defaults__", (described,))
+    assert {file.stem for file in trees.fetch().glob("*.xml")} == set(BOXES)
