@@ -48,6 +48,19 @@ def test_only_the_head_of_the_teacher_is_trained(setup, teacher, data):
     assert not torch.equal(one, more)
 
 
+def test_without_a_check_the_augmented_view_has_a_fifth_of_the_positive(setup, teacher, data, monkeypatch):
+    """As published: alpha is 0.8."""
+    shares, given = [], brcd.brcd_loss
+
+    def spied(student, answers, clusters, share, *rest):
+        shares.append(share)
+        return given(student, answers, clusters, share, *rest)
+
+    monkeypatch.setattr(brcd, "brcd_loss", spied)
+    measure_hashing(setup(check="none", epochs=1), teacher, data.train, data.test)
+    assert shares and set(torch.cat(shares).tolist()) == {torch.tensor(0.8).item()}
+
+
 def test_equal_setups_have_equal_numbers_and_seeds_other_ones(setup, teacher, data):
     first, again, other = (measure_hashing(setup(seed=s), teacher, *(data.train, data.test)) for s in (0, 0, 1))
     assert first == again != other

@@ -123,6 +123,8 @@ def test_cibhash_is_its_two_terms():
     p, q = probabilities(0), probabilities(1)
     expected = contrast(codes(p), codes(q), 0.5) + 0.1 * bernoulli_kl(p, q)
     torch.testing.assert_close(cibhash_loss(p, q, 0.5, 0.1), expected)
+    published = contrast(codes(p), codes(q), 0.3) + 0.001 * bernoulli_kl(p, q)
+    torch.testing.assert_close(cibhash_loss(p, q), published, rtol=1e-9, atol=0)
 
 
 # --- BRCD

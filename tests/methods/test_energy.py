@@ -68,6 +68,21 @@ def test_at_share_0_no_energy_whatever_lies_beyond():
     assert groups.tolist() == [1, 1, 1]
 
 
+def test_the_released_subset_of_he_da_has_the_first_two_images_of_a_batch_whatever_their_energy():
+    """The released program joins {0, 1} and H, the images above the limit; ours has H alone."""
+    energies = energy(normal(400, 10, seed=3).double())
+    limits = energy_limits(energies, 0.5)
+    extra, repeated, batches = 0, 0, energies.split(8)
+    for some in batches:
+        above = torch.where(energy_groups(some, limits) == 2)[0]
+        released = torch.cat([torch.tensor([0, 1]), above])
+        assert torch.equal(above, torch.where(some > limits[1])[0]) and {0, 1} <= set(released.tolist())
+        extra += len(set(released.tolist()) - set(above.tolist()))
+        repeated += len(released) - len(released.unique())
+    ours = int((energy_groups(energies, limits) == 2).sum())
+    assert ours == 200 and extra + repeated == 2 * len(batches) and min(extra, repeated) > len(batches) / 2
+
+
 def test_energies_at_a_limit_are_in_the_middle():
     assert energy_groups(torch.tensor([-3.0, -2.0, -1.5, -1.0, 0.0]), (-2.0, -1.0)).tolist() == [0, 1, 1, 1, 2]
 

@@ -4,6 +4,9 @@ The student sees means over squares of 2 x 2 pixels: as an image of half the sid
 teacher sees the image as it is (asymmetric), or those means (consistent).
 
 And the other way round: may a view of fewer details be one more augmentation, for a student of whole images?
+
+Squares of 4 x 4 pixels are the option `scale=4` of the method. The same question of a detector, trees at 96 pixels
+under a teacher that sees 192, is not built.
 """
 
 from collections.abc import Mapping

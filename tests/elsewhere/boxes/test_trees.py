@@ -103,3 +103,18 @@ def test_other_files_are_refused(wheel, tmp_path: Path) -> None:
     (tmp_path / "broken.whl").write_bytes(b"PK no")
     with pytest.raises(ValueError, match="^broken.whl is not the wheel of deepforest==2.1.0"):
         unpack(tmp_path / "broken.whl", to, described)
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_fetch_leaves_nothing_where_a_photograph_has_another_number_of_boxes(fetched, name: str, monkeypatch) -> None:
+    """Each number is held against the XML: what was drawn into the wheel, and one more that is not there."""
+    described = dict(trees.PHOTOGRAPHS)
+    more = described[name]._replace(boxes=len(BOXES[name]) + 1)
+    monkeypatch.setattr(trees.unpack, "__defaults__", (described | {name: more},))
+    with pytest.raises(
+        ValueError, match=rf"^{name}.xml in .* has {len(BOXES[name])} boxes, expected are {more.boxes}$"
+    ):
+        trees.fetch()
+    assert not trees.folder().exists()
+    monkeypatch.setattr(trees.unpack, "__defaults__", (described,))
+    assert {file.stem for file in trees.fetch().glob("*.xml")} == set(BOXES)
