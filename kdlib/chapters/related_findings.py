@@ -1,6 +1,6 @@
 """What the chapters on related systems found, in a few sentences that are computed from their runs."""
 
-from kdlib.chapters.detection import REPAIR
+from kdlib.chapters.detection import REPAIR, TEACHING
 from kdlib.chapters.few_shot import DROP, smallest
 from kdlib.chapters.masked import ALL, ALONE
 from kdlib.chapters.masked import PLAIN as UNMASKED
@@ -97,10 +97,15 @@ def thresholds(found: Found) -> str:
 
 
 def detection(found: Found) -> str:
-    """Whether JDA helps a taught detector, and whether its teacher repairs what geometric views do to boxes."""
+    """Whether its teacher helps a detector at all, whether JDA helps a taught one, and whether the teacher repairs what
+    geometric views do to boxes."""
+    text = []
+    if taught := found.contrast(TEACHING):
+        does = direction(taught, "helps", "harms", "is not shown to change")
+        text.append(f"**On plain crops KD {does} a detector**, against none: {points(taught)} of AP50.")
     better = ("is better than", "is worse than", "is not told apart from")
     shifted = ("is larger after JDA", "is smaller after JDA", "is not shown to be another after JDA")
-    text = [
+    text += [
         found.decided("D1", "Under KD a detector of JDA {} one of two plain crops", better),
         found.decided("D2", "On geometric views a detector of labels and KD {} one of labels alone", better),
         found.decided("K2", "What a threshold that was chosen at home loses at other places, of F1, {}", shifted),

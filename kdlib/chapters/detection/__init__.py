@@ -78,6 +78,10 @@ def label(second: Second, terms: str) -> str:
     return f"{VIEWS[second]}, {terms}"
 
 
+#: The contrast that says whether the teacher helps at all.
+TEACHING = f"{METRICS['ap50']}: {label('weak2', BOTH)} - {label('weak2', ALONE)}"
+
+
 def _asked(setting: Setting) -> list[tuple[Second, str]]:
     if setting.profile.trains:
         return [("weak2", BOTH), ("jda", BOTH), ("geometric", BOTH), ("geometric", LABELS)]

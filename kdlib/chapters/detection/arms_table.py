@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.chapters.detection import MARGIN, METRICS
+from kdlib.lab.store import Store
 from kdlib.study.setting import Study
 from kdlib.study.stats import mean_interval
 from kdlib.study.tables import digits, span
@@ -77,6 +78,13 @@ def _at_frozen(metrics: list[dict[str, Any]], place: str) -> dict[str, str]:
     row["F1 %, re-chosen"] = f"{_mean(metrics, f'{place}best_f1'):.2f}" if place else row["F1 %"]
     row["threshold loss"] = f"{_mean(metrics, f'{place}threshold_loss'):.2f}" if place else "0.00"
     return row | {"overconfidence, points": f"{_mean(metrics, f'{place}overconfidence'):+.1f}"}
+
+
+def teachers_text(study: Study, store: Store) -> str:
+    """How well the teachers find boxes by themselves, in words; empty where none is there."""
+    specs = {spec.teacher.key: spec.teacher for spec in study.measurements.values() if spec.teacher}
+    values = [result.metrics["ap50"] for spec in specs.values() if (result := store.get(spec))]
+    return f"The AP50 of the teachers themselves is {np.mean(values):.2f} %, n = {len(values)}." if values else ""
 
 
 def room_text(study: Study, measured: Measured) -> str:

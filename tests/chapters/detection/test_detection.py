@@ -170,7 +170,8 @@ def test_contrasts_are_those_of_the_measured_precision(told):
     assert found[REPAIR].mean == pytest.approx(4) and found["D1"].n == 5
     assert [judge(study, c, frame).word for c in study.contrasts[:2]] == ["supported", "supported"]
     text = findings.finding(study, frame)
-    assert text.startswith("**Under KD a detector of JDA is better than one of two plain crops**: +3.00 points [")
+    assert text.startswith("**On plain crops KD helps a detector**, against none: +10.00 points [")
+    assert "**Under KD a detector of JDA is better than one of two plain crops**: +3.00 points [" in text
     assert "**On geometric views a detector of labels and KD is better than one of labels alone**: +5.00 points" in text
     assert "The teacher adds more there than on plain views: +4.00 points [" in text
 
@@ -185,7 +186,11 @@ def test_a_contrast_is_not_tested_below_the_student_without_a_teacher(told):
     d1, _, k2 = (judge(study, contrast, frame) for contrast in study.contrasts[:3])
     assert d1.word.startswith("not tested") and k2.word == d1.word and d1.rule == "supported"
     assert list(d1.below) == list(k2.below) == [label("weak2", BOTH)]
-    assert "did not train" in findings.finding(study, frame)
+    text = findings.finding(study, frame)
+    assert (
+        text.startswith("**On plain crops KD harms a detector**, against none: -10.00 points [")
+        and "did not train" in text
+    )
 
 
 def test_every_taught_arm_of_a_study_has_the_floor():
@@ -202,6 +207,14 @@ def test_the_finding_says_what_is_not_repaired(told, ap75, words):
     text = findings.finding(study, runs_frame(study, store))
     assert text.startswith(f"**On geometric views a detector of labels and KD {words} one of labels alone**")
     assert "The teacher adds" not in text
+
+
+def test_teachers_are_graded_too(told, invented):
+    study, store = told({label("weak2", BOTH): (20, 1)})
+    assert arms_table.teachers_text(study, store) == ""
+    for seed, ap50 in ((0, 8.0), (1, 10.0)):
+        store.put(invented(study.measured(label("weak2", BOTH))[seed].teacher, "reference", ap50=ap50))
+    assert arms_table.teachers_text(study, store) == "The AP50 of the teachers themselves is 9.00 %, n = 2."
 
 
 @pytest.mark.parametrize(("ap75", "said"), [(0.9, "AP75 above 0.90 %, so D2"), (6.0, ""), (None, "")])
