@@ -22,9 +22,9 @@ VIEWS: Mapping[Second, str] = {
 }  # fmt: skip
 #: What becomes of a picture, in words.
 BECOMES: Mapping[Second, str] = {
-    "weak2": "two crops", "photometric": "a crop, and a crop whose colours JDA changed",
-    "geometric": "a crop, and a crop that JDA sheared or turned, boxes with pixels",
-    "jda": "a crop and a JDA crop, boxes with pixels",
+    "weak2": "two crops", "photometric": "a crop and one whose colours JDA changed",
+    "geometric": "a crop and one that JDA sheared or turned, with its boxes",
+    "jda": "a crop and a JDA crop, with its boxes",
 }  # fmt: skip
 #: Metric of `kdlib.elsewhere.boxes.precision` -> what it is called.
 METRICS: Mapping[str, str] = {"ap50": "AP50", "ap75": "AP75", "ap": "AP50-95"}
